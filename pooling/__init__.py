@@ -1,0 +1,57 @@
+"""Database connection pooling for Django.
+
+Change `ENGINE` to `pooling.backends.postgresql` or `pooling.backends.sqlite3`; everything else is
+optional. Importing this package imports no Django.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pooling.core.config import PoolConfig
+from pooling.core.connection import DiscardReason, Lease
+from pooling.core.errors import (
+    LeaseError,
+    PoolClosed,
+    PoolConfigError,
+    PoolError,
+    PoolTimeout,
+    TooManyWaiters,
+)
+from pooling.core.pool import Pool
+from pooling.core.stats import Holder, PoolStats
+
+if TYPE_CHECKING:
+    from typing import Any
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DiscardReason",
+    "Holder",
+    "Lease",
+    "LeaseError",
+    "Pool",
+    "PoolClosed",
+    "PoolConfig",
+    "PoolConfigError",
+    "PoolError",
+    "PoolStats",
+    "PoolTimeout",
+    "TooManyWaiters",
+    "get_pool",
+]
+
+
+def get_pool(alias: str = "default") -> Pool[Any]:
+    """Return the pool that the database `alias` of Django's settings uses in this process.
+
+    Does not connect. Aliases of one and the same database share a pool.
+
+    Raises:
+        django.db.utils.ConnectionDoesNotExist: there is no such alias.
+        django.core.exceptions.ImproperlyConfigured: the alias has no pool, or wrong options.
+    """
+    from pooling.registry import pool_of_alias
+
+    return pool_of_alias(alias)

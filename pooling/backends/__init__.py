@@ -1,0 +1,1 @@
+"""Django's database backends, with a pool."""

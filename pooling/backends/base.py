@@ -1,0 +1,295 @@
+"""What the pooled backends share: a Django database wrapper that leases its connection."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
+from django.db.utils import DEFAULT_DB_ALIAS
+from django.utils.asyncio import async_unsafe
+
+from pooling.backends.cursors import OpenCursors
+from pooling.backends.driver import DatabaseDriver
+from pooling.conf import pool_config
+from pooling.core import forks
+from pooling.core.errors import LeaseError
+from pooling.core.pool import Pool
+from pooling.registry import REGISTRY
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from pooling.core.connection import Lease, PooledConnection
+
+
+class _Binding(NamedTuple):
+    """Which pool a wrapper uses, and the settings from which that follows."""
+
+    settings: dict[str, Any]
+    time_zone: Hashable
+    pool: Pool[Any] | None
+
+
+class PooledDatabaseWrapper(BaseDatabaseWrapper):
+    """Mixed into a Django database wrapper, it leases connections from the process's pool.
+
+    `connection.close()` means *release* here: whoever calls it, Django at the end of a request for
+    instance, gives the connection back to the pool and may not use it any more.
+
+    Django sets up every connection it opens: parameters, autocommit, time zone, versions, a signal.
+    Here that belongs to the physical connection and happens once in its life (`DatabaseDriver`),
+    so that `connect` has little left to do.
+    """
+
+    driver_class: ClassVar[type[DatabaseDriver]]
+
+    pool: Any = None
+    """Django's PostgreSQL wrapper asks `self.pool` everywhere whether *its* pool is in use. It never
+    is, not even when `OPTIONS["pool"]`, which is ours, looks like it. See `resolve_pool`."""
+
+    def __init__(self, settings_dict: dict[str, Any], alias: str = DEFAULT_DB_ALIAS) -> None:
+        super().__init__(settings_dict, alias)
+        self._binding: _Binding | None = None
+        self._lease: Lease[Any] | None = None
+        self._cursors = OpenCursors()
+        self._untrusted = False
+        """Something happened that the connection's own state may not show: do not keep it."""
+        forks.register(self)
+
+    # ---- which pool ----------------------------------------------------------------------------
+
+    def resolve_pool(self) -> Pool[Any] | None:
+        """Return this wrapper's pool, or None if it works without one. Does not connect.
+
+        The settings are looked at every time, because test runners change them in place.
+
+        Raises:
+            ImproperlyConfigured: wrong options, or options that contradict each other.
+        """
+        binding = self._binding
+        if (
+            binding is None
+            or binding.settings != self.settings_dict
+            or binding.time_zone != self.time_zone_identity()
+            or (binding.pool is not None and binding.pool.closed)
+        ):
+            binding = self._binding = _Binding(
+                _snapshot(self.settings_dict), self.time_zone_identity(), self._find_pool()
+            )
+        return binding.pool
+
+    def _find_pool(self) -> Pool[Any] | None:
+        config = pool_config(self.settings_dict, self.alias)
+        if config is None or self.alias == NO_DB_ALIAS or not self.can_be_pooled():
+            return None
+        self.check_settings()
+        params = self.get_connection_params()
+        # Aliases that differ in nothing but their name share a pool. A name somebody chose counts.
+        identity = dataclasses.replace(config, name="-") if config.name == self.alias else config
+        key = (
+            type(self),
+            identity,
+            self.session_identity(params),
+            self.time_zone_identity(),
+            self.settings_dict["AUTOCOMMIT"],
+        )
+        pool = REGISTRY.get(
+            key,
+            self.database_identity(self.settings_dict["NAME"]),
+            lambda: Pool(self.driver_class(self, config), config),
+        )
+        driver = pool.driver
+        if isinstance(driver, DatabaseDriver):
+            driver.adopt(self)
+        return pool
+
+    def can_be_pooled(self) -> bool:
+        """Tell whether a second connection would reach the same database as the first."""
+        return True
+
+    def session_identity(self, params: dict[str, Any]) -> Hashable:
+        """Return what two wrappers must have in common to use each other's sessions.
+
+        Args:
+            params: the effective connection parameters.
+        """
+        raise NotImplementedError
+
+    def time_zone_identity(self) -> Hashable:
+        """Return what Django derives from its time zone settings for a session. Must be cheap."""
+        return None
+
+    def database_identity(self, name: Any) -> str:
+        """Return by what the registry finds the pools of the database `name`."""
+        return str(name)
+
+    def get_connection_params(self) -> dict[str, Any]:
+        """Return the driver's parameters, with our own option taken out of a copy."""
+        settings_dict = self.settings_dict
+        options = {key: value for key, value in settings_dict["OPTIONS"].items() if key != "pool"}
+        self.settings_dict = {**settings_dict, "OPTIONS": options}
+        try:
+            return super().get_connection_params()
+        finally:
+            self.settings_dict = settings_dict
+
+    # ---- acquire -------------------------------------------------------------------------------
+
+    @async_unsafe
+    def connect(self) -> None:
+        """Lease a connection. Assume that there is none."""
+        pool = self.resolve_pool()
+        if pool is None:
+            super().connect()
+            return
+        # From here to the acquire this is Django's connect(), which cannot be divided.
+        self.in_atomic_block = False
+        self.savepoint_ids = []
+        self.atomic_blocks = []
+        self.needs_rollback = False
+        self.health_check_enabled = self.settings_dict["CONN_HEALTH_CHECKS"]
+        self.health_check_done = True
+        self.close_at = time.monotonic()  # CONN_MAX_AGE is 0: the lease ends with the request
+        self.closed_in_transaction = False
+        self.errors_occurred = False
+        self.run_commit_hooks_on_set_autocommit_on = False
+        self.connection = self.get_new_connection({})
+        self.autocommit = self.settings_dict["AUTOCOMMIT"]
+        try:
+            self._announce(pool)
+        except BaseException:
+            self._give_up_lease()
+            raise
+        self.run_on_commit = []
+
+    @async_unsafe
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """Acquire from the pool and return the driver's own connection object.
+
+        Args:
+            conn_params: used only without a pool; a pool's driver knows its own.
+        """
+        pool = self.resolve_pool()
+        if pool is None:
+            return super().get_new_connection(conn_params)
+        if self._lease is not None:
+            # Somebody set `connection` to None behind our back: nobody knows in what state it is.
+            self._give_up_lease()
+        lease = pool.acquire(thread_bound=not self._thread_sharing_count)
+        self._untrusted = False
+        self._lease = lease
+        return lease.connection
+
+    def _announce(self, pool: Pool[Any]) -> None:
+        """Send `connection_created`, once for each physical connection and set of receivers.
+
+        Receivers set up the session further. A receiver that came later has not seen this
+        connection, and a session that was restored has forgotten what receivers did.
+        """
+        receivers = connection_created.receivers
+        record = self._leased_record()
+        if record.context != receivers or pool.config.reset == "session":
+            connection_created.send(sender=self.__class__, connection=self)
+            record.context = list(receivers)
+
+    def _leased_record(self) -> PooledConnection[Any]:
+        if self._lease is None:
+            raise LeaseError("this wrapper holds no lease")
+        return self._lease.record
+
+    @async_unsafe
+    def create_cursor(self, name: str | None = None) -> Any:
+        """Make a cursor that will not outlive the lease."""
+        cursor = super().create_cursor(name)
+        if self._lease is not None:
+            self._cursors.add(cursor)
+        return cursor
+
+    # ---- release -------------------------------------------------------------------------------
+
+    def _close(self) -> None:
+        """Give the connection back, and leave none behind that could still be used."""
+        lease, self._lease = self._lease, None
+        if lease is None:
+            super()._close()
+            return
+        with self.wrap_database_errors:
+            try:
+                if self.connection is None or not lease.current:
+                    return
+                if self.in_atomic_block:
+                    # Django goes on to hold this object until the block ends, as a closed one.
+                    self.connection.close()
+                elif not self._untrusted:
+                    self._cursors.close()
+                    lease.pool.release(lease, ping=self.errors_occurred)
+            finally:
+                if lease.current:
+                    lease.discard()
+                if not self.in_atomic_block:
+                    self.connection = None
+
+    def _rollback(self) -> None:
+        try:
+            super()._rollback()
+        except BaseException:
+            self._untrusted = True
+            raise
+
+    def _give_up_lease(self) -> None:
+        """Throw the leased connection away."""
+        lease, self._lease, self.connection = self._lease, None, None
+        if lease is not None:
+            with contextlib.suppress(LeaseError):
+                lease.discard()
+
+    def close_pool(self) -> None:
+        """Do nothing, on purpose.
+
+        Django's wrappers have this method to end their own pool, and others call it at moments when
+        ours must go on: Celery's prefork worker after every task. To close or renew the connections
+        of our pool use `pooling.get_pool(alias).drain()`.
+        """
+
+    # ---- forks ---------------------------------------------------------------------------------
+
+    def after_fork_in_child(self) -> None:
+        """Forget the parent's connection and transaction, without a word to the server."""
+        if self._lease is None:
+            return
+        forks.immortalise(self.connection)
+        forks.immortalise(self._cursors)
+        self._lease = None
+        self._cursors = OpenCursors()
+        self.connection = None
+        self.in_atomic_block = False
+        self.closed_in_transaction = False
+        self.needs_rollback = False
+        self.savepoint_ids = []
+        self.atomic_blocks = []
+        self.run_on_commit = []
+
+
+def frozen(value: Any) -> Hashable:
+    """Return something hashable that is equal for equal settings."""
+    if isinstance(value, dict):
+        return frozenset((key, frozen(item)) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return tuple(frozen(item) for item in value)
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return value  # type: ignore[no-any-return]
+
+
+def _snapshot(settings_dict: dict[str, Any]) -> dict[str, Any]:
+    """Copy settings as deep as people change them in place."""
+    options = {**settings_dict["OPTIONS"]}
+    if isinstance(options.get("pool"), dict):
+        options["pool"] = {**options["pool"]}
+    return {**settings_dict, "OPTIONS": options}

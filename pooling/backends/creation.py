@@ -1,0 +1,44 @@
+"""Test databases, for which every session has to be gone at the right moment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from django.db.backends.base.creation import BaseDatabaseCreation
+
+from pooling.registry import REGISTRY
+
+if TYPE_CHECKING:
+    from pooling.backends.base import PooledDatabaseWrapper
+
+
+class PooledDatabaseCreation(BaseDatabaseCreation):
+    """Mixed into a Django creation class, it closes the pools of databases that come and go.
+
+    A database that has sessions cannot be copied or dropped, and a SQLite file that is open must not
+    be. Pools are closed rather than drained: a drained pool would connect again to keep `min_size`.
+    What other threads hold is closed when they give it back.
+    """
+
+    def create_test_db(self, *args: Any, **kwargs: Any) -> str:
+        """Leave the database of the settings before the alias points to another one."""
+        self._close_pools(self.connection.settings_dict["NAME"])
+        return super().create_test_db(*args, **kwargs)
+
+    def setup_worker_connection(self, _worker_id: int) -> None:
+        """Point the alias at the clone of one worker process."""
+        self._close_pools(self.connection.settings_dict["NAME"])
+        super().setup_worker_connection(_worker_id)
+
+    def _clone_test_db(self, suffix: str, verbosity: int, keepdb: bool = False) -> None:
+        self._close_pools(self.connection.settings_dict["NAME"])
+        super()._clone_test_db(suffix, verbosity, keepdb)
+
+    def _destroy_test_db(self, test_database_name: str, verbosity: int) -> None:
+        self._close_pools(test_database_name)
+        super()._destroy_test_db(test_database_name, verbosity)
+
+    def _close_pools(self, database: Any) -> None:
+        wrapper = cast("PooledDatabaseWrapper", self.connection)
+        wrapper.close()
+        REGISTRY.close_database(wrapper.database_identity(database))

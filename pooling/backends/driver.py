@@ -1,0 +1,97 @@
+"""What the drivers of both backends share: how a physical connection comes into being."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.utils.module_loading import import_string
+
+from pooling.core.config import RESETS, PoolConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from pooling.backends.base import PooledDatabaseWrapper
+
+
+class DatabaseDriver:
+    """Open connections exactly as Django does, by letting Django do it.
+
+    Every physical connection is made by an `opener`: a wrapper of the same class as the user's,
+    with a copy of its settings and without a pool, which makes the connection, sets up its session
+    as the stock backend would, hands it over and is forgotten. So subclasses that override
+    `get_connection_params` (for a token that changes) or `init_connection_state` are honoured, and
+    nothing refers to the wrapper, or the thread, that happened to need a connection first.
+    """
+
+    operational_error: type[Exception]
+
+    def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
+        self.config = config
+        self.alias = wrapper.alias
+        self._wrapper_class = type(wrapper)
+        self._settings: Mapping[str, Any] = {}
+        self.operational_error = wrapper.Database.OperationalError
+        self._user_reset: Callable[[Any], object] | None = None
+        if config.reset not in RESETS:
+            self._user_reset = import_string(config.reset)
+        self.adopt(wrapper)
+
+    def adopt(self, wrapper: PooledDatabaseWrapper) -> None:
+        """Take over the settings of `wrapper` for the connections to come.
+
+        They differ from those in use in nothing that a session shows, but the password may have
+        been changed, in the settings and on the server.
+        """
+        settings = {**wrapper.settings_dict}
+        settings["OPTIONS"] = {**settings["OPTIONS"], "pool": False}
+        self._settings = settings
+
+    def opener(self) -> BaseDatabaseWrapper:
+        """Return a wrapper of the user's class without a pool."""
+        settings = {**self._settings, "OPTIONS": {**self._settings["OPTIONS"]}}
+        return self._wrapper_class(settings, self.alias)
+
+    def connection_params(self, opener: BaseDatabaseWrapper) -> dict[str, Any]:
+        """Return the parameters of the next physical connection."""
+        return opener.get_connection_params()
+
+    def connect(self) -> Any:
+        """Open a connection and set up its session as the stock backend does."""
+        opener = self.opener()
+        opener.connection = opener.get_new_connection(self.connection_params(opener))
+        try:
+            self.set_up_session(opener)
+        except BaseException:
+            opener.connection.close()
+            raise
+        connection, opener.connection = opener.connection, None
+        return connection
+
+    def set_up_session(self, opener: BaseDatabaseWrapper) -> None:
+        """Do what Django does with a new connection, except to announce it."""
+        opener.set_autocommit(self._settings["AUTOCOMMIT"])
+        opener.init_connection_state()
+
+    def reset(self, connection: Any) -> None:
+        """End the transaction, and undo what the option `reset` says."""
+        self.end_transaction(connection)
+        if self.config.reset == "session":
+            self.restore_session(connection)
+        elif self._user_reset is not None:
+            self._user_reset(connection)
+            self.end_transaction(connection)
+
+    def end_transaction(self, connection: Any) -> None:
+        """Roll back what is open; raise if the connection is not free. No round trip if it is."""
+        raise NotImplementedError
+
+    def restore_session(self, connection: Any) -> None:
+        """Undo what can be changed in a session. Costs what it costs."""
+        raise NotImplementedError
+
+    def close(self, connection: Any) -> None:
+        """Close the connection."""
+        connection.close()

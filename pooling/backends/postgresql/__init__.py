@@ -1,0 +1,1 @@
+"""Django's PostgreSQL backend, with a pool: `ENGINE = "pooling.backends.postgresql"`."""

@@ -1,0 +1,11 @@
+"""Test databases on PostgreSQL."""
+
+from __future__ import annotations
+
+from django.db.backends.postgresql import creation
+
+from pooling.backends.creation import PooledDatabaseCreation
+
+
+class DatabaseCreation(PooledDatabaseCreation, creation.DatabaseCreation):
+    """Django's, without sessions of ours in the way."""

@@ -1,0 +1,1 @@
+"""Django's SQLite backend, with a pool: `ENGINE = "pooling.backends.sqlite3"`."""

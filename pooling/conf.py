@@ -1,0 +1,106 @@
+"""From `DATABASES[alias]` to a `PoolConfig`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from pooling.core.config import OPTIONS, RESETS, PoolConfig
+from pooling.core.errors import PoolConfigError
+
+SYNONYMS = {"max_lifetime": "recycle"}
+"""Names of other pools for our options: Django's native pool says `max_lifetime`."""
+
+
+def pool_config(settings_dict: Mapping[str, Any], alias: str) -> PoolConfig | None:
+    """Return the pool options of one entry of `DATABASES`, or None where pooling is turned off.
+
+    `OPTIONS["pool"]` is a mapping; `True` or nothing means the defaults, `False` no pool.
+
+    Raises:
+        ImproperlyConfigured: naming every problem, each with its path in the settings.
+    """
+    config, problems = read_pool_config(settings_dict, alias)
+    if problems:
+        raise ImproperlyConfigured("\n".join(problems))
+    return config
+
+
+def read_pool_config(
+    settings_dict: Mapping[str, Any], alias: str
+) -> tuple[PoolConfig | None, list[str]]:
+    """Return what `pool_config` returns, with the problems as texts instead of an exception."""
+    database = f"DATABASES[{alias!r}]"
+    path = f"{database}['OPTIONS']['pool']"
+    given = (settings_dict.get("OPTIONS") or {}).get("pool", True)
+    if given is False:
+        return None, []
+    problems = []
+    if settings_dict.get("CONN_MAX_AGE", 0) != 0:
+        problems.append(persistent(database, settings_dict["CONN_MAX_AGE"]))
+    if given is True:
+        given = {}
+    if not isinstance(given, Mapping):
+        problems.append(
+            f"{path}: must be a mapping of options, True for the defaults or False for no pool, "
+            f"not {given!r}"
+        )
+        return None, problems
+    options, unknown = _renamed(given)
+    problems += [f"{path}: {problem}" for problem in unknown]
+    config = None
+    try:
+        config = PoolConfig(**{"name": alias, **options})
+    except PoolConfigError as error:
+        problems += [f"{path}[{option!r}]: {problem}" for option, problem in error.problems]
+    else:
+        problems += [f"{path}['reset']: {problem}" for problem in _unusable_reset(config.reset)]
+    return config, problems
+
+
+def persistent(database: str, max_age: object) -> str:
+    """Say why `CONN_MAX_AGE` and a pool exclude each other."""
+    return (
+        f"{database}: CONN_MAX_AGE={max_age!r} would pin one connection to each thread, so that "
+        "the pool never gets it back; remove CONN_MAX_AGE (the pool keeps connections open by "
+        "itself) or turn the pool off with OPTIONS['pool'] = False"
+    )
+
+
+def _renamed(given: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Sort out known options, with synonyms resolved, from unknown ones."""
+    options: dict[str, Any] = {}
+    problems: list[str] = []
+    for key, value in given.items():
+        option = SYNONYMS.get(key, key)
+        if option not in OPTIONS:
+            problems.append(f"unknown option {key!r}; {_suggestion(key)}")
+        elif option in options:
+            names = [name for name in given if SYNONYMS.get(name, name) == option]
+            problems.append(f"{' and '.join(map(repr, names))} mean the same; give one of them")
+        else:
+            options[option] = value
+    return options, problems
+
+
+def _suggestion(key: object) -> str:
+    close = difflib.get_close_matches(str(key), [*OPTIONS, *SYNONYMS], n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"the options are {', '.join(OPTIONS)}"
+
+
+def _unusable_reset(reset: str) -> list[str]:
+    if reset in RESETS:
+        return []
+    try:
+        function = import_string(reset)
+    except ImportError as error:
+        return [f"cannot import {reset!r}: {error}"]
+    if not callable(function):
+        return [f"{reset!r} is not a function"]
+    return []

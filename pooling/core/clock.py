@@ -1,0 +1,21 @@
+"""Where a pool gets its time from, so that tests can give it theirs."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+
+class Clock:
+    """The machine's monotonic clock: no jump of the wall clock reaches a pool."""
+
+    now = staticmethod(time.monotonic)
+
+    def wait(self, bell: threading.Lock, seconds: float | None) -> bool:
+        """Block until `bell` can be acquired or `seconds` have passed; say whether it was."""
+        if seconds is None:
+            return bell.acquire()
+        return bell.acquire(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX))
+
+
+SYSTEM_CLOCK = Clock()

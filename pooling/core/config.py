@@ -1,0 +1,125 @@
+"""The options of a pool, and every rule about their values."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from pooling.core.errors import PoolConfigError
+
+RESETS = ("rollback", "session")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PoolConfig:
+    """The options of one pool. All durations are seconds; `None` always means "no limit".
+
+    Attributes:
+        min_size: connections that maintenance keeps open once the pool has been used; nothing is
+            opened before the first use.
+        max_size: the most connections this pool has at any moment, in this process.
+        timeout: how long `acquire` may take, with queueing, testing and connecting.
+        recycle: the age at which a connection is replaced. Each connection draws its own age from
+            the last fifth before this, so that they never all go at once.
+        max_idle: idle connections above `min_size` are closed after this.
+        max_waiting: callers beyond those the pool has places for that may queue; more fail at once.
+        max_uses: leases after which a connection is replaced.
+        ping_after: idle time after which the next `acquire` pays one round trip to test the
+            connection. 0 tests every time, `None` never.
+        reset: what a release does beyond ending the transaction: `"rollback"` (nothing more),
+            `"session"` (undo what the lease changed in the session), or the dotted path of a
+            function that takes the raw connection.
+        leak_after: a lease older than this is reported once, with the stack that acquired it.
+        name: what logs, errors and metrics call the pool.
+
+    Raises:
+        PoolConfigError: with all problems at once.
+    """
+
+    min_size: int = 1
+    max_size: int = 10
+    timeout: float | None = 30.0
+    recycle: float | None = 3600.0
+    max_idle: float | None = 600.0
+    max_waiting: int | None = None
+    max_uses: int | None = None
+    ping_after: float | None = 30.0
+    reset: str = "rollback"
+    leak_after: float | None = None
+    name: str = "pool"
+
+    def __post_init__(self) -> None:
+        problems = [
+            *_count("min_size", self.min_size, at_least=0),
+            *_count("max_size", self.max_size, at_least=1),
+            *_seconds("timeout", self.timeout),
+            *_seconds("recycle", self.recycle),
+            *_seconds("max_idle", self.max_idle),
+            *_count("max_waiting", self.max_waiting, at_least=0, optional=True),
+            *_count("max_uses", self.max_uses, at_least=1, optional=True),
+            *_seconds("ping_after", self.ping_after, zero=True),
+            *_reset(self.reset),
+            *_seconds("leak_after", self.leak_after),
+            *_name(self.name),
+        ]
+        if not any(option in ("min_size", "max_size") for option, _ in problems):
+            problems += _sizes(self.min_size, self.max_size)
+        if problems:
+            raise PoolConfigError(tuple(problems))
+
+
+OPTIONS = tuple(field.name for field in dataclasses.fields(PoolConfig))
+
+_Problems = list[tuple[str, str]]
+
+
+def _count(option: str, value: object, *, at_least: int, optional: bool = False) -> _Problems:
+    wanted = f"a whole number of at least {at_least}" + (", or None for no limit" * optional)
+    if value is None and optional:
+        return []
+    if isinstance(value, bool) or not isinstance(value, int):
+        return [(option, f"must be {wanted}, not {_shown(value)}")]
+    if value < at_least:
+        return [(option, f"must be {wanted}, not {value}")]
+    return []
+
+
+def _seconds(option: str, value: object, *, zero: bool = False) -> _Problems:
+    wanted = f"a number of seconds {'of at least' if zero else 'above'} 0, or None for no limit"
+    if value is None:
+        return []
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return [(option, f"must be {wanted}, not {_shown(value)}")]
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        return [(option, f"must be {wanted}, not {value}")]
+    return []
+
+
+def _reset(value: object) -> _Problems:
+    if isinstance(value, str) and (value in RESETS or "." in value.strip(".")):
+        return []
+    choices = ", ".join(repr(reset) for reset in RESETS)
+    return [
+        ("reset", f"must be {choices} or the dotted path of a function, not {_shown(value)}"),
+    ]
+
+
+def _name(value: object) -> _Problems:
+    if isinstance(value, str) and value.strip():
+        return []
+    return [("name", f"must be a text that is not empty, not {_shown(value)}")]
+
+
+def _sizes(min_size: int, max_size: int) -> _Problems:
+    if min_size <= max_size:
+        return []
+    return [("min_size", f"must not exceed max_size, but {min_size} > {max_size}")]
+
+
+def _shown(value: object) -> str:
+    """Show a wrong value together with its type where only the type is wrong."""
+    if isinstance(value, str):
+        return f"the string {value!r}"
+    if isinstance(value, bool):
+        return f"the boolean {value}"
+    return repr(value)

@@ -1,0 +1,185 @@
+"""The pool's record of one physical connection, and the lease of it that a caller holds."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, Generic
+
+from pooling.core.driver import C
+from pooling.core.errors import LeaseError
+
+if TYPE_CHECKING:
+    import threading
+    from traceback import StackSummary
+    from types import TracebackType
+
+    from pooling.core.pool import Pool
+    from pooling.core.waiter import Waiter
+
+
+class State(enum.Enum):
+    """Where a connection is in its life."""
+
+    CONNECTING = "connecting"
+    """A worker opens it, or tests or cleans it before it may be used; nobody else touches it."""
+    IDLE = "idle"
+    LEASED = "leased"
+    CLOSED = "closed"
+    """It is out of the pool's books; a worker closes it, or has done so."""
+
+
+class DiscardReason(enum.StrEnum):
+    """Why a connection was thrown away."""
+
+    RECYCLED = "recycled"
+    """It reached the age `recycle`."""
+    IDLE = "idle"
+    """Nobody needed it for `max_idle`."""
+    BROKEN = "broken"
+    """It failed a test or its reset, or its holder said so."""
+    USED_UP = "used_up"
+    """It had `max_uses` leases."""
+    DRAINED = "drained"
+    """It is older than the last `drain`."""
+    SURPLUS = "surplus"
+    """The pool was made smaller by `resize`."""
+    CLOSED = "closed"
+    """The pool was closed."""
+    LEAKED = "leaked"
+    """Its holder went away without giving it back, and it could not be cleaned."""
+
+
+class PooledConnection(Generic[C]):
+    """One physical connection as the pool knows it.
+
+    All attributes are the pool's, changed under its lock, with three exceptions: `uses`, `proven_at`
+    and `context` belong to whoever holds the connection.
+    """
+
+    __slots__ = (
+        "connection",
+        "context",
+        "expires_at",
+        "generation",
+        "leak_reported",
+        "opened_at",
+        "proven_at",
+        "since",
+        "stack",
+        "state",
+        "thread",
+        "thread_bound",
+        "turn",
+        "uses",
+    )
+
+    connection: C
+    """The driver's own object; not there before it is open."""
+
+    def __init__(self, generation: int, now: float) -> None:
+        self.state = State.CONNECTING
+        self.generation = generation
+        """Which `drain` of the pool it has seen; older than the pool's own means outdated."""
+        self.since = now
+        """When it came into its present state (the pool's clock)."""
+        self.opened_at = now
+        self.proven_at = now
+        """When it last was known to work: opened, pinged, or cleanly given back."""
+        self.expires_at: float | None = None
+        self.uses = 0
+        """How many leases reached their caller."""
+        self.turn = 0
+        """The number of the current lease: what tells it from an earlier one's stale handle."""
+        self.thread: threading.Thread | None = None
+        """Who holds it. The object, since thread idents are used again after a thread's end."""
+        self.thread_bound = False
+        self.stack: StackSummary | None = None
+        """Where the current lease was acquired, when `leak_after` asks for it."""
+        self.leak_reported = False
+        self.context: Any = None
+        """What the pool's user wants to remember of this physical connection."""
+
+
+class Lease(Generic[C]):
+    """One caller's turn with one connection; a context manager that gives the raw connection.
+
+    A lease belongs to its caller from `acquire` to `release`. When the caller loses it, the garbage
+    collector gives the connection back in its stead: late, but nothing is lost.
+    """
+
+    __slots__ = ("__weakref__", "_record", "_turn", "pool", "waiter")
+
+    def __init__(self, pool: Pool[C]) -> None:
+        self.pool = pool
+        self.waiter: Waiter[C] | None = None
+        """Where this lease stands in the pool's queue, while it does."""
+        self._record: PooledConnection[C] | None = None
+        self._turn = 0
+
+    @property
+    def current(self) -> bool:
+        """Whether the lease has begun and is not over."""
+        record = self._record
+        return record is not None and record.turn == self._turn
+
+    @property
+    def record(self) -> PooledConnection[C]:
+        """The pool's record of the leased connection.
+
+        Raises:
+            LeaseError: when the lease is over.
+        """
+        record = self._record
+        if record is None or record.turn != self._turn:
+            raise LeaseError(
+                f"pool {self.pool.name!r}: this lease is over; acquire a new one for more work"
+            )
+        return record
+
+    @property
+    def connection(self) -> C:
+        """The driver's own connection object, until the lease ends.
+
+        Raises:
+            LeaseError: when the lease is over.
+        """
+        return self.record.connection
+
+    def release(self) -> None:
+        """Give the connection back; see `Pool.release`."""
+        self.pool.release(self)
+
+    def discard(self) -> None:
+        """Give the connection up as broken; see `Pool.discard`."""
+        self.pool.discard(self)
+
+    def begin(self, record: PooledConnection[C]) -> None:
+        """Own `record` from now on. The pool calls this under its lock."""
+        self._turn = record.turn
+        self._record = record
+
+    def end(self) -> None:
+        """Own nothing any more. The pool calls this under its lock."""
+        self._record = None
+
+    def __enter__(self) -> C:
+        return self.connection
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def __del__(self) -> None:
+        # This may run at any allocation, in any thread, also in one that holds the pool's lock: so
+        # no lock here, only an append, which is atomic. The pool looks into the list when it is
+        # out of idle connections, and in maintenance.
+        record = self._record
+        if record is not None:
+            self.pool.orphans.append((record, self._turn))
+
+    def __repr__(self) -> str:
+        return f"<Lease of pool {self.pool.name!r}: {'current' if self.current else 'over'}>"

@@ -1,0 +1,56 @@
+"""What a pool needs to know of a database: the only seam between the two."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+C = TypeVar("C")
+
+
+class Driver(Protocol[C]):
+    """Open, test, clean and close connections of one kind to one place.
+
+    The pool calls these methods from several threads at once, always without holding its lock, and
+    never two of them at the same time for the same connection. A driver holds frozen parameters:
+    it outlives the thread that made it.
+    """
+
+    operational_error: type[Exception]
+    """The pool's own errors subclass this too (PEP 249's `OperationalError` of the driver)."""
+
+    def connect(self) -> C:
+        """Open a connection and set up its session, once and for all. Blocks; may raise anything.
+
+        It must give up by itself in bounded time: nothing else can end it.
+        """
+        ...
+
+    def is_alive(self, connection: C) -> bool:
+        """Tell without a round trip whether an idle connection may be used as it is.
+
+        Called before every lease, so it must cost about a microsecond. `False` means "look
+        closer": the pool will `ping` the connection, not throw it away.
+        """
+        ...
+
+    def ping(self, connection: C) -> None:
+        """Make one round trip; raise whatever shows that the connection is of no use. Blocks."""
+        ...
+
+    def reset(self, connection: C) -> None:
+        """Make the connection fit for its next lease. Raise, and it is thrown away.
+
+        Called on every release; it must not cost a round trip when there is nothing to undo.
+        """
+        ...
+
+    def close(self, connection: C) -> None:
+        """Close the connection. Errors are logged and otherwise ignored. May block."""
+        ...
+
+    def is_transient(self, error: BaseException) -> bool:
+        """Tell whether a failed `connect` is worth another try in a moment.
+
+        A server that restarts is; a wrong password is not.
+        """
+        ...

@@ -1,0 +1,70 @@
+"""What can go wrong in a pool, as exceptions."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+
+class PoolError(Exception):
+    """Base of every error that a pool raises itself.
+
+    Errors of the database driver, a refused password for instance, are not wrapped: they reach the
+    caller of `acquire` as the driver raised them.
+    """
+
+
+class PoolTimeout(PoolError):
+    """No connection became free, or could be opened, within the time the caller gave."""
+
+
+class TooManyWaiters(PoolError):
+    """`max_waiting` callers are queueing already, so this one was turned away at once."""
+
+
+class PoolClosed(PoolError):
+    """The pool was closed for good, before or while the caller asked it for a connection."""
+
+
+class LeaseError(PoolError):
+    """A lease was used after its end, or given to a pool that it does not come from."""
+
+
+class PoolConfigError(PoolError, ValueError):
+    """Some options cannot be used.
+
+    Attributes:
+        problems: every problem found, as (option, what is wrong with it), not just the first.
+    """
+
+    def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(f"{option}: {problem}" for option, problem in problems))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PoolConfigError, (self.problems,)
+
+
+@cache
+def as_driver_error(pool_error: type[PoolError], driver_error: type[Exception]) -> type[PoolError]:
+    """Return a class that is both a pool's error and the driver's.
+
+    Django translates only subclasses of the driver's own PEP 249 classes into `django.db` errors;
+    with this, `except django.db.OperationalError` catches a pool's time-out too.
+    """
+    if issubclass(pool_error, driver_error):
+        return pool_error
+
+    def __reduce__(self: PoolError) -> tuple[Any, ...]:  # noqa: N807
+        # The joined class has no importable name: over a pickle it becomes its pool half again.
+        return pool_error, self.args
+
+    return type(
+        pool_error.__name__,
+        (pool_error, driver_error),
+        {
+            "__doc__": pool_error.__doc__,
+            "__module__": pool_error.__module__,
+            "__reduce__": __reduce__,
+        },
+    )

@@ -1,0 +1,48 @@
+"""What a forked child has to forget.
+
+A fork copies the whole process but runs on with one thread. Locks that another thread held stay
+locked for ever, threads are gone, and every connection is now shared with the parent: whatever the
+child says on it, a polite goodbye included, would reach the parent's session. So whoever owns such
+things registers here and is told in the child, before any other Python code runs there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from typing import Any, Protocol
+
+
+class Forkable(Protocol):
+    """Something that must be made anew in a forked child."""
+
+    def after_fork_in_child(self) -> None:
+        """Take new locks and forget what belongs to the parent. The process has one thread."""
+        ...
+
+
+_forkables: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def register(forkable: Forkable) -> None:
+    """Have `forkable.after_fork_in_child` called in every forked child, as long as it lives."""
+    _forkables.add(forkable)
+
+
+def immortalise(inherited: object) -> None:
+    """Keep an object alive beyond the end of the interpreter.
+
+    A reference in a module is not enough: modules are emptied at exit, and the finaliser of an
+    inherited connection might then close it under its parent's feet.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
+
+
+def _after_fork_in_child() -> None:
+    for forkable in list(_forkables):
+        forkable.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork, and nothing to forget
+    os.register_at_fork(after_in_child=_after_fork_in_child)

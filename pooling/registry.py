@@ -1,0 +1,99 @@
+"""The pools of this process, by what really identifies a server session.
+
+Not by alias: a pool that was filled before a test run pointed its alias at the test database would
+serve connections to the production database. A pool's key holds the effective connection
+parameters, so another database name means another pool, whatever the alias.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from pooling.core import forks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from pooling.core.pool import Pool
+
+
+class Registry:
+    """The pools of this process.
+
+    Nothing is done under the lock but looking up and writing down: making a pool opens nothing.
+    """
+
+    def __init__(self) -> None:
+        self._pools: dict[Hashable, tuple[str, Pool[Any]]] = {}
+        self._lock = threading.Lock()
+        forks.register(self)
+
+    def get(self, key: Hashable, database: str, make: Callable[[], Pool[Any]]) -> Pool[Any]:
+        """Return the open pool for `key`, made now if there is none.
+
+        Args:
+            key: what identifies the sessions of the pool.
+            database: the name of their database, by which `close_database` finds them.
+            make: makes the pool; it must not connect.
+        """
+        with self._lock:
+            _, pool = self._pools.get(key, (None, None))
+            if pool is None or pool.closed:
+                pool = make()
+                self._pools[key] = (database, pool)
+            return pool
+
+    def pools(self) -> list[Pool[Any]]:
+        """Return the pools that are open."""
+        with self._lock:
+            return [pool for _, pool in self._pools.values() if not pool.closed]
+
+    def close_database(self, database: str) -> None:
+        """Close the pools that have sessions on `database`, on whatever server.
+
+        Their users notice nothing: the next connection they ask for comes from a new pool.
+        """
+        with self._lock:
+            keys = [key for key, (name, _) in self._pools.items() if name == database]
+            closing = [self._pools.pop(key)[1] for key in keys]
+        for pool in closing:
+            pool.close()
+
+    def close_all(self) -> None:
+        """Close every pool, for instance at the end of the process."""
+        with self._lock:
+            closing = [pool for _, pool in self._pools.values()]
+            self._pools.clear()
+        for pool in closing:
+            pool.close()
+
+    def after_fork_in_child(self) -> None:
+        """Take a new lock. The pools, which empty themselves, go on under their keys."""
+        self._lock = threading.Lock()
+
+
+REGISTRY = Registry()
+atexit.register(REGISTRY.close_all)
+
+
+def pool_of_alias(alias: str) -> Pool[Any]:
+    """Return the pool behind an alias of `DATABASES`; see `pooling.get_pool`."""
+    wrapper = connections[alias]
+    resolve = getattr(wrapper, "resolve_pool", None)
+    if resolve is None:
+        raise ImproperlyConfigured(
+            f"DATABASES[{alias!r}] has no pool: its ENGINE is "
+            f"{wrapper.settings_dict['ENGINE']!r}, not one of pooling.backends"
+        )
+    pool: Pool[Any] | None = resolve()
+    if pool is None:
+        raise ImproperlyConfigured(
+            f"DATABASES[{alias!r}] has no pool: OPTIONS['pool'] is False, "
+            "or it is a SQLite database in memory"
+        )
+    return pool
