@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 ENGINES = "pooling.backends."
 
 
-def check_pools(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+def check_pools(
+    app_configs: Sequence[AppConfig] | None,  # noqa: ARG001 - the signature of a system check
+    **kwargs: Any,  # noqa: ARG001
+) -> list[CheckMessage]:
     """Find wrong pool options in `DATABASES` (pooling.E001)."""
     return [
         Error(problem, hint="See the option table in pooling's README.", id="pooling.E001")

@@ -8,6 +8,7 @@ parameters, so another database name means another pool, whatever the alias.
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from pooling.core.pool import Pool
+
+logger = logging.getLogger("pooling")
 
 
 class Registry:
@@ -65,12 +68,13 @@ class Registry:
             pool.close()
 
     def close_all(self) -> None:
-        """Close every pool, for instance at the end of the process."""
+        """Close every pool at the end of the process."""
         with self._lock:
             closing = [pool for _, pool in self._pools.values()]
             self._pools.clear()
         for pool in closing:
             pool.close()
+            pool.leave_leases()
 
     def after_fork_in_child(self) -> None:
         """Take a new lock. The pools, which empty themselves, go on under their keys."""
@@ -78,7 +82,21 @@ class Registry:
 
 
 REGISTRY = Registry()
-atexit.register(REGISTRY.close_all)
+
+
+@atexit.register
+def _shut_down() -> None:
+    """End all sessions politely, without waiting for anybody.
+
+    What this thread still holds is released first; what daemon threads hold at this moment is left
+    to the operating system, since closing a connection under a running query may block or crash.
+    """
+    for wrapper in connections.all(initialized_only=True):
+        try:
+            wrapper.close()
+        except Exception:
+            logger.debug("closing %r at exit failed", wrapper, exc_info=True)
+    REGISTRY.close_all()
 
 
 def pool_of_alias(alias: str) -> Pool[Any]:

@@ -46,10 +46,13 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
     """
 
     driver_class: ClassVar[type[DatabaseDriver]]
+    Database: ClassVar[Any]
+    """The driver's PEP 249 module, set by the Django wrapper this is mixed into."""
+    _thread_sharing_count: int
 
     pool: Any = None
-    """Django's PostgreSQL wrapper asks `self.pool` everywhere whether *its* pool is in use. It never
-    is, not even when `OPTIONS["pool"]`, which is ours, looks like it. See `resolve_pool`."""
+    """Django's PostgreSQL wrapper asks `self.pool` everywhere whether *its* pool is in use. It is
+    never, not even when `OPTIONS["pool"]`, which is ours, looks like it. See `resolve_pool`."""
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = DEFAULT_DB_ALIAS) -> None:
         super().__init__(settings_dict, alias)
@@ -215,7 +218,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         """Give the connection back, and leave none behind that could still be used."""
         lease, self._lease = self._lease, None
         if lease is None:
-            super()._close()
+            super()._close()  # type: ignore[misc]  # Django's, not in its stubs
             return
         with self.wrap_database_errors:
             try:
@@ -235,7 +238,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
 
     def _rollback(self) -> None:
         try:
-            super()._rollback()
+            super()._rollback()  # type: ignore[misc]
         except BaseException:
             self._untrusted = True
             raise

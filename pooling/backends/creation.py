@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class PooledDatabaseCreation(BaseDatabaseCreation):
     """Mixed into a Django creation class, it closes the pools of databases that come and go.
 
-    A database that has sessions cannot be copied or dropped, and a SQLite file that is open must not
-    be. Pools are closed rather than drained: a drained pool would connect again to keep `min_size`.
-    What other threads hold is closed when they give it back.
+    A database that has sessions cannot be copied or dropped, and a SQLite file that is open must
+    not be. Pools are closed rather than drained: a drained pool would connect again to keep
+    `min_size`. What other threads hold is closed when they give it back.
     """
 
     def create_test_db(self, *args: Any, **kwargs: Any) -> str:
@@ -32,11 +32,12 @@ class PooledDatabaseCreation(BaseDatabaseCreation):
 
     def _clone_test_db(self, suffix: str, verbosity: int, keepdb: bool = False) -> None:
         self._close_pools(self.connection.settings_dict["NAME"])
-        super()._clone_test_db(suffix, verbosity, keepdb)
+        # Private in Django, so the stubs do not know these two; the runner calls them by name.
+        super()._clone_test_db(suffix, verbosity, keepdb)  # type: ignore[misc]
 
     def _destroy_test_db(self, test_database_name: str, verbosity: int) -> None:
         self._close_pools(test_database_name)
-        super()._destroy_test_db(test_database_name, verbosity)
+        super()._destroy_test_db(test_database_name, verbosity)  # type: ignore[misc]
 
     def _close_pools(self, database: Any) -> None:
         wrapper = cast("PooledDatabaseWrapper", self.connection)

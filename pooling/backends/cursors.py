@@ -31,8 +31,8 @@ class OpenCursors:
     def close(self) -> None:
         """Close the cursors that are left. May block, and may raise what a driver's cursor raises.
 
-        Closing an ordinary cursor, or one that is closed already, costs no round trip. A server-side
-        cursor that is still open does.
+        Closing an ordinary cursor, or one that is closed already, costs no round trip; closing a
+        server-side cursor that is still open does.
         """
         cursors, self._cursors = self._cursors, []
         for reference in cursors:

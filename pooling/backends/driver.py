@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import TYPE_CHECKING, Any
 
 from django.utils.module_loading import import_string
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pooling.backends.base import PooledDatabaseWrapper
 
 
-class DatabaseDriver:
+class DatabaseDriver(abc.ABC):
     """Open connections exactly as Django does, by letting Django do it.
 
     Every physical connection is made by an `opener`: a wrapper of the same class as the user's,
@@ -84,13 +85,25 @@ class DatabaseDriver:
             self._user_reset(connection)
             self.end_transaction(connection)
 
+    @abc.abstractmethod
+    def is_alive(self, connection: Any) -> bool:
+        """Tell without a round trip whether an idle connection may be used as it is."""
+
+    @abc.abstractmethod
+    def ping(self, connection: Any) -> None:
+        """Make one round trip; raise if the connection is of no use."""
+
+    @abc.abstractmethod
     def end_transaction(self, connection: Any) -> None:
         """Roll back what is open; raise if the connection is not free. No round trip if it is."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def restore_session(self, connection: Any) -> None:
         """Undo what can be changed in a session. Costs what it costs."""
-        raise NotImplementedError
+
+    @abc.abstractmethod
+    def is_transient(self, error: BaseException) -> bool:
+        """Tell whether a failed connect is worth another try in a moment."""
 
     def close(self, connection: Any) -> None:
         """Close the connection."""

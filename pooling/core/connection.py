@@ -52,8 +52,8 @@ class DiscardReason(enum.StrEnum):
 class PooledConnection(Generic[C]):
     """One physical connection as the pool knows it.
 
-    All attributes are the pool's, changed under its lock, with three exceptions: `uses`, `proven_at`
-    and `context` belong to whoever holds the connection.
+    All attributes are the pool's, changed under its lock, except for `uses` and `context`: those
+    belong to whoever holds the connection.
     """
 
     __slots__ = (
@@ -62,7 +62,6 @@ class PooledConnection(Generic[C]):
         "expires_at",
         "generation",
         "leak_reported",
-        "opened_at",
         "proven_at",
         "since",
         "stack",
@@ -82,7 +81,6 @@ class PooledConnection(Generic[C]):
         """Which `drain` of the pool it has seen; older than the pool's own means outdated."""
         self.since = now
         """When it came into its present state (the pool's clock)."""
-        self.opened_at = now
         self.proven_at = now
         """When it last was known to work: opened, pinged, or cleanly given back."""
         self.expires_at: float | None = None
@@ -179,7 +177,7 @@ class Lease(Generic[C]):
         # out of idle connections, and in maintenance.
         record = self._record
         if record is not None:
-            self.pool.orphans.append((record, self._turn))
+            self.pool.orphan(record, self._turn)
 
     def __repr__(self) -> str:
         return f"<Lease of pool {self.pool.name!r}: {'current' if self.current else 'over'}>"

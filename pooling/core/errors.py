@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 
@@ -45,7 +44,9 @@ class PoolConfigError(PoolError, ValueError):
         return PoolConfigError, (self.problems,)
 
 
-@cache
+_joined: dict[tuple[type[PoolError], type[Exception]], type[PoolError]] = {}
+
+
 def as_driver_error(pool_error: type[PoolError], driver_error: type[Exception]) -> type[PoolError]:
     """Return a class that is both a pool's error and the driver's.
 
@@ -54,17 +55,21 @@ def as_driver_error(pool_error: type[PoolError], driver_error: type[Exception]) 
     """
     if issubclass(pool_error, driver_error):
         return pool_error
+    key = (pool_error, driver_error)
+    if key not in _joined:
+        # Two threads may get here at once; setdefault lets both use the class of one of them.
+        _joined.setdefault(key, _join(pool_error, driver_error))
+    return _joined[key]
 
-    def __reduce__(self: PoolError) -> tuple[Any, ...]:  # noqa: N807
+
+def _join(pool_error: type[PoolError], driver_error: type[Exception]) -> type[PoolError]:
+    def reduce(error: PoolError) -> tuple[Any, ...]:
         # The joined class has no importable name: over a pickle it becomes its pool half again.
-        return pool_error, self.args
+        return pool_error, error.args
 
-    return type(
-        pool_error.__name__,
-        (pool_error, driver_error),
-        {
-            "__doc__": pool_error.__doc__,
-            "__module__": pool_error.__module__,
-            "__reduce__": __reduce__,
-        },
-    )
+    members = {
+        "__doc__": pool_error.__doc__,
+        "__module__": pool_error.__module__,
+        "__reduce__": reduce,
+    }
+    return type(pool_error.__name__, (pool_error, driver_error), members)

@@ -34,7 +34,7 @@ def immortalise(inherited: object) -> None:
     """Keep an object alive beyond the end of the interpreter.
 
     A reference in a module is not enough: modules are emptied at exit, and the finaliser of an
-    inherited connection might then close it under its parent's feet.
+    inherited connection might then close it under its parent's feet, or warn that nobody did.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
 

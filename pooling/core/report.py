@@ -50,12 +50,9 @@ def timeout(
     return "; ".join(parts)
 
 
-def too_many_waiters(stats: PoolStats, limit: int) -> str:
+def too_many_waiters(stats: PoolStats) -> str:
     """Say why a caller was turned away."""
-    return (
-        f"pool {stats.name!r}: {stats.waiting} callers are waiting already "
-        f"(max_waiting={limit}, {_counts(stats)})"
-    )
+    return f"pool {stats.name!r}: max_waiting callers are waiting already ({_counts(stats)})"
 
 
 def leak(pool: str, holder: Holder) -> str:

@@ -40,8 +40,7 @@ class Workers:
         try:
             worker, _ = self._idle.popitem()
         except KeyError:
-            worker = _Worker(self._idle)
-            worker.job = job
+            worker = _Worker(self._idle, job)
             try:
                 worker.start(f"pooling-worker-{next(self._numbers)}")
             except RuntimeError:
@@ -55,14 +54,18 @@ class Workers:
         self._idle = {}
 
 
+def _nothing() -> None:
+    """Do no job."""
+
+
 class _Worker:
     """One thread of the cache."""
 
     __slots__ = ("_idle", "bell", "job")
 
-    def __init__(self, idle: dict[_Worker, None]) -> None:
+    def __init__(self, idle: dict[_Worker, None], job: Job) -> None:
         self._idle = idle
-        self.job: Job | None = None
+        self.job = job
         self.bell = threading.Lock()
         self.bell.acquire()
 
@@ -71,12 +74,12 @@ class _Worker:
 
     def work(self) -> None:
         """Do the job at hand."""
-        job, self.job = self.job, None
-        assert job is not None
         try:
-            job()
+            self.job()
         except Exception:
             logger.exception("a background job of the connection pool failed")
+        finally:
+            self.job = _nothing  # keep nothing alive while idle
 
     def _run(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 import select
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,7 @@ class PsycopgDriver(DatabaseDriver):
     def opener(self) -> BaseDatabaseWrapper:
         """Return a wrapper that sets up sessions in this pool's time zone, whatever is set now."""
         opener = super().opener()
-        opener.timezone, opener.timezone_name = self._time_zone  # type: ignore[misc, assignment]
+        opener.timezone, opener.timezone_name = self._time_zone
         return opener
 
     def connection_params(self, opener: BaseDatabaseWrapper) -> dict[str, Any]:
@@ -111,9 +112,9 @@ class PsycopgDriver(DatabaseDriver):
         if connection.autocommit != self._settings["AUTOCOMMIT"]:
             connection.autocommit = self._settings["AUTOCOMMIT"]
 
+    @abc.abstractmethod
     def transaction_status(self, connection: Any) -> int:
         """Return libpq's account of the transaction, without a round trip."""
-        raise NotImplementedError
 
     def restore_session(self, connection: Any) -> None:
         """Undo what a lease can change, then set up the session as after connecting."""
@@ -139,9 +140,9 @@ class PsycopgDriver(DatabaseDriver):
         text = str(error).lower()
         return any(words in text for words in TRANSIENT)
 
+    @abc.abstractmethod
     def send(self, connection: Any, sql: bytes) -> None:
         """Run statements without parameters in one round trip, outside any transaction."""
-        raise NotImplementedError
 
 
 class Psycopg3Driver(PsycopgDriver):

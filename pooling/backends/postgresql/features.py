@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from django.db.backends.postgresql import features
+from django.utils.functional import cached_property
 
 
 class DatabaseFeatures(features.DatabaseFeatures):
     """Django's."""
+
+    pool_test_skips: ClassVar[dict[str, set[str]]] = {}
+    """Tests of Django's own suite that make no sense with a pool, by the reason why."""
+
+    @cached_property
+    def django_test_skips(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """What Django's own suite skips here; it asks nobody else (see `tests/django_suite`)."""
+        return {**super().django_test_skips, **self.pool_test_skips}

@@ -22,6 +22,7 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
     driver_class = SQLiteDriver
     creation_class = DatabaseCreation
     features_class = DatabaseFeatures
+    init_commands: list[str]
 
     def can_be_pooled(self) -> bool:
         """Leave databases in memory to the stock backend: each connection is one of its own."""
@@ -40,5 +41,5 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
 
     def database_identity(self, name: Any) -> str:
         """Return the absolute path of a file; URIs are what they are."""
-        path = os.fspath(name)
+        path: str = os.fspath(name)
         return path if path.startswith("file:") else os.path.abspath(path)  # noqa: PTH100

@@ -1,0 +1,469 @@
+"""The pool's books: who owns which connection, who waits, and what has to be done about it.
+
+Everything here is a decision and none of it takes time. Every method is called with the pool's lock
+held. What a decision entails (open a connection, test one, clean one, close one) is written down as
+an errand, which the pool hands to its workers when it has let go of the lock; an errand that an
+interrupt kept from being handed over is still written down, and whoever comes next does it.
+
+The invariants between any two calls:
+
+* size = connecting + idle + leased <= max_size (after a `resize` to less, as soon as leases end).
+* A connection has one owner: a worker (connecting, closed), the books (idle), or a lease (leased).
+* Nobody waits while something is idle, unless a worker is at work for each of those who wait.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Generic, NamedTuple
+
+from pooling.core.connection import DiscardReason, Lease, PooledConnection, State
+from pooling.core.driver import C
+from pooling.core.stats import Holder, PoolStats, Totals
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+    from traceback import StackSummary
+
+    from pooling.core.config import PoolConfig
+    from pooling.core.waiter import Waiter
+
+OPENERS = 2
+"""How many connections a pool opens at a time. A spike of callers is mostly served by the first few
+connections coming back, long before one for each of them could be open; more openers would only
+press a server that is busy enough."""
+
+RECYCLE_SPREAD = 0.2
+"""The part of `recycle` over which ages are spread (HikariCP: 0.25, psycopg_pool: 0.05)."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
+"""Seconds between attempts to connect to a server that is away: doubled each time, then jittered
+down by up to a half. The longest is short enough that a returning server is noticed in a second."""
+
+UPKEEP_PAUSE = 30.0
+"""Seconds until `min_size` is tried again after a failure that trying again does not mend."""
+
+SEARCH_PAUSE, LOST_PAUSE = 0.005, 0.1
+"""Seconds between searches for holders that are gone: at the least when callers keep arriving at an
+exhausted pool, and at the most while some are waiting."""
+
+HOUSEKEEPING = 30.0
+"""The longest time between two rounds of maintenance of a pool that has connections."""
+
+NEVER = float("-inf")
+
+
+class Task(enum.Enum):
+    """What a worker can do with a connection."""
+
+    OPEN = enum.auto()
+    PING = enum.auto()
+    RECOVER = enum.auto()
+    """Clean what a holder that is gone has left behind."""
+    CLOSE = enum.auto()
+
+
+class Errand(NamedTuple, Generic[C]):
+    """Something to be done without the lock."""
+
+    task: Task
+    record: PooledConnection[C]
+    reason: DiscardReason | None = None
+    """Why the connection is closed, if that is the task."""
+
+
+class Books(Generic[C]):
+    """The state of a pool, and its rules."""
+
+    def __init__(
+        self, config: PoolConfig, now: Callable[[], float], draw: Callable[[], float]
+    ) -> None:
+        self.config = config
+        self.now = now
+        self.draw = draw
+        """Returns a random number from 0 to 1."""
+        self.closed = False
+        self.records: set[PooledConnection[C]] = set()
+        self.idle: deque[PooledConnection[C]] = deque()
+        """The right end is the warm one: what came back last is used first."""
+        self.waiters: OrderedDict[Waiter[C], None] = OrderedDict()
+        self.errands: deque[Errand[C]] = deque()
+        self.orphans: deque[tuple[PooledConnection[C], int]] = deque()
+        """Leases that were garbage-collected, with their turns; appended to without the lock."""
+        self.connecting = 0
+        self.opening = 0
+        """The part of `connecting` that is new, not being tested or cleaned."""
+        self.generation = 0
+        self.suspect_since = NEVER
+        """When a connection was last found dead: what was not proven since has to be pinged."""
+        self.totals = Totals()
+        self.failures = 0
+        self.next_attempt = NEVER
+        self.next_upkeep = NEVER
+        self.next_search = NEVER
+        self.last_error: BaseException | None = None
+
+    @property
+    def leased(self) -> int:
+        """How many connections are in somebody's hands."""
+        return len(self.records) - len(self.idle) - self.connecting
+
+    @property
+    def overdue(self) -> bool:
+        """Whether somebody waits for whom no worker is at work: only a release can serve it."""
+        return len(self.waiters) > self.connecting
+
+    # ---- leases --------------------------------------------------------------------------------
+
+    def lease(
+        self,
+        record: PooledConnection[C],
+        lease: Lease[C],
+        now: float,
+        thread: threading.Thread,
+        thread_bound: bool,
+        stack: StackSummary | None,
+    ) -> None:
+        """Make `lease` the owner of `record`."""
+        record.state = State.LEASED
+        record.since = now
+        record.thread = thread
+        record.thread_bound = thread_bound
+        record.stack = stack
+        record.turn += 1
+        lease.begin(record)
+
+    def end_lease(self, record: PooledConnection[C], lease: Lease[C]) -> None:
+        """Take `record` out of `lease`; the caller decides at once what becomes of it."""
+        lease.end()
+        record.turn += 1
+        record.thread = None
+        record.stack = None
+        record.leak_reported = False
+
+    def queue(self, waiter: Waiter[C], *, first: bool = False) -> None:
+        """Put a waiter into the queue, and see to it that somebody is at work for it."""
+        waiter.lease.waiter = waiter
+        self.waiters[waiter] = None
+        if first:
+            self.waiters.move_to_end(waiter, last=False)
+        self.totals.waited += 1
+        self.provide()
+
+    def withdraw(self, waiter: Waiter[C]) -> None:
+        """Take a waiter out of the queue, if it is still there."""
+        if waiter in self.waiters:
+            del self.waiters[waiter]
+            self.totals.wait_seconds += self.now() - waiter.since
+
+    def queue_is_full(self) -> bool:
+        """Tell whether `max_waiting` turns the next caller away.
+
+        Those for whom the pool has a place do not count: they only wait for the server.
+        """
+        limit = self.config.max_waiting
+        return (
+            limit is not None and len(self.waiters) - (self.config.max_size - self.leased) >= limit
+        )
+
+    # ---- what becomes of a connection ----------------------------------------------------------
+
+    def keep_or_discard(
+        self, record: PooledConnection[C], reason: DiscardReason | None, now: float
+    ) -> None:
+        """Decide on a connection that nobody owns at the moment."""
+        reason = reason or self.retirement(record, now)
+        if reason is None:
+            self.offer(record, now)
+        else:
+            self.discard(record, reason)
+            self.provide()
+
+    def retirement(self, record: PooledConnection[C], now: float) -> DiscardReason | None:
+        """Return why a connection that works must not be used any more, if so."""
+        if self.closed:
+            return DiscardReason.CLOSED
+        if record.generation != self.generation:
+            return DiscardReason.DRAINED
+        if record.expires_at is not None and now >= record.expires_at:
+            return DiscardReason.RECYCLED
+        if len(self.records) > self.config.max_size:
+            return DiscardReason.SURPLUS
+        max_uses = self.config.max_uses
+        if max_uses is not None and record.uses >= max_uses:
+            return DiscardReason.USED_UP
+        return None
+
+    def needs_ping(self, record: PooledConnection[C], now: float) -> bool:
+        """Tell whether a connection was unused for too long, or is under suspicion."""
+        ping_after = self.config.ping_after
+        return (
+            ping_after is not None and now - record.proven_at >= ping_after
+        ) or record.proven_at <= self.suspect_since
+
+    def offer(self, record: PooledConnection[C], now: float) -> None:
+        """Hand a good connection to the first in the queue, or put it to the idle ones."""
+        if not self.waiters:
+            record.state = State.IDLE
+            record.since = now
+            self.idle.append(record)
+            return
+        waiter, _ = self.waiters.popitem(last=False)
+        self.totals.wait_seconds += now - waiter.since
+        self.lease(record, waiter.lease, now, waiter.thread, waiter.thread_bound, waiter.stack)
+        waiter.settle()
+
+    def discard(self, record: PooledConnection[C], reason: DiscardReason) -> None:
+        """Take a connection out of the books and have it closed."""
+        self.write_off(record, reason)
+        self.errands.append(Errand(Task.CLOSE, record, reason))
+
+    def write_off(self, record: PooledConnection[C], reason: DiscardReason) -> None:
+        """Take a connection out of the books; the caller closes it."""
+        self.records.discard(record)
+        record.state = State.CLOSED
+        self.totals.discards[reason] += 1
+        self.totals.retired_uses += record.uses
+
+    def write_off_idle(self, reason: DiscardReason) -> list[PooledConnection[C]]:
+        """Take all idle connections out of the books; the caller closes them."""
+        taken = list(self.idle)
+        self.idle.clear()
+        for record in taken:
+            self.write_off(record, reason)
+        return taken
+
+    def resize(self, config: PoolConfig) -> None:
+        """Go on with other limits."""
+        self.config = config
+        while self.idle and len(self.records) > config.max_size:
+            self.discard(self.idle.popleft(), DiscardReason.SURPLUS)
+        self.provide()
+
+    # ---- providing connections -----------------------------------------------------------------
+
+    def provide(self) -> None:
+        """See to it that somebody is at work for everyone who waits, and for `min_size`."""
+        if self.closed:
+            return
+        now = self.now()
+        while self.overdue:
+            if self.idle:
+                self.employ(Task.PING, self.idle.pop())
+            elif self._may_open(now):
+                self._open(now)
+            else:
+                break
+        while (
+            len(self.records) < self.config.min_size
+            and now >= self.next_upkeep
+            and self._may_open(now)
+        ):
+            self._open(now)
+
+    def _may_open(self, now: float) -> bool:
+        return (
+            len(self.records) < self.config.max_size
+            and self.opening < OPENERS
+            and now >= self.next_attempt
+        )
+
+    def _open(self, now: float) -> None:
+        """Reserve a place and have a connection opened for it."""
+        record: PooledConnection[C] = PooledConnection(self.generation, now)
+        self.records.add(record)
+        self.opening += 1
+        self.employ(Task.OPEN, record)
+
+    def employ(self, task: Task, record: PooledConnection[C]) -> None:
+        """Give a connection into the hands of a worker, until `return_from`."""
+        record.state = State.CONNECTING
+        record.since = self.now()
+        self.connecting += 1
+        self.errands.append(Errand(task, record))
+
+    def opened(self, record: PooledConnection[C], connection: C) -> None:
+        """Enter a connection that a worker has opened."""
+        now = self.now()
+        record.connection = connection
+        record.proven_at = now
+        if self.config.recycle is not None:
+            record.expires_at = now + self.config.recycle * (1 - RECYCLE_SPREAD * self.draw())
+        self.opening -= 1
+        self.connecting -= 1
+        self.totals.connects += 1
+        self.failures = 0
+        self.next_attempt = self.next_upkeep = NEVER
+        self.last_error = None
+        self.keep_or_discard(record, None, now)
+        self.provide()
+
+    def not_opened(
+        self, record: PooledConnection[C], error: BaseException, *, transient: bool
+    ) -> None:
+        """Decide what becomes of those who wait for a connection that could not be opened.
+
+        When the server is away for the moment, they go on waiting: for the next attempt, or for
+        somebody's release. When trying again is useless, the first in the queue gets the error, and
+        an attempt is made for the next one, who may have more luck (a password that just changed).
+        """
+        now = self.now()
+        self.records.discard(record)
+        record.state = State.CLOSED
+        self.opening -= 1
+        self.connecting -= 1
+        self.totals.connect_errors += 1
+        self.failures += 1
+        self.last_error = error
+        if transient:
+            pause = min(FIRST_PAUSE * 2 ** min(self.failures - 1, 16), LONGEST_PAUSE)
+            self.next_attempt = now + pause * (1 - self.draw() / 2)
+        else:
+            self.next_upkeep = now + UPKEEP_PAUSE
+            if self.waiters:
+                waiter, _ = self.waiters.popitem(last=False)
+                self.totals.wait_seconds += now - waiter.since
+                waiter.settle(error)
+        self.provide()
+
+    def examined(self, record: PooledConnection[C], reason: DiscardReason | None) -> None:
+        """Take back a connection that a worker has tested or cleaned; `reason` is what it found."""
+        now = self.now()
+        self.connecting -= 1
+        record.thread = None
+        if reason is None:
+            record.proven_at = now
+        else:
+            # Where one connection died, others may have: from now on each has to be pinged.
+            self.suspect_since = now
+        self.keep_or_discard(record, reason, now)
+        self.provide()
+
+    # ---- maintenance ---------------------------------------------------------------------------
+
+    def retire_idle(self, now: float) -> None:
+        """Throw away idle connections that are too old, and those that nobody needed for long."""
+        max_idle = self.config.max_idle
+        kept: deque[PooledConnection[C]] = deque()
+        for record in self.idle:  # the coldest first
+            reason = self.retirement(record, now)
+            if (
+                reason is None
+                and max_idle is not None
+                and now - record.since >= max_idle
+                and len(self.records) > self.config.min_size
+            ):
+                reason = DiscardReason.IDLE
+            if reason is None:
+                kept.append(record)
+            else:
+                self.discard(record, reason)
+        self.idle = kept
+
+    def search_for_lost(self, now: float) -> None:
+        """Take back the leases that were garbage-collected, and those of threads that ended."""
+        while self.orphans:
+            record, turn = self.orphans.popleft()
+            if record.turn == turn and record.state is State.LEASED:
+                self._recover(record)
+        if now < self.next_search:
+            return
+        self.next_search = now + SEARCH_PAUSE
+        for record in self.records:
+            if (
+                record.state is State.LEASED
+                and record.thread_bound
+                and record.thread is not None
+                and not record.thread.is_alive()
+            ):
+                self._recover(record)
+
+    def _recover(self, record: PooledConnection[C]) -> None:
+        record.turn += 1  # from here on the old lease is over, should anybody still have it
+        self.totals.recovered += 1
+        self.employ(Task.RECOVER, record)
+
+    def leaks(self, now: float) -> list[Holder]:
+        """Return those who hold a connection for longer than `leak_after`, each once."""
+        leak_after = self.config.leak_after
+        found = []
+        if leak_after is not None:
+            for record in self.records:
+                overdue = record.state is State.LEASED and now - record.since >= leak_after
+                if overdue and not record.leak_reported:
+                    record.leak_reported = True
+                    found.append(_holder(record, now))
+        return found
+
+    def due(self, now: float) -> float | None:
+        """Return when the pool next needs maintenance, None if it does not."""
+        if self.closed or not (self.records or self.waiters):
+            return None
+        config = self.config
+        due = [now + HOUSEKEEPING]
+        if self.overdue:
+            due.append(now + LOST_PAUSE)
+            if self.next_attempt > now:
+                due.append(self.next_attempt)
+        if len(self.records) < config.min_size:
+            due.append(max(self.next_attempt, self.next_upkeep, now + FIRST_PAUSE))
+        if config.max_idle is not None:
+            due.append(now + config.max_idle)
+        if config.leak_after is not None:
+            due.append(now + config.leak_after)
+        for record in self.records:
+            if record.state is State.IDLE:
+                if record.expires_at is not None:
+                    due.append(record.expires_at)
+                if config.max_idle is not None and len(self.records) > config.min_size:
+                    due.append(record.since + config.max_idle)
+            elif config.leak_after is not None and not record.leak_reported:
+                due.append(record.since + config.leak_after)
+        return min(due)
+
+    # ---- numbers -------------------------------------------------------------------------------
+
+    def stats(self) -> PoolStats:
+        """Return the numbers of this instant."""
+        totals = self.totals
+        return PoolStats(
+            name=self.config.name,
+            min_size=self.config.min_size,
+            max_size=self.config.max_size,
+            size=len(self.records),
+            idle=len(self.idle),
+            leased=self.leased,
+            connecting=self.connecting,
+            waiting=len(self.waiters),
+            closed=self.closed,
+            acquired=totals.retired_uses + sum(record.uses for record in self.records),
+            waited=totals.waited,
+            wait_seconds=totals.wait_seconds,
+            timeouts=totals.timeouts,
+            rejected=totals.rejected,
+            connects=totals.connects,
+            connect_errors=totals.connect_errors,
+            recovered=totals.recovered,
+            discards=totals.discards_now(),
+        )
+
+    def holders(self) -> tuple[Holder, ...]:
+        """Return who holds connections, longest first."""
+        now = self.now()
+        leased = [record for record in self.records if record.state is State.LEASED]
+        leased.sort(key=lambda record: record.since)
+        return tuple(_holder(record, now) for record in leased)
+
+    def held_by(self, thread: threading.Thread) -> int:
+        """Return how many connections `thread` holds."""
+        return sum(record.thread is thread for record in self.records)
+
+
+def _holder(record: PooledConnection[C], now: float) -> Holder:
+    return Holder(
+        thread=record.thread.name if record.thread else "(unknown)",
+        seconds=now - record.since,
+        stack=None if record.stack is None else "".join(record.stack.format()),
+    )
