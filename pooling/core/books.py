@@ -49,6 +49,10 @@ SEARCH_PAUSE, LOST_PAUSE = 0.005, 0.1
 """Seconds between searches for holders that are gone: at the least when callers keep arriving at an
 exhausted pool, and at the most while some are waiting."""
 
+STALL = 1.0
+"""Seconds after which a worker that opens, tests or cleans a connection is taken to hang: from then
+on somebody else is put to work for those who wait."""
+
 HOUSEKEEPING = 30.0
 """The longest time between two rounds of maintenance of a pool that has connections."""
 
@@ -95,6 +99,8 @@ class Books(Generic[C]):
         self.connecting = 0
         self.opening = 0
         """The part of `connecting` that is new, not being tested or cleaned."""
+        self.stalled: set[PooledConnection[C]] = set()
+        """The part of `connecting` on which nobody should rely any more."""
         self.generation = 0
         self.suspect_since = NEVER
         """When a connection was last found dead: what was not proven since has to be pinged."""
@@ -112,8 +118,8 @@ class Books(Generic[C]):
 
     @property
     def overdue(self) -> bool:
-        """Whether somebody waits for whom no worker is at work: only a release can serve it."""
-        return len(self.waiters) > self.connecting
+        """Whether somebody waits for whom no worker is at work."""
+        return len(self.waiters) > self.connecting - len(self.stalled)
 
     # ---- leases --------------------------------------------------------------------------------
 
@@ -266,7 +272,7 @@ class Books(Generic[C]):
     def _may_open(self, now: float) -> bool:
         return (
             len(self.records) < self.config.max_size
-            and self.opening < OPENERS
+            and self.opening < OPENERS + len(self.stalled)
             and now >= self.next_attempt
         )
 
@@ -278,11 +284,15 @@ class Books(Generic[C]):
         self.employ(Task.OPEN, record)
 
     def employ(self, task: Task, record: PooledConnection[C]) -> None:
-        """Give a connection into the hands of a worker, until `return_from`."""
+        """Give a connection into the hands of a worker, who reports back when it is done."""
         record.state = State.CONNECTING
         record.since = self.now()
         self.connecting += 1
         self.errands.append(Errand(task, record))
+
+    def _dismiss(self, record: PooledConnection[C]) -> None:
+        self.connecting -= 1
+        self.stalled.discard(record)
 
     def opened(self, record: PooledConnection[C], connection: C) -> None:
         """Enter a connection that a worker has opened."""
@@ -292,7 +302,7 @@ class Books(Generic[C]):
         if self.config.recycle is not None:
             record.expires_at = now + self.config.recycle * (1 - RECYCLE_SPREAD * self.draw())
         self.opening -= 1
-        self.connecting -= 1
+        self._dismiss(record)
         self.totals.connects += 1
         self.failures = 0
         self.next_attempt = self.next_upkeep = NEVER
@@ -313,10 +323,11 @@ class Books(Generic[C]):
         self.records.discard(record)
         record.state = State.CLOSED
         self.opening -= 1
-        self.connecting -= 1
+        self._dismiss(record)
         self.totals.connect_errors += 1
         self.failures += 1
-        self.last_error = error
+        # Not an error that somebody is going to raise: its traceback would hold their frames.
+        self.last_error = error if transient else None
         if transient:
             pause = min(FIRST_PAUSE * 2 ** min(self.failures - 1, 16), LONGEST_PAUSE)
             self.next_attempt = now + pause * (1 - self.draw() / 2)
@@ -331,7 +342,7 @@ class Books(Generic[C]):
     def examined(self, record: PooledConnection[C], reason: DiscardReason | None) -> None:
         """Take back a connection that a worker has tested or cleaned; `reason` is what it found."""
         now = self.now()
-        self.connecting -= 1
+        self._dismiss(record)
         record.thread = None
         if reason is None:
             record.proven_at = now
@@ -361,6 +372,13 @@ class Books(Generic[C]):
             else:
                 self.discard(record, reason)
         self.idle = kept
+
+    def search_for_stalled(self, now: float) -> None:
+        """Give up hope in workers that take too long, while somebody waits for them."""
+        if self.waiters and self.connecting:
+            for record in self.records:
+                if record.state is State.CONNECTING and now - record.since >= STALL:
+                    self.stalled.add(record)
 
     def search_for_lost(self, now: float) -> None:
         """Take back the leases that were garbage-collected, and those of threads that ended."""
@@ -403,7 +421,7 @@ class Books(Generic[C]):
             return None
         config = self.config
         due = [now + HOUSEKEEPING]
-        if self.overdue:
+        if self.waiters:
             due.append(now + LOST_PAUSE)
             if self.next_attempt > now:
                 due.append(self.next_attempt)
@@ -448,6 +466,11 @@ class Books(Generic[C]):
             recovered=totals.recovered,
             discards=totals.discards_now(),
         )
+
+    @property
+    def obstacle(self) -> BaseException | None:
+        """Why the pool cannot grow, if it should and the server does not let it."""
+        return self.last_error if len(self.records) < self.config.max_size else None
 
     def holders(self) -> tuple[Holder, ...]:
         """Return who holds connections, longest first."""

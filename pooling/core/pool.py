@@ -256,10 +256,8 @@ class Pool(Generic[C]):
                 books.totals.rejected += 1
                 raise self._error(TooManyWaiters, report.too_many_waiters(books.stats()))
             books.queue(Waiter(lease, now, thread, thread_bound, stack))
-            overdue = books.overdue
         self._run_errands()
-        if overdue:
-            self._maintenance.call(self, now + LOST_PAUSE)
+        self._maintenance.call(self, now + LOST_PAUSE)
         return None
 
     def _fit(self, record: PooledConnection[C]) -> bool:
@@ -293,6 +291,7 @@ class Pool(Generic[C]):
                 books.discard(record, reason)
             books.queue(waiter, first=True)
         self._run_errands()
+        self._maintenance.call(self, now + LOST_PAUSE)
 
     def _wait(self, lease: Lease[C], timeout: float | None) -> PooledConnection[C]:
         """Block until the lease in the queue is served, and return what it is served with.
@@ -333,10 +332,10 @@ class Pool(Generic[C]):
                 timeout,
                 books.holders(),
                 own=books.held_by(waiter.thread),
-                last_error=books.last_error,
+                last_error=books.obstacle,
             ),
         )
-        error.__cause__ = books.last_error
+        error.__cause__ = books.obstacle
         return error
 
     def _abandon(self, lease: Lease[C]) -> None:
@@ -454,6 +453,7 @@ class Pool(Generic[C]):
             now = self._now()
             books.retire_idle(now)
             books.search_for_lost(now)
+            books.search_for_stalled(now)
             books.provide()
             leaks = books.leaks(now)
             due = books.due(now)
