@@ -1,0 +1,1 @@
+"""The demo project: one pooled database and an app that keeps it busy."""

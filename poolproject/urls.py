@@ -1,0 +1,12 @@
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+
+admin.site.site_header = "pooling"
+admin.site.site_title = "pooling"
+
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="users:list"), name="home"),
+    path("admin/", admin.site.urls),
+    path("", include("users.urls")),
+]

@@ -1,0 +1,1 @@
+"""People and what they may do: the app whose pages keep the pool busy."""

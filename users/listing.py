@@ -1,0 +1,79 @@
+"""Searching and sorting for the list of users."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from django.db.models import Q, QuerySet
+
+from users.models import User
+
+SEARCHED_FIELDS = ("username", "first_name", "last_name", "email")
+MAX_SEARCH_LENGTH = 100
+MAX_SEARCH_WORDS = 6  # each costs a comparison per searched field and row
+
+
+def clean_search(text: str) -> str:
+    """Return what is worth searching for; PostgreSQL takes no NUL characters in texts."""
+    return " ".join(text.replace("\x00", "")[:MAX_SEARCH_LENGTH].split()[:MAX_SEARCH_WORDS])
+
+
+def search(people: QuerySet[User], text: str) -> QuerySet[User]:
+    """Keep those in whom every word of `text` occurs somewhere."""
+    for word in text.split():
+        anywhere = Q()
+        for field in SEARCHED_FIELDS:
+            anywhere |= Q(**{f"{field}__icontains": word})
+        people = people.filter(anywhere)
+    return people
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the list. `fields` order it completely: pages must not overlap."""
+
+    key: str
+    label: str
+    fields: tuple[str, ...]
+
+
+COLUMNS = (
+    Column("name", "Name", ("last_name", "first_name", "pk")),
+    Column("username", "Username", ("username",)),
+    Column("email", "Email", ("email",)),
+    Column("joined", "Joined", ("date_joined", "pk")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """The order of the list, written `email` or `-email` in its address."""
+
+    column: Column = COLUMNS[0]
+    descending: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the order that `text` names; what it does not know is the default order."""
+        for column in COLUMNS:
+            if text.removeprefix("-") == column.key:
+                return cls(column, descending=text.startswith("-"))
+        return cls()
+
+    def __str__(self) -> str:
+        return f"{'-' * self.descending}{self.column.key}"
+
+    @property
+    def order_by(self) -> tuple[str, ...]:
+        return tuple(f"{'-' * self.descending}{field}" for field in self.column.fields)
+
+    def headers(self) -> list[dict[str, str]]:
+        """Describe each column's header: its label, where it leads, and what `aria-sort` says."""
+        return [self._header(column) for column in COLUMNS]
+
+    def _header(self, column: Column) -> dict[str, str]:
+        current = column is self.column
+        return {
+            "label": column.label,
+            "sort": str(Sort(column, descending=current and not self.descending)),
+            "aria_sort": ("descending" if self.descending else "ascending") if current else "",
+        }

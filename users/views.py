@@ -1,0 +1,188 @@
+"""The pages of the app; each asks for its own permission."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.mixins import PermissionRequiredMixin
+from django.contrib.auth.views import LogoutView
+from django.contrib.messages.views import SuccessMessageMixin
+from django.core.exceptions import PermissionDenied
+from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
+from django.forms import BaseForm
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse, reverse_lazy
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+from django.views.generic import CreateView, DeleteView, DetailView, ListView, UpdateView
+
+from users.forms import UserCreateForm, UserEditForm
+from users.listing import Sort, clean_search, search
+from users.models import User
+from users.policy import can_manage
+
+
+@method_decorator(never_cache, name="dispatch")  # "Back" shows nothing after logging out
+class UserPage(PermissionRequiredMixin):
+    """A page for people with one permission; the others log in first, or learn what they lack.
+
+    The user on the page is called `person`: `user` is the one who looks at it.
+    """
+
+    model = User
+    context_object_name = "person"
+    http_method_names = ("get", "head", "options")
+    login_url = reverse_lazy("users:login")
+
+
+class FormPage(SuccessMessageMixin):
+    """A page with a form that changes something."""
+
+    http_method_names = ("get", "head", "options", "post")
+
+    def may_look(self) -> bool:
+        return self.request.user.has_perm("users.view_user")
+
+
+class SavesUser(FormPage):
+    """A form page whose form saves a user."""
+
+    template_name = "users/form.html"
+
+    def get_form_kwargs(self) -> dict[str, Any]:
+        return super().get_form_kwargs() | {"actor": self.request.user}
+
+    def form_valid(self, form: BaseForm) -> HttpResponse:
+        try:
+            with transaction.atomic():
+                return super().form_valid(form)
+        except IntegrityError:  # somebody saved the same name between our check and our write
+            form.add_error(None, "Somebody else has just taken this username or email address.")
+            return self.form_invalid(form)
+
+    def get_success_url(self) -> str:
+        """Show the result to those who may see it, and the form again to the others."""
+        return self.object.get_absolute_url() if self.may_look() else self.request.path
+
+
+class ExistingUser:
+    """A form page about somebody whom the actor must be allowed to manage."""
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        with transaction.atomic():  # the row that is judged is the row that is written
+            return super().post(request, *args, **kwargs)
+
+    def get_queryset(self) -> QuerySet[User]:
+        people = super().get_queryset()
+        return people.select_for_update() if self.request.method == "POST" else people
+
+    def get_object(self, queryset: QuerySet[User] | None = None) -> User:
+        person = super().get_object(queryset)
+        if not can_manage(self.request.user, person):
+            raise PermissionDenied(f"{person.display_name} has rights that you do not have.")
+        self.name_before = person.display_name
+        return person
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        # A form that was refused has already changed the object, though not the database.
+        return super().get_context_data(name=self.name_before, **kwargs)
+
+
+class UserList(UserPage, ListView):
+    permission_required = "users.view_user"
+    permission_denied_message = "You may not see the list of users."
+    template_name = "users/list.html"
+    context_object_name = "people"
+    paginate_by = 25
+
+    def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
+        super().setup(request, *args, **kwargs)
+        self.search_text = clean_search(request.GET.get("q", ""))
+        self.sort = Sort.parse(request.GET.get("sort", ""))
+
+    def get_queryset(self) -> QuerySet[User]:
+        people = search(User.objects.defer("password"), self.search_text)
+        return people.order_by(*self.sort.order_by)
+
+    def paginate_queryset(self, queryset: QuerySet[User], page_size: int) -> tuple[Any, ...]:
+        """Turn to the nearest page there is: people disappear while others turn pages."""
+        paginator = self.get_paginator(queryset, page_size)
+        page = paginator.get_page(self.request.GET.get(self.page_kwarg))
+        return paginator, page, page.object_list, page.has_other_pages()
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        context = super().get_context_data(**kwargs)
+        page = context["page_obj"]
+        return context | {
+            "search_text": self.search_text,
+            "sort": self.sort,
+            "headers": self.sort.headers(),
+            "pages": page.paginator.get_elided_page_range(page.number, on_each_side=1, on_ends=1),
+            "ellipsis": page.paginator.ELLIPSIS,
+            "total": f"{page.paginator.count:,}",
+            "shown": f"{page.start_index():,}–{page.end_index():,}",  # noqa: RUF001 - "1 to 25"
+        }
+
+
+class UserDetail(UserPage, DetailView):
+    permission_required = "users.view_user"
+    permission_denied_message = "You may not look at users."
+    template_name = "users/detail.html"
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        actor, person = self.request.user, self.object
+        manageable = can_manage(actor, person)
+        return super().get_context_data(
+            can_edit=manageable and actor.has_perm("users.change_user"),
+            can_delete=manageable and actor != person and actor.has_perm("users.delete_user"),
+            **kwargs,
+        )
+
+
+class UserCreate(SavesUser, UserPage, CreateView):
+    permission_required = "users.add_user"
+    permission_denied_message = "You may not create users."
+    form_class = UserCreateForm
+
+    def get_success_message(self, cleaned_data: dict[str, Any]) -> str:  # noqa: ARG002
+        return f"{self.object.display_name} was created."
+
+
+class UserEdit(ExistingUser, SavesUser, UserPage, UpdateView):
+    permission_required = "users.change_user"
+    permission_denied_message = "You may not change users."
+    form_class = UserEditForm
+
+    def get_success_message(self, cleaned_data: dict[str, Any]) -> str:  # noqa: ARG002
+        return f"{self.object.display_name} was changed."
+
+
+class UserDelete(ExistingUser, FormPage, UserPage, DeleteView):
+    permission_required = "users.delete_user"
+    permission_denied_message = "You may not delete users."
+    template_name = "users/confirm_delete.html"
+
+    def get_object(self, queryset: QuerySet[User] | None = None) -> User:
+        person = super().get_object(queryset)
+        if person == self.request.user:
+            raise PermissionDenied("You cannot delete yourself.")
+        return person
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        entries = self.object.logentry_set.count()
+        return super().get_context_data(log_entries=entries, **kwargs)
+
+    def get_success_message(self, cleaned_data: dict[str, Any]) -> str:  # noqa: ARG002
+        return f"{self.name_before} was deleted."
+
+    def get_success_url(self) -> str:
+        return reverse("users:list")
+
+
+class Logout(LogoutView):
+    next_page = reverse_lazy("users:login")
+
+    def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = super().post(request, *args, **kwargs)
+        messages.info(request, "You are logged out.")
+        return response
