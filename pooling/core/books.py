@@ -10,6 +10,10 @@ The invariants between any two calls:
 * size = connecting + idle + leased <= max_size (after a `resize` to less, as soon as leases end).
 * A connection has one owner: a worker (connecting, closed), the books (idle), or a lease (leased).
 * Nobody waits while something is idle, unless a worker is at work for each of those who wait.
+
+An interrupt (Ctrl-C) can strike between any two lines, also here. So the lines stand in an order in
+which each connection has an owner after every one of them: who gets it is written down before who
+had it is crossed out. `mend` then puts right what such a moment left double or uncounted.
 """
 
 from __future__ import annotations
@@ -74,6 +78,8 @@ class Errand(NamedTuple, Generic[C]):
 
     task: Task
     record: PooledConnection[C]
+    turn: int
+    """The record's turn that goes with it; another one means that the errand never came to be."""
     reason: DiscardReason | None = None
     """Why the connection is closed, if that is the task."""
 
@@ -89,6 +95,8 @@ class Books(Generic[C]):
         self.draw = draw
         """Returns a random number from 0 to 1."""
         self.closed = False
+        self.used = False
+        """Whether anybody has asked for a connection yet; before that, none is opened."""
         self.records: set[PooledConnection[C]] = set()
         self.idle: deque[PooledConnection[C]] = deque()
         """The right end is the warm one: what came back last is used first."""
@@ -132,25 +140,19 @@ class Books(Generic[C]):
         thread_bound: bool,
         stack: StackSummary | None,
     ) -> None:
-        """Make `lease` the owner of `record`."""
-        record.state = State.LEASED
+        """Make `lease` the owner of `record`, whose former lease, if any, is over with that."""
         record.since = now
         record.thread = thread
         record.thread_bound = thread_bound
         record.stack = stack
-        record.turn += 1
-        lease.begin(record)
-
-    def end_lease(self, record: PooledConnection[C], lease: Lease[C]) -> None:
-        """Take `record` out of `lease`; the caller decides at once what becomes of it."""
-        lease.end()
-        record.turn += 1
-        record.thread = None
-        record.stack = None
         record.leak_reported = False
+        lease.begin(record)
+        record.turn += 1
+        record.state = State.LEASED
 
     def queue(self, waiter: Waiter[C], *, first: bool = False) -> None:
         """Put a waiter into the queue, and see to it that somebody is at work for it."""
+        self.used = True
         waiter.lease.waiter = waiter
         self.waiters[waiter] = None
         if first:
@@ -171,7 +173,8 @@ class Books(Generic[C]):
         """
         limit = self.config.max_waiting
         return (
-            limit is not None and len(self.waiters) - (self.config.max_size - self.leased) >= limit
+            limit is not None
+            and len(self.waiters) - max(self.config.max_size - self.leased, 0) >= limit
         )
 
     # ---- what becomes of a connection ----------------------------------------------------------
@@ -212,52 +215,62 @@ class Books(Generic[C]):
     def offer(self, record: PooledConnection[C], now: float) -> None:
         """Hand a good connection to the first in the queue, or put it to the idle ones."""
         if not self.waiters:
-            record.state = State.IDLE
             record.since = now
+            record.thread = None
+            record.stack = None
+            record.state = State.IDLE
             self.idle.append(record)
             return
-        waiter, _ = self.waiters.popitem(last=False)
-        self.totals.wait_seconds += now - waiter.since
+        waiter = next(iter(self.waiters))
         self.lease(record, waiter.lease, now, waiter.thread, waiter.thread_bound, waiter.stack)
-        waiter.settle()
+        self._settle(waiter, now)
+
+    def _settle(self, waiter: Waiter[C], now: float, error: BaseException | None = None) -> None:
+        waiter.settle(error)
+        del self.waiters[waiter]
+        self.totals.wait_seconds += now - waiter.since
 
     def discard(self, record: PooledConnection[C], reason: DiscardReason) -> None:
         """Take a connection out of the books and have it closed."""
-        self.write_off(record, reason)
-        self.errands.append(Errand(Task.CLOSE, record, reason))
-
-    def write_off(self, record: PooledConnection[C], reason: DiscardReason) -> None:
-        """Take a connection out of the books; the caller closes it."""
-        self.records.discard(record)
+        self.errands.append(Errand(Task.CLOSE, record, record.turn, reason))
         record.state = State.CLOSED
+        self.records.discard(record)
         self.totals.discards[reason] += 1
         self.totals.retired_uses += record.uses
 
-    def write_off_idle(self, reason: DiscardReason) -> list[PooledConnection[C]]:
-        """Take all idle connections out of the books; the caller closes them."""
-        taken = list(self.idle)
+    def discard_idle(self, reason: DiscardReason) -> None:
+        """Take all idle connections out of the books and have them closed."""
+        for record in self.idle:
+            self.discard(record, reason)
         self.idle.clear()
-        for record in taken:
-            self.write_off(record, reason)
-        return taken
+
+    def close(self, error: Callable[[], BaseException]) -> None:
+        """Serve nobody any more; `error` makes what those who wait shall raise."""
+        self.closed = True
+        now = self.now()
+        for waiter in list(self.waiters):
+            self._settle(waiter, now, error())
+        self.discard_idle(DiscardReason.CLOSED)
 
     def resize(self, config: PoolConfig) -> None:
         """Go on with other limits."""
         self.config = config
         while self.idle and len(self.records) > config.max_size:
-            self.discard(self.idle.popleft(), DiscardReason.SURPLUS)
+            self.discard(self.idle[0], DiscardReason.SURPLUS)
+            self.idle.popleft()
         self.provide()
 
     # ---- providing connections -----------------------------------------------------------------
 
     def provide(self) -> None:
         """See to it that somebody is at work for everyone who waits, and for `min_size`."""
-        if self.closed:
+        if self.closed or not self.used:
             return
         now = self.now()
         while self.overdue:
             if self.idle:
-                self.employ(Task.PING, self.idle.pop())
+                self.employ(Task.PING, self.idle[-1])
+                self.idle.pop()
             elif self._may_open(now):
                 self._open(now)
             else:
@@ -279,16 +292,17 @@ class Books(Generic[C]):
     def _open(self, now: float) -> None:
         """Reserve a place and have a connection opened for it."""
         record: PooledConnection[C] = PooledConnection(self.generation, now)
-        self.records.add(record)
-        self.opening += 1
         self.employ(Task.OPEN, record)
+        self.opening += 1
+        self.records.add(record)
 
     def employ(self, task: Task, record: PooledConnection[C]) -> None:
         """Give a connection into the hands of a worker, who reports back when it is done."""
-        record.state = State.CONNECTING
+        self.errands.append(Errand(task, record, record.turn + 1))
         record.since = self.now()
+        record.turn += 1
+        record.state = State.CONNECTING
         self.connecting += 1
-        self.errands.append(Errand(task, record))
 
     def _dismiss(self, record: PooledConnection[C]) -> None:
         self.connecting -= 1
@@ -297,6 +311,7 @@ class Books(Generic[C]):
     def opened(self, record: PooledConnection[C], connection: C) -> None:
         """Enter a connection that a worker has opened."""
         now = self.now()
+        self.records.add(record)  # it is there, unless an interrupt struck before it was
         record.connection = connection
         record.proven_at = now
         if self.config.recycle is not None:
@@ -334,9 +349,7 @@ class Books(Generic[C]):
         else:
             self.next_upkeep = now + UPKEEP_PAUSE
             if self.waiters:
-                waiter, _ = self.waiters.popitem(last=False)
-                self.totals.wait_seconds += now - waiter.since
-                waiter.settle(error)
+                self._settle(next(iter(self.waiters)), now, error)
         self.provide()
 
     def examined(self, record: PooledConnection[C], reason: DiscardReason | None) -> None:
@@ -383,9 +396,10 @@ class Books(Generic[C]):
     def search_for_lost(self, now: float) -> None:
         """Take back the leases that were garbage-collected, and those of threads that ended."""
         while self.orphans:
-            record, turn = self.orphans.popleft()
+            record, turn = self.orphans[0]
             if record.turn == turn and record.state is State.LEASED:
                 self._recover(record)
+            self.orphans.popleft()
         if now < self.next_search:
             return
         self.next_search = now + SEARCH_PAUSE
@@ -399,9 +413,23 @@ class Books(Generic[C]):
                 self._recover(record)
 
     def _recover(self, record: PooledConnection[C]) -> None:
-        record.turn += 1  # from here on the old lease is over, should anybody still have it
         self.totals.recovered += 1
-        self.employ(Task.RECOVER, record)
+        self.employ(Task.RECOVER, record)  # the lease is over, should anybody still have it
+
+    def mend(self) -> None:
+        """Restore the invariants after an interrupt; the states of the records are what counts."""
+        idle = dict.fromkeys(record for record in self.idle if record.state is State.IDLE)
+        idle.update(dict.fromkeys(each for each in self.records if each.state is State.IDLE))
+        self.idle = deque(idle)
+        busy = [record for record in self.records if record.state is State.CONNECTING]
+        self.connecting = len(busy)
+        self.opening = sum(not hasattr(record, "connection") for record in busy)
+        self.stalled.intersection_update(busy)
+        now = self.now()
+        for waiter in list(self.waiters):
+            if waiter.settled or waiter.lease.current:
+                self._settle(waiter, now, waiter.error)
+        self.provide()
 
     def leaks(self, now: float) -> list[Holder]:
         """Return those who hold a connection for longer than `leak_after`, each once."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 from pooling.core.errors import PoolConfigError
 
 RESETS = ("rollback", "session")
+
+LONGEST = 1e9
+"""The longest duration in seconds, some thirty years. More is a mistake, and so is infinity."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +87,12 @@ def _count(option: str, value: object, *, at_least: int, optional: bool = False)
 
 
 def _seconds(option: str, value: object, *, zero: bool = False) -> _Problems:
-    wanted = f"a number of seconds {'of at least' if zero else 'above'} 0, or None for no limit"
+    wanted = f"a number of seconds {'from' if zero else 'above'} 0, or None for no limit"
     if value is None:
         return []
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return [(option, f"must be {wanted}, not {_shown(value)}")]
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+    if not 0 <= value <= LONGEST or (value == 0 and not zero):
         return [(option, f"must be {wanted}, not {value}")]
     return []
 

@@ -73,7 +73,7 @@ class PooledConnection(Generic[C]):
     )
 
     connection: C
-    """The driver's own object; not there before it is open."""
+    """The driver's own object; the attribute is not there before the connection is open."""
 
     def __init__(self, generation: int, now: float) -> None:
         self.state = State.CONNECTING
@@ -87,7 +87,7 @@ class PooledConnection(Generic[C]):
         self.uses = 0
         """How many leases reached their caller."""
         self.turn = 0
-        """The number of the current lease: what tells it from an earlier one's stale handle."""
+        """Counts its owners: what tells the present one from an earlier one's stale handle."""
         self.thread: threading.Thread | None = None
         """Who holds it. The object, since thread idents are used again after a thread's end."""
         self.thread_bound = False
@@ -108,17 +108,17 @@ class Lease(Generic[C]):
     __slots__ = ("__weakref__", "_record", "_turn", "pool", "waiter")
 
     def __init__(self, pool: Pool[C]) -> None:
+        self._record: PooledConnection[C] | None = None  # first, since __del__ asks for it
+        self._turn = 0
         self.pool = pool
         self.waiter: Waiter[C] | None = None
         """Where this lease stands in the pool's queue, while it does."""
-        self._record: PooledConnection[C] | None = None
-        self._turn = 0
 
     @property
     def current(self) -> bool:
         """Whether the lease has begun and is not over."""
         record = self._record
-        return record is not None and record.turn == self._turn
+        return record is not None and record.turn == self._turn and record.state is State.LEASED
 
     @property
     def record(self) -> PooledConnection[C]:
@@ -128,7 +128,7 @@ class Lease(Generic[C]):
             LeaseError: when the lease is over.
         """
         record = self._record
-        if record is None or record.turn != self._turn:
+        if record is None or record.turn != self._turn or record.state is not State.LEASED:
             raise LeaseError(
                 f"pool {self.pool.name!r}: this lease is over; acquire a new one for more work"
             )
@@ -152,8 +152,8 @@ class Lease(Generic[C]):
         self.pool.discard(self)
 
     def begin(self, record: PooledConnection[C]) -> None:
-        """Own `record` from now on. The pool calls this under its lock."""
-        self._turn = record.turn
+        """Own `record` from its next turn on. The pool calls this under its lock."""
+        self._turn = record.turn + 1
         self._record = record
 
     def end(self) -> None:

@@ -53,7 +53,7 @@ class Maintenance:
             if when >= self._due.get(pool, float("inf")):
                 return
             self._due[pool] = when
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._start_locked()
             elif when < self._wakes_at:
                 self._wakes_at = when
@@ -99,14 +99,12 @@ class Maintenance:
     def _run(self) -> None:
         bell = self._bell
         while True:
-            due = self.run_once()
+            self.run_once()
             with self._lock:
-                if bell is not self._bell:
-                    return
-                if not self._due:
+                due = min(self._due.values(), default=None)
+                if due is None:
                     self._thread = None
                     return
-                due = min(self._due.values())
                 self._wakes_at = due
                 pause = max(due - self._clock.now(), 0.0)
             self._clock.wait(bell, pause)

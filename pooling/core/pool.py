@@ -6,18 +6,18 @@ drivers work, callers wait, and errands are handed to the workers.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import random
 import threading
-from functools import partial
 from typing import TYPE_CHECKING, Generic
 
 from pooling.core import forks, report
-from pooling.core.books import LOST_PAUSE, Books, Errand, Task
+from pooling.core.books import LOST_PAUSE, Books, Task
 from pooling.core.clock import SYSTEM_CLOCK, Clock
 from pooling.core.config import PoolConfig
-from pooling.core.connection import DiscardReason, Lease, PooledConnection
+from pooling.core.connection import DiscardReason, Lease, PooledConnection, State
 from pooling.core.driver import C, Driver
 from pooling.core.errors import (
     LeaseError,
@@ -168,11 +168,9 @@ class Pool(Generic[C]):
         """
         with self._lock:
             self._books.generation += 1
-            drained = self._books.write_off_idle(DiscardReason.DRAINED)
+            self._books.discard_idle(DiscardReason.DRAINED)
             self._books.provide()
-        for record in drained:
-            self._close_connection(record, DiscardReason.DRAINED)
-        self._run_errands()
+        self._close_discarded()
 
     def resize(self, *, min_size: int | None = None, max_size: int | None = None) -> None:
         """Change the pool's limits while it runs. Does not block.
@@ -200,14 +198,8 @@ class Pool(Generic[C]):
         Waiting callers get `PoolClosed`. Leased connections are closed when they come back.
         """
         with self._lock:
-            self._books.closed = True
-            while self._books.waiters:
-                waiter, _ = self._books.waiters.popitem(last=False)
-                waiter.settle(self._error(PoolClosed, f"pool {self.name!r} was closed"))
-            closed = self._books.write_off_idle(DiscardReason.CLOSED)
-        for record in closed:
-            self._close_connection(record, DiscardReason.CLOSED)
-        self._run_errands()
+            self._books.close(lambda: self._error(PoolClosed, f"pool {self.name!r} was closed"))
+        self._close_discarded()
 
     def leave_leases(self) -> None:
         """Leave what is still leased to the operating system, at the very end of the process."""
@@ -246,8 +238,9 @@ class Pool(Generic[C]):
         now = self._now()
         with self._lock:
             if books.idle and not books.waiters:
-                record = books.idle.pop()
+                record = books.idle[-1]
                 books.lease(record, lease, now, thread, thread_bound, stack)
+                books.idle.pop()
                 return record
             if books.closed:
                 raise self._error(PoolClosed, f"pool {self.name!r} is closed")
@@ -283,12 +276,14 @@ class Pool(Generic[C]):
         with self._lock:
             now = self._now()
             waiter = Waiter(lease, now, thread, record.thread_bound, record.stack)
-            books.end_lease(record, lease)
             reason = books.retirement(record, now)
             if reason is None:
                 books.employ(Task.PING, record)
             else:
                 books.discard(record, reason)
+            lease.end()
+            if books.closed:
+                raise self._error(PoolClosed, f"pool {self.name!r} was closed")
             books.queue(waiter, first=True)
         self._run_errands()
         self._maintenance.call(self, now + LOST_PAUSE)
@@ -309,7 +304,7 @@ class Pool(Generic[C]):
         self._clock.wait(waiter.bell, left)
         if not waiter.settled:
             with self._lock:
-                if not waiter.settled:
+                if not waiter.settled and not lease.current:
                     waiter.error = self._timeout_error(waiter, timeout)
                     self._books.withdraw(waiter)
                     self._books.totals.timeouts += 1
@@ -340,10 +335,11 @@ class Pool(Generic[C]):
 
     def _abandon(self, lease: Lease[C]) -> None:
         """Clean up after an acquire that failed or was interrupted."""
-        waiter, lease.waiter = lease.waiter, None
-        if waiter is not None:
-            with self._lock:
-                self._books.withdraw(waiter)
+        with self._lock:
+            self._books.mend()
+            if lease.waiter is not None:
+                self._books.withdraw(lease.waiter)
+                lease.waiter = None
         if lease.current:
             self._give_back(lease, None)
 
@@ -362,46 +358,67 @@ class Pool(Generic[C]):
         """Take the connection out of `lease`, and keep it unless there is a `reason` not to."""
         books = self._books
         now = self._now()
-        with self._lock:
-            record = self._owned(lease)
-            books.end_lease(record, lease)
-            if proven:
-                record.proven_at = now
-            books.keep_or_discard(record, reason, now)
+        try:
+            with self._lock:
+                record = self._owned(lease)
+                if proven:
+                    record.proven_at = now
+                books.keep_or_discard(record, reason, now)
+                lease.end()
+        except LeaseError:
+            raise
+        except BaseException:
+            with self._lock:
+                books.mend()
+            raise
         if books.errands:
             self._run_errands()
 
     # ---- errands -------------------------------------------------------------------------------
 
     def _run_errands(self) -> None:
-        """Hand over to the workers what was decided under the lock."""
-        books = self._books
-        while books.errands:
-            try:
-                errand = books.errands.popleft()
-            except IndexError:  # another thread was quicker
-                break
-            self._workers.run(partial(self._run, errand))
+        """Have the workers do what was decided under the lock.
 
-    def _run(self, errand: Errand[C]) -> None:
-        """Do an errand; the workers call this."""
-        task, record, reason = errand
-        if task is Task.OPEN:
+        They take the errands themselves: so none is lost if this is interrupted, and what another
+        thread has written down in the meantime is done as well.
+        """
+        for _ in range(len(self._books.errands)):
+            self._workers.run(self._run_next)
+
+    def _run_next(self) -> None:
+        """Do the next errand, if another worker was not quicker."""
+        try:
+            task, record, turn, reason = self._books.errands.popleft()
+        except IndexError:
+            return
+        if task is Task.CLOSE:
+            self._close_connection(record, reason)
+        elif record.turn != turn or record.state is not State.CONNECTING:
+            return
+        elif task is Task.OPEN:
             self._open_connection(record)
         elif task is Task.PING:
             self._examine(record, self.driver.ping, DiscardReason.BROKEN)
-        elif task is Task.RECOVER:
+        else:
             holder = record.thread.name if record.thread else "(unknown)"
             logger.warning("%r: thread %r went away with a connection", self, holder)
             self._examine(record, self.driver.reset, DiscardReason.LEAKED)
-        else:
-            self._close_connection(record, reason)
+
+    def _close_discarded(self) -> None:
+        """Close in this thread what has to be closed; have the workers do the rest."""
+        errands = self._books.errands
+        for errand in list(errands):
+            if errand.task is Task.CLOSE:
+                self._close_connection(errand.record, errand.reason)
+                with contextlib.suppress(ValueError):  # a worker took it meanwhile: no harm done
+                    errands.remove(errand)
+        self._run_errands()
 
     def _open_connection(self, record: PooledConnection[C]) -> None:
         try:
             connection = self.driver.connect()
         except BaseException as error:
-            transient = self.driver.is_transient(error)
+            transient = self._is_transient(error)
             with self._lock:
                 self._books.not_opened(record, error, transient=transient)
             logger.warning("%r: could not connect: %s", self, str(error).strip())
@@ -417,6 +434,13 @@ class Pool(Generic[C]):
                 due = self._books.due(self._now())
             if due is not None:
                 self._maintenance.call(self, due)
+
+    def _is_transient(self, error: BaseException) -> bool:
+        try:
+            return self.driver.is_transient(error)
+        except Exception:
+            logger.exception("%r: cannot tell what kind of error this is", self)
+            return False
 
     def _examine(
         self, record: PooledConnection[C], proof: Callable[[C], None], reason: DiscardReason
@@ -451,6 +475,7 @@ class Pool(Generic[C]):
         books = self._books
         with self._lock:
             now = self._now()
+            books.mend()
             books.retire_idle(now)
             books.search_for_lost(now)
             books.search_for_stalled(now)
@@ -469,9 +494,9 @@ class Pool(Generic[C]):
         say goodbye on the parent's behalf. Leases that the fork copied are over in the child.
         """
         inherited = self._books
+        forks.immortalise(inherited)
         for record in inherited.records:
             record.turn += 1
-            forks.immortalise(record)
         self._lock = threading.Lock()
         self._books = Books(inherited.config, inherited.now, inherited.draw)
         self._books.closed = inherited.closed

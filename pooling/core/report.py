@@ -68,8 +68,8 @@ def stack() -> traceback.StackSummary:
     frame = sys._getframe(1)  # noqa: SLF001 - the documented way to walk a stack cheaply
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_CORE):
         frame = frame.f_back
-    frames = [(each, line) for each, line in traceback.walk_stack(frame)]
-    summary = traceback.StackSummary.extract(iter(frames), limit=20, lookup_lines=False)
+    frames = traceback.walk_stack(frame)
+    summary = traceback.StackSummary.extract(frames, limit=20, lookup_lines=False)
     summary.reverse()
     return summary
 

@@ -47,4 +47,5 @@ class Waiter(Generic[C]):
         """Wake the waiting thread; `error` is what it shall raise. Caller holds the pool's lock."""
         self.error = error
         self.settled = True
-        self.bell.release()
+        if self.bell.locked():
+            self.bell.release()

@@ -105,12 +105,17 @@ class PsycopgDriver(DatabaseDriver):
     def end_transaction(self, connection: Any) -> None:
         """Roll back what is open and restore the autocommit mode."""
         status = self.transaction_status(connection)
+        if status in (IN_TRANSACTION, IN_ERROR):
+            self.roll_back(connection)
+            status = self.transaction_status(connection)
         if status != IDLE:
-            if status not in (IN_TRANSACTION, IN_ERROR):
-                raise self.operational_error("the connection is closed or a query is still running")
-            connection.rollback()
+            raise self.operational_error("the connection is closed or a query is still running")
         if connection.autocommit != self._settings["AUTOCOMMIT"]:
             connection.autocommit = self._settings["AUTOCOMMIT"]
+
+    def roll_back(self, connection: Any) -> None:
+        """Roll back the transaction, whoever began it."""
+        connection.rollback()
 
     @abc.abstractmethod
     def transaction_status(self, connection: Any) -> int:
@@ -171,6 +176,12 @@ class Psycopg2Driver(PsycopgDriver):
     def transaction_status(self, connection: Any) -> int:
         """Return libpq's account of the transaction."""
         return connection.get_transaction_status()  # type: ignore[no-any-return]
+
+    def roll_back(self, connection: Any) -> None:
+        """Roll back; psycopg2 leaves transactions alone that somebody began with a plain BEGIN."""
+        connection.rollback()
+        if self.transaction_status(connection) != IDLE:
+            self.send(connection, b"ROLLBACK")
 
     def ping(self, connection: Any) -> None:
         """Send a trivial query; psycopg2 refuses empty ones."""
