@@ -465,9 +465,10 @@ class Books(Generic[C]):
                     due.append(record.expires_at)
                 if config.max_idle is not None and len(self.records) > config.min_size:
                     due.append(record.since + config.max_idle)
-            elif config.leak_after is not None and not record.leak_reported:
-                due.append(record.since + config.leak_after)
-        return min(due)
+            elif record.state is State.LEASED and config.leak_after is not None:
+                if not record.leak_reported:
+                    due.append(record.since + config.leak_after)
+        return max(min(due), now + SEARCH_PAUSE)  # whatever happens, maintenance does not spin
 
     # ---- numbers -------------------------------------------------------------------------------
 

@@ -111,13 +111,13 @@ class TestEnvFile:
         assert documented == used
 
 
-def test_messages_of_the_pool_reach_the_console(project: Project) -> None:
+def test_warnings_of_the_pool_reach_the_console_and_its_chatter_does_not(project: Project) -> None:
     code = (
         "import django, logging; django.setup();"
-        "logging.getLogger('pooling.core').info('a pool message');"
-        "logging.getLogger('elsewhere').info('chatter')"
+        "logging.getLogger('pooling').warning('a pool warning');"
+        "logging.getLogger('pooling').info('chatter')"
     )
     environment = PRODUCTION | {"DJANGO_SETTINGS_MODULE": "poolproject.settings"}
     result = project.python("-c", code, **environment)
-    assert "INFO pooling.core: a pool message" in result.stderr
+    assert "WARNING pooling: a pool warning" in result.stderr
     assert "chatter" not in result.stderr
