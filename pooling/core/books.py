@@ -46,8 +46,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 """Seconds between attempts to connect to a server that is away: doubled each time, then jittered
 down by up to a half. The longest is short enough that a returning server is noticed in a second."""
 
-UPKEEP_PAUSE = 30.0
-"""Seconds until `min_size` is tried again after a failure that trying again does not mend."""
+UPKEEP_PAUSE = 5.0
+"""Seconds until a connection for `min_size` is tried again after a failure. Nobody waits for it."""
 
 SEARCH_PAUSE, LOST_PAUSE = 0.005, 0.1
 """Seconds between searches for holders that are gone: at the least when callers keep arriving at an
@@ -343,13 +343,12 @@ class Books(Generic[C]):
         self.failures += 1
         # Not an error that somebody is going to raise: its traceback would hold their frames.
         self.last_error = error if transient else None
+        self.next_upkeep = now + UPKEEP_PAUSE
         if transient:
             pause = min(FIRST_PAUSE * 2 ** min(self.failures - 1, 16), LONGEST_PAUSE)
             self.next_attempt = now + pause * (1 - self.draw() / 2)
-        else:
-            self.next_upkeep = now + UPKEEP_PAUSE
-            if self.waiters:
-                self._settle(next(iter(self.waiters)), now, error)
+        elif self.waiters:
+            self._settle(next(iter(self.waiters)), now, error)
         self.provide()
 
     def examined(self, record: PooledConnection[C], reason: DiscardReason | None) -> None:
@@ -445,9 +444,9 @@ class Books(Generic[C]):
 
     def due(self, now: float) -> float | None:
         """Return when the pool next needs maintenance, None if it does not."""
-        if self.closed or not (self.records or self.waiters):
-            return None
         config = self.config
+        if self.closed or not (self.used and (self.records or self.waiters or config.min_size)):
+            return None
         due = [now + HOUSEKEEPING]
         if self.waiters:
             due.append(now + LOST_PAUSE)
@@ -465,9 +464,12 @@ class Books(Generic[C]):
                     due.append(record.expires_at)
                 if config.max_idle is not None and len(self.records) > config.min_size:
                     due.append(record.since + config.max_idle)
-            elif record.state is State.LEASED and config.leak_after is not None:
-                if not record.leak_reported:
-                    due.append(record.since + config.leak_after)
+            elif (
+                record.state is State.LEASED
+                and config.leak_after is not None
+                and not record.leak_reported
+            ):
+                due.append(record.since + config.leak_after)
         return max(min(due), now + SEARCH_PAUSE)  # whatever happens, maintenance does not spin
 
     # ---- numbers -------------------------------------------------------------------------------

@@ -342,6 +342,7 @@ class Pool(Generic[C]):
                 lease.waiter = None
         if lease.current:
             self._give_back(lease, None)
+        self._run_errands()
 
     # ---- giving back ---------------------------------------------------------------------------
 
