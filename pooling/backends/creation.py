@@ -20,10 +20,17 @@ class PooledDatabaseCreation(BaseDatabaseCreation):
     `min_size`. What other threads hold is closed when they give it back.
     """
 
-    def create_test_db(self, *args: Any, **kwargs: Any) -> str:
-        """Leave the database of the settings before the alias points to another one."""
+    def _create_test_db(self, verbosity: int, autoclobber: bool, keepdb: bool = False) -> str:
+        """Leave the database of the settings before the alias points to another one.
+
+        Django's `create_test_db` calls this. Overriding that one instead would put a frame of ours
+        between Django and its caller, at whom Django's deprecation warnings point.
+        """
         self._close_pools(self.connection.settings_dict["NAME"])
-        return super().create_test_db(*args, **kwargs)
+        name: str = super()._create_test_db(  # type: ignore[misc]  # unknown to django-stubs
+            verbosity, autoclobber, keepdb
+        )
+        return name
 
     def setup_worker_connection(self, _worker_id: int) -> None:
         """Point the alias at the clone of one worker process."""

@@ -13,26 +13,28 @@ The invariants between any two calls:
 
 An interrupt (Ctrl-C) can strike between any two lines, also here. So the lines stand in an order in
 which each connection has an owner after every one of them: who gets it is written down before who
-had it is crossed out. `mend` then puts right what such a moment left double or uncounted.
+had it is crossed out, and the change of a record's `turn` is the moment at which it passes from one
+to the other. `mend` then puts right what such a moment left double or uncounted.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+import itertools
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Generic, NamedTuple
 
 from pooling.core.connection import DiscardReason, Lease, PooledConnection, State
 from pooling.core.driver import C
 from pooling.core.stats import Holder, PoolStats, Totals
+from pooling.core.waiter import Waiter
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
-    from traceback import StackSummary
 
     from pooling.core.config import PoolConfig
-    from pooling.core.waiter import Waiter
 
 OPENERS = 2
 """How many connections a pool opens at a time. A spike of callers is mostly served by the first few
@@ -79,7 +81,7 @@ class Errand(NamedTuple, Generic[C]):
     task: Task
     record: PooledConnection[C]
     turn: int
-    """The record's turn that goes with it; another one means that the errand never came to be."""
+    """The record's turn that goes with it; with another one, the errand never came to be."""
     reason: DiscardReason | None = None
     """Why the connection is closed, if that is the task."""
 
@@ -109,9 +111,14 @@ class Books(Generic[C]):
         """The part of `connecting` that is new, not being tested or cleaned."""
         self.stalled: set[PooledConnection[C]] = set()
         """The part of `connecting` on which nobody should rely any more."""
+        self.closing: set[PooledConnection[C]] = set()
+        """Discarded connections that no worker has closed yet."""
+        self.rest_bells: list[threading.Lock] = []
+        """To be released as soon as nothing is connecting and nothing closing."""
+        self.turns = itertools.count(1)
+        """Numbers the owners of all connections. No number comes twice, so what an interrupt kept
+        from becoming an owner never does so by chance later."""
         self.generation = 0
-        self.suspect_since = NEVER
-        """When a connection was last found dead: what was not proven since has to be pinged."""
         self.totals = Totals()
         self.failures = 0
         self.next_attempt = NEVER
@@ -127,7 +134,7 @@ class Books(Generic[C]):
     @property
     def overdue(self) -> bool:
         """Whether somebody waits for whom no worker is at work."""
-        return len(self.waiters) > self.connecting - len(self.stalled)
+        return bool(self.waiters) and len(self.waiters) > self.connecting - len(self.stalled)
 
     # ---- leases --------------------------------------------------------------------------------
 
@@ -138,16 +145,14 @@ class Books(Generic[C]):
         now: float,
         thread: threading.Thread,
         thread_bound: bool,
-        stack: StackSummary | None,
     ) -> None:
         """Make `lease` the owner of `record`, whose former lease, if any, is over with that."""
         record.since = now
         record.thread = thread
         record.thread_bound = thread_bound
-        record.stack = stack
-        record.leak_reported = False
-        lease.begin(record)
-        record.turn += 1
+        lease.turn = next(self.turns)
+        lease.owned = record
+        record.turn = lease.turn
         record.state = State.LEASED
 
     def queue(self, waiter: Waiter[C], *, first: bool = False) -> None:
@@ -182,13 +187,37 @@ class Books(Generic[C]):
     def keep_or_discard(
         self, record: PooledConnection[C], reason: DiscardReason | None, now: float
     ) -> None:
-        """Decide on a connection that nobody owns at the moment."""
+        """Decide on a connection that nobody needs any more.
+
+        Unless there is a reason against it, it goes to the first in the queue, or becomes idle.
+        """
         reason = reason or self.retirement(record, now)
-        if reason is None:
-            self.offer(record, now)
-        else:
+        if reason is not None:
             self.discard(record, reason)
             self.provide()
+        elif self.waiters:
+            waiter = next(iter(self.waiters))
+            self.lease(record, waiter.lease, now, waiter.thread, waiter.thread_bound)
+            record.stack = waiter.stack
+            record.leak_reported = False
+            self._settle(waiter, now)
+        else:
+            record.since = now
+            record.thread = None
+            record.state = State.IDLE
+            self.idle.append(record)
+
+    def _settle(self, waiter: Waiter[C], now: float, error: BaseException | None = None) -> None:
+        waiter.settle(error)
+        del self.waiters[waiter]
+        self.totals.wait_seconds += now - waiter.since
+
+    def prove(self, record: PooledConnection[C], now: float) -> None:
+        """Note that a connection was seen to work."""
+        ping_after = self.config.ping_after
+        record.good_until = record.expires_at
+        if ping_after is not None and now + ping_after < record.expires_at:
+            record.good_until = now + ping_after
 
     def retirement(self, record: PooledConnection[C], now: float) -> DiscardReason | None:
         """Return why a connection that works must not be used any more, if so."""
@@ -196,7 +225,7 @@ class Books(Generic[C]):
             return DiscardReason.CLOSED
         if record.generation != self.generation:
             return DiscardReason.DRAINED
-        if record.expires_at is not None and now >= record.expires_at:
+        if now >= record.expires_at:
             return DiscardReason.RECYCLED
         if len(self.records) > self.config.max_size:
             return DiscardReason.SURPLUS
@@ -205,38 +234,34 @@ class Books(Generic[C]):
             return DiscardReason.USED_UP
         return None
 
-    def needs_ping(self, record: PooledConnection[C], now: float) -> bool:
-        """Tell whether a connection was unused for too long, or is under suspicion."""
-        ping_after = self.config.ping_after
-        return (
-            ping_after is not None and now - record.proven_at >= ping_after
-        ) or record.proven_at <= self.suspect_since
-
-    def offer(self, record: PooledConnection[C], now: float) -> None:
-        """Hand a good connection to the first in the queue, or put it to the idle ones."""
-        if not self.waiters:
-            record.since = now
-            record.thread = None
-            record.stack = None
-            record.state = State.IDLE
-            self.idle.append(record)
-            return
-        waiter = next(iter(self.waiters))
-        self.lease(record, waiter.lease, now, waiter.thread, waiter.thread_bound, waiter.stack)
-        self._settle(waiter, now)
-
-    def _settle(self, waiter: Waiter[C], now: float, error: BaseException | None = None) -> None:
-        waiter.settle(error)
-        del self.waiters[waiter]
-        self.totals.wait_seconds += now - waiter.since
-
     def discard(self, record: PooledConnection[C], reason: DiscardReason) -> None:
         """Take a connection out of the books and have it closed."""
-        self.errands.append(Errand(Task.CLOSE, record, record.turn, reason))
+        turn = next(self.turns)
+        self.errands.append(Errand(Task.CLOSE, record, turn, reason))
+        record.turn = turn
+        self.closing.add(record)
         record.state = State.CLOSED
         self.records.discard(record)
         self.totals.discards[reason] += 1
         self.totals.retired_uses += record.uses
+
+    def closed_one(self, record: PooledConnection[C]) -> None:
+        """Note that a worker has closed a connection that was discarded."""
+        self.closing.discard(record)
+        self._ring_for_rest()
+
+    def await_rest(self, bell: threading.Lock) -> bool:
+        """Have `bell` rung when no worker has a connection any more; False if none has one now."""
+        if self.closing or self.connecting:
+            self.rest_bells.append(bell)
+            return True
+        return False
+
+    def _ring_for_rest(self) -> None:
+        if not (self.closing or self.connecting):
+            for bell in self.rest_bells:
+                bell.release()
+            self.rest_bells.clear()
 
     def discard_idle(self, reason: DiscardReason) -> None:
         """Take all idle connections out of the books and have them closed."""
@@ -252,10 +277,20 @@ class Books(Generic[C]):
             self._settle(waiter, now, error())
         self.discard_idle(DiscardReason.CLOSED)
 
-    def resize(self, config: PoolConfig) -> None:
-        """Go on with other limits."""
-        self.config = config
-        while self.idle and len(self.records) > config.max_size:
+    def drain(self) -> None:
+        """Have all connections replaced: the idle ones now, the others when they come back."""
+        self.generation += 1
+        self.discard_idle(DiscardReason.DRAINED)
+        self.provide()
+
+    def resize(self, *, min_size: int | None, max_size: int | None) -> None:
+        """Go on with other limits; None leaves one as it is."""
+        self.config = dataclasses.replace(
+            self.config,
+            min_size=self.config.min_size if min_size is None else min_size,
+            max_size=self.config.max_size if max_size is None else max_size,
+        )
+        while self.idle and len(self.records) > self.config.max_size:
             self.discard(self.idle[0], DiscardReason.SURPLUS)
             self.idle.popleft()
         self.provide()
@@ -298,24 +333,26 @@ class Books(Generic[C]):
 
     def employ(self, task: Task, record: PooledConnection[C]) -> None:
         """Give a connection into the hands of a worker, who reports back when it is done."""
-        self.errands.append(Errand(task, record, record.turn + 1))
+        turn = next(self.turns)
+        self.errands.append(Errand(task, record, turn))
         record.since = self.now()
-        record.turn += 1
+        record.turn = turn
         record.state = State.CONNECTING
         self.connecting += 1
 
     def _dismiss(self, record: PooledConnection[C]) -> None:
         self.connecting -= 1
         self.stalled.discard(record)
+        self._ring_for_rest()
 
     def opened(self, record: PooledConnection[C], connection: C) -> None:
         """Enter a connection that a worker has opened."""
         now = self.now()
         self.records.add(record)  # it is there, unless an interrupt struck before it was
         record.connection = connection
-        record.proven_at = now
         if self.config.recycle is not None:
             record.expires_at = now + self.config.recycle * (1 - RECYCLE_SPREAD * self.draw())
+        self.prove(record, now)
         self.opening -= 1
         self._dismiss(record)
         self.totals.connects += 1
@@ -357,14 +394,42 @@ class Books(Generic[C]):
         self._dismiss(record)
         record.thread = None
         if reason is None:
-            record.proven_at = now
+            self.prove(record, now)
         else:
-            # Where one connection died, others may have: from now on each has to be pinged.
-            self.suspect_since = now
+            # Where one connection died, others may have: each of the idle ones has to be pinged.
+            for suspect in self.idle:
+                suspect.good_until = NEVER
         self.keep_or_discard(record, reason, now)
         self.provide()
 
+    def doubt(self, record: PooledConnection[C], lease: Lease[C], thread: threading.Thread) -> bool:
+        """Take a doubtful connection out of `lease`, which has to wait now; False if it cannot.
+
+        The connection is tested, or replaced if it is too old. Its lease had come to its turn, so
+        it becomes the first in the queue.
+        """
+        now = self.now()
+        waiter = Waiter(lease, now, thread, record.thread_bound, record.stack)
+        reason = self.retirement(record, now)
+        if reason is None:
+            self.employ(Task.PING, record)
+        else:
+            self.discard(record, reason)
+        lease.owned = None
+        if not self.closed:
+            self.queue(waiter, first=True)
+        return not self.closed
+
     # ---- maintenance ---------------------------------------------------------------------------
+
+    def maintain(self) -> tuple[list[Holder], float | None]:
+        """Do what is due; return the leaks to report, and when to come again."""
+        now = self.now()
+        self.retire_idle(now)
+        self.search_for_lost(now)
+        self.search_for_stalled(now)
+        self.provide()
+        return self.leaks(now), self.due(now)
 
     def retire_idle(self, now: float) -> None:
         """Throw away idle connections that are too old, and those that nobody needed for long."""
@@ -417,6 +482,17 @@ class Books(Generic[C]):
 
     def mend(self) -> None:
         """Restore the invariants after an interrupt; the states of the records are what counts."""
+        for errand in list(self.errands):
+            record = errand.record
+            if errand.turn != record.turn:
+                continue
+            if errand.task is Task.CLOSE:
+                self.closing.add(record)
+                record.state = State.CLOSED
+                self.records.discard(record)
+            else:
+                record.state = State.CONNECTING
+                self.records.add(record)
         idle = dict.fromkeys(record for record in self.idle if record.state is State.IDLE)
         idle.update(dict.fromkeys(each for each in self.records if each.state is State.IDLE))
         self.idle = deque(idle)
@@ -460,8 +536,7 @@ class Books(Generic[C]):
             due.append(now + config.leak_after)
         for record in self.records:
             if record.state is State.IDLE:
-                if record.expires_at is not None:
-                    due.append(record.expires_at)
+                due.append(record.expires_at)
                 if config.max_idle is not None and len(self.records) > config.min_size:
                     due.append(record.since + config.max_idle)
             elif (

@@ -61,8 +61,8 @@ class PooledConnection(Generic[C]):
         "context",
         "expires_at",
         "generation",
+        "good_until",
         "leak_reported",
-        "proven_at",
         "since",
         "stack",
         "state",
@@ -81,13 +81,14 @@ class PooledConnection(Generic[C]):
         """Which `drain` of the pool it has seen; older than the pool's own means outdated."""
         self.since = now
         """When it came into its present state (the pool's clock)."""
-        self.proven_at = now
-        """When it last was known to work: opened, pinged, or cleanly given back."""
-        self.expires_at: float | None = None
+        self.good_until = now
+        """Until when it may be used without a test, apart from the free one of its socket."""
+        self.expires_at = float("inf")
+        """When `recycle` is over for it."""
         self.uses = 0
         """How many leases reached their caller."""
         self.turn = 0
-        """Counts its owners: what tells the present one from an earlier one's stale handle."""
+        """The number of its present owner, which tells it from an earlier one's stale handle."""
         self.thread: threading.Thread | None = None
         """Who holds it. The object, since thread idents are used again after a thread's end."""
         self.thread_bound = False
@@ -105,11 +106,12 @@ class Lease(Generic[C]):
     collector gives the connection back in its stead: late, but nothing is lost.
     """
 
-    __slots__ = ("__weakref__", "_record", "_turn", "pool", "waiter")
+    __slots__ = ("__weakref__", "owned", "pool", "turn", "waiter")
 
     def __init__(self, pool: Pool[C]) -> None:
-        self._record: PooledConnection[C] | None = None  # first, since __del__ asks for it
-        self._turn = 0
+        self.owned: PooledConnection[C] | None = None
+        """What the lease owns as long as `turn` is that of the connection. The pool's business."""
+        self.turn = 0
         self.pool = pool
         self.waiter: Waiter[C] | None = None
         """Where this lease stands in the pool's queue, while it does."""
@@ -117,8 +119,8 @@ class Lease(Generic[C]):
     @property
     def current(self) -> bool:
         """Whether the lease has begun and is not over."""
-        record = self._record
-        return record is not None and record.turn == self._turn and record.state is State.LEASED
+        record = self.owned
+        return record is not None and record.turn == self.turn and record.state is State.LEASED
 
     @property
     def record(self) -> PooledConnection[C]:
@@ -127,8 +129,8 @@ class Lease(Generic[C]):
         Raises:
             LeaseError: when the lease is over.
         """
-        record = self._record
-        if record is None or record.turn != self._turn or record.state is not State.LEASED:
+        record = self.owned
+        if record is None or record.turn != self.turn or record.state is not State.LEASED:
             raise LeaseError(
                 f"pool {self.pool.name!r}: this lease is over; acquire a new one for more work"
             )
@@ -151,15 +153,6 @@ class Lease(Generic[C]):
         """Give the connection up as broken; see `Pool.discard`."""
         self.pool.discard(self)
 
-    def begin(self, record: PooledConnection[C]) -> None:
-        """Own `record` from its next turn on. The pool calls this under its lock."""
-        self._turn = record.turn + 1
-        self._record = record
-
-    def end(self) -> None:
-        """Own nothing any more. The pool calls this under its lock."""
-        self._record = None
-
     def __enter__(self) -> C:
         return self.connection
 
@@ -175,9 +168,9 @@ class Lease(Generic[C]):
         # This may run at any allocation, in any thread, also in one that holds the pool's lock: so
         # no lock here, only an append, which is atomic. The pool looks into the list when it is
         # out of idle connections, and in maintenance.
-        record = self._record
+        record = getattr(self, "owned", None)  # not there if __init__ was interrupted
         if record is not None:
-            self.pool.orphan(record, self._turn)
+            self.pool.orphan(record, self.turn)
 
     def __repr__(self) -> str:
         return f"<Lease of pool {self.pool.name!r}: {'current' if self.current else 'over'}>"

@@ -22,12 +22,31 @@ class Forkable(Protocol):
         ...
 
 
+class Pausable(Forkable, Protocol):
+    """Something that should not be in the middle of its work when the process is forked."""
+
+    def before_fork(self) -> None:
+        """Come to rest, in bounded time."""
+        ...
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        ...
+
+
 _forkables: weakref.WeakSet[Any] = weakref.WeakSet()
+_pausables: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def register(forkable: Forkable) -> None:
     """Have `forkable.after_fork_in_child` called in every forked child, as long as it lives."""
     _forkables.add(forkable)
+
+
+def register_pausable(pausable: Pausable) -> None:
+    """Do the same as `register`, and have forks of this process wait for `pausable` to rest."""
+    _forkables.add(pausable)
+    _pausables.add(pausable)
 
 
 def immortalise(inherited: object) -> None:
@@ -39,10 +58,24 @@ def immortalise(inherited: object) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
 
 
+def _before_fork() -> None:
+    for pausable in list(_pausables):
+        pausable.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for pausable in list(_pausables):
+        pausable.after_fork_in_parent()
+
+
 def _after_fork_in_child() -> None:
     for forkable in list(_forkables):
         forkable.after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork, and nothing to forget
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -6,18 +6,17 @@ drivers work, callers wait, and errands are handed to the workers.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import logging
 import random
 import threading
-from typing import TYPE_CHECKING, Generic
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pooling.core import forks, report
 from pooling.core.books import LOST_PAUSE, Books, Task
 from pooling.core.clock import SYSTEM_CLOCK, Clock
 from pooling.core.config import PoolConfig
-from pooling.core.connection import DiscardReason, Lease, PooledConnection, State
+from pooling.core.connection import DiscardReason, Lease, PooledConnection
 from pooling.core.driver import C, Driver
 from pooling.core.errors import (
     LeaseError,
@@ -37,6 +36,11 @@ if TYPE_CHECKING:
     from pooling.core.stats import Holder, PoolStats
 
 logger = logging.getLogger("pooling")
+
+T = TypeVar("T")
+
+REST_PATIENCE = 5.0
+"""Seconds that `drain` and `close` wait at most for workers: one may hang, and an exit must not."""
 
 
 class Pool(Generic[C]):
@@ -97,11 +101,8 @@ class Pool(Generic[C]):
         """
         lease: Lease[C] = Lease(self)
         try:
-            record = self._take_or_queue(lease, thread_bound)
+            record = self._take(lease, thread_bound)
             if record is None:
-                record = self._wait(lease, timeout)
-            elif not self._fit(record):
-                self._test(record, lease)
                 record = self._wait(lease, timeout)
             record.uses += 1
         except BaseException:
@@ -161,16 +162,15 @@ class Pool(Generic[C]):
         return self._books.closed
 
     def drain(self) -> None:
-        """Replace all connections and keep serving. Blocks while the idle ones are closed.
+        """Replace all connections and keep serving.
+
+        Blocks while the idle ones are closed and others opened, at most `REST_PATIENCE` seconds.
 
         Idle connections are closed now, leased ones when they come back, and those being opened
         as soon as they are open.
         """
-        with self._lock:
-            self._books.generation += 1
-            self._books.discard_idle(DiscardReason.DRAINED)
-            self._books.provide()
-        self._close_discarded()
+        self._decide(self._books.drain)
+        self._finish_errands()
 
     def resize(self, *, min_size: int | None = None, max_size: int | None = None) -> None:
         """Change the pool's limits while it runs. Does not block.
@@ -181,25 +181,19 @@ class Pool(Generic[C]):
         Raises:
             PoolConfigError: the new limits make no sense. Nothing has changed then.
         """
-        with self._lock:
-            config = self._books.config
-            self._books.resize(
-                dataclasses.replace(
-                    config,
-                    min_size=config.min_size if min_size is None else min_size,
-                    max_size=config.max_size if max_size is None else max_size,
-                )
-            )
+        self._decide(lambda: self._books.resize(min_size=min_size, max_size=max_size))
         self._run_errands()
 
     def close(self) -> None:
-        """End the pool for good. Blocks while idle connections are closed; may be called again.
+        """End the pool for good; may be called again.
+
+        Blocks while idle connections, and those just being opened, are closed: at most
+        `REST_PATIENCE` seconds.
 
         Waiting callers get `PoolClosed`. Leased connections are closed when they come back.
         """
-        with self._lock:
-            self._books.close(lambda: self._error(PoolClosed, f"pool {self.name!r} was closed"))
-        self._close_discarded()
+        self._decide(lambda: self._books.close(self._closed_error))
+        self._finish_errands()
 
     def leave_leases(self) -> None:
         """Leave what is still leased to the operating system, at the very end of the process."""
@@ -230,63 +224,69 @@ class Pool(Generic[C]):
 
     # ---- acquiring -----------------------------------------------------------------------------
 
-    def _take_or_queue(self, lease: Lease[C], thread_bound: bool) -> PooledConnection[C] | None:
-        """Put an idle connection into `lease` and return it, or else put `lease` into the queue."""
+    def _take(self, lease: Lease[C], thread_bound: bool) -> PooledConnection[C] | None:
+        """Lease an idle connection that may be used as it is; if there is none, queue up."""
         books = self._books
         thread = threading.current_thread()
-        stack = None if books.config.leak_after is None else report.stack()
         now = self._now()
+        refusal = None
         with self._lock:
-            if books.idle and not books.waiters:
-                record = books.idle[-1]
-                books.lease(record, lease, now, thread, thread_bound, stack)
-                books.idle.pop()
-                return record
-            if books.closed:
-                raise self._error(PoolClosed, f"pool {self.name!r} is closed")
-            books.search_for_lost(now)
-            if books.queue_is_full():
-                books.totals.rejected += 1
-                raise self._error(TooManyWaiters, report.too_many_waiters(books.stats()))
-            books.queue(Waiter(lease, now, thread, thread_bound, stack))
-        self._run_errands()
-        self._maintenance.call(self, now + LOST_PAUSE)
-        return None
-
-    def _fit(self, record: PooledConnection[C]) -> bool:
-        """Tell without a round trip whether a connection that was idle may be used as it is."""
-        now = record.since
-        if record.expires_at is not None and now >= record.expires_at:
-            return False
-        if self._books.needs_ping(record, now):
-            return False
+            try:
+                if books.idle and not books.waiters:
+                    record = books.idle[-1]
+                    books.lease(record, lease, now, thread, thread_bound)
+                    books.idle.pop()
+                else:
+                    record = None
+                    refusal = self._queue_locked(lease, now, thread, thread_bound)
+            except BaseException:
+                books.mend()
+                raise
+        if record is None:
+            if refusal is not None:
+                raise refusal
+            self._expect_service(now)
+            return None
+        if books.config.leak_after is not None:
+            record.stack = report.stack()
+            record.leak_reported = False
         try:
-            return self.driver.is_alive(record.connection)
+            if now < record.good_until and self.driver.is_alive(record.connection):
+                return record
         except Exception:
             logger.debug("%r: the liveness test failed", self, exc_info=True)
-            return False
+        self._test(record, lease)
+        return None
+
+    def _queue_locked(
+        self, lease: Lease[C], now: float, thread: threading.Thread, thread_bound: bool
+    ) -> PoolError | None:
+        """Put `lease` into the queue, or return why it cannot be served."""
+        books = self._books
+        if books.closed:
+            return self._closed_error()
+        books.search_for_lost(now)
+        if books.queue_is_full():
+            books.totals.rejected += 1
+            return self._error(TooManyWaiters, report.too_many_waiters(books.stats()))
+        stack = None if books.config.leak_after is None else report.stack()
+        books.queue(Waiter(lease, now, thread, thread_bound, stack))
+        return None
+
+    def _expect_service(self, now: float) -> None:
+        """Set to work those who can serve somebody that has just begun to wait."""
+        self._run_errands()
+        self._maintenance.call(self, now + LOST_PAUSE)
 
     def _test(self, record: PooledConnection[C], lease: Lease[C]) -> None:
         """Have a doubtful connection tested, or replaced if it is too old, while `lease` waits.
 
         The caller had come to its turn, so it becomes the first in the queue.
         """
-        books = self._books
         thread = threading.current_thread()
-        with self._lock:
-            now = self._now()
-            waiter = Waiter(lease, now, thread, record.thread_bound, record.stack)
-            reason = books.retirement(record, now)
-            if reason is None:
-                books.employ(Task.PING, record)
-            else:
-                books.discard(record, reason)
-            lease.end()
-            if books.closed:
-                raise self._error(PoolClosed, f"pool {self.name!r} was closed")
-            books.queue(waiter, first=True)
-        self._run_errands()
-        self._maintenance.call(self, now + LOST_PAUSE)
+        if not self._decide(lambda: self._books.doubt(record, lease, thread)):
+            raise self._closed_error()
+        self._expect_service(self._now())
 
     def _wait(self, lease: Lease[C], timeout: float | None) -> PooledConnection[C]:
         """Block until the lease in the queue is served, and return what it is served with.
@@ -335,11 +335,9 @@ class Pool(Generic[C]):
 
     def _abandon(self, lease: Lease[C]) -> None:
         """Clean up after an acquire that failed or was interrupted."""
-        with self._lock:
-            self._books.mend()
-            if lease.waiter is not None:
-                self._books.withdraw(lease.waiter)
-                lease.waiter = None
+        if lease.waiter is not None:
+            self._decide(partial(self._books.withdraw, lease.waiter))
+            lease.waiter = None
         if lease.current:
             self._give_back(lease, None)
         self._run_errands()
@@ -359,21 +357,32 @@ class Pool(Generic[C]):
         """Take the connection out of `lease`, and keep it unless there is a `reason` not to."""
         books = self._books
         now = self._now()
-        try:
-            with self._lock:
-                record = self._owned(lease)
+        with self._lock:
+            record = self._owned(lease)
+            try:
                 if proven:
-                    record.proven_at = now
+                    books.prove(record, now)
                 books.keep_or_discard(record, reason, now)
-                lease.end()
-        except LeaseError:
-            raise
-        except BaseException:
-            with self._lock:
+                lease.owned = None
+            except BaseException:
                 books.mend()
-            raise
+                raise
         if books.errands:
             self._run_errands()
+
+    def _decide(self, decision: Callable[[], T]) -> T:
+        """Have something decided under the lock; an interrupt meanwhile leaves the books in order.
+
+        `_take` and `_give_back`, through which every use of the pool comes, do the same by hand. (A
+        function, since a context manager written in Python can be interrupted between taking the
+        lock and protecting it.)
+        """
+        with self._lock:
+            try:
+                return decision()
+            except BaseException:
+                self._books.mend()
+                raise
 
     # ---- errands -------------------------------------------------------------------------------
 
@@ -392,10 +401,10 @@ class Pool(Generic[C]):
             task, record, turn, reason = self._books.errands.popleft()
         except IndexError:
             return
+        if record.turn != turn:
+            return
         if task is Task.CLOSE:
             self._close_connection(record, reason)
-        elif record.turn != turn or record.state is not State.CONNECTING:
-            return
         elif task is Task.OPEN:
             self._open_connection(record)
         elif task is Task.PING:
@@ -405,29 +414,25 @@ class Pool(Generic[C]):
             logger.warning("%r: thread %r went away with a connection", self, holder)
             self._examine(record, self.driver.reset, DiscardReason.LEAKED)
 
-    def _close_discarded(self) -> None:
-        """Close in this thread what has to be closed; have the workers do the rest."""
-        errands = self._books.errands
-        for errand in list(errands):
-            if errand.task is Task.CLOSE:
-                self._close_connection(errand.record, errand.reason)
-                with contextlib.suppress(ValueError):  # a worker took it meanwhile: no harm done
-                    errands.remove(errand)
+    def _finish_errands(self) -> None:
+        """Have the workers do what was decided, and wait until they rest, in bounded time."""
         self._run_errands()
+        bell = threading.Lock()
+        bell.acquire()
+        if self._decide(lambda: self._books.await_rest(bell)):
+            self._clock.wait(bell, REST_PATIENCE)
 
     def _open_connection(self, record: PooledConnection[C]) -> None:
         try:
             connection = self.driver.connect()
         except BaseException as error:
             transient = self._is_transient(error)
-            with self._lock:
-                self._books.not_opened(record, error, transient=transient)
+            self._decide(partial(self._books.not_opened, record, error, transient=transient))
             logger.warning("%r: could not connect: %s", self, str(error).strip())
             if not isinstance(error, Exception):
                 raise
         else:
-            with self._lock:
-                self._books.opened(record, connection)
+            self._decide(lambda: self._books.opened(record, connection))
             logger.info("%r: opened a connection", self)
         finally:
             self._run_errands()
@@ -454,8 +459,7 @@ class Pool(Generic[C]):
         except Exception as error:
             logger.info("%r: a connection turned out to be dead: %s", self, str(error).strip())
         finally:
-            with self._lock:
-                self._books.examined(record, verdict)
+            self._decide(lambda: self._books.examined(record, verdict))
             self._run_errands()
 
     def _close_connection(self, record: PooledConnection[C], reason: DiscardReason | None) -> None:
@@ -464,6 +468,8 @@ class Pool(Generic[C]):
             self.driver.close(record.connection)
         except Exception:
             logger.debug("%r: closing a connection failed", self, exc_info=True)
+        finally:
+            self._decide(lambda: self._books.closed_one(record))
 
     # ---- maintenance and forks -----------------------------------------------------------------
 
@@ -473,16 +479,7 @@ class Pool(Generic[C]):
         Returns:
             When to come again at the latest, by the pool's clock; `None` if never.
         """
-        books = self._books
-        with self._lock:
-            now = self._now()
-            books.mend()
-            books.retire_idle(now)
-            books.search_for_lost(now)
-            books.search_for_stalled(now)
-            books.provide()
-            leaks = books.leaks(now)
-            due = books.due(now)
+        leaks, due = self._decide(self._books.maintain)
         for holder in leaks:
             logger.warning("%s", report.leak(repr(self), holder))
         self._run_errands()
@@ -497,10 +494,13 @@ class Pool(Generic[C]):
         inherited = self._books
         forks.immortalise(inherited)
         for record in inherited.records:
-            record.turn += 1
+            record.turn = 0  # nobody's number
         self._lock = threading.Lock()
         self._books = Books(inherited.config, inherited.now, inherited.draw)
         self._books.closed = inherited.closed
+
+    def _closed_error(self) -> PoolError:
+        return self._error(PoolClosed, f"pool {self.name!r} is closed")
 
     def _error(self, error: type[PoolError], message: str) -> PoolError:
         """Make an error that user code may also catch as the driver's `OperationalError`."""

@@ -16,6 +16,9 @@ Job = Callable[[], None]
 IDLE_SECONDS = 5.0
 """How long a worker without a job waits for the next one before it ends."""
 
+FORK_PATIENCE = 1.0
+"""How long a fork waits at most for jobs in progress: one may hang, and a fork must not."""
+
 
 class Workers:
     """Run jobs in daemon threads, which are used again while there is work and then end.
@@ -27,9 +30,15 @@ class Workers:
     """
 
     def __init__(self) -> None:
-        self._idle: dict[_Worker, None] = {}
         self._numbers = itertools.count(1)
-        forks.register(self)
+        self._start_over()
+        forks.register_pausable(self)
+
+    def _start_over(self) -> None:
+        self._idle: dict[_Worker, None] = {}
+        self._changed = threading.Condition()
+        self._running = 0
+        self._forks = 0
 
     def run(self, job: Job) -> None:
         """Run `job` soon in another thread, or here and now when no thread can be had.
@@ -40,7 +49,7 @@ class Workers:
         try:
             worker, _ = self._idle.popitem()
         except KeyError:
-            worker = _Worker(self._idle, job)
+            worker = _Worker(self, self._idle, job)
             try:
                 worker.start(f"pooling-worker-{next(self._numbers)}")
             except RuntimeError:
@@ -49,9 +58,39 @@ class Workers:
             worker.job = job
             worker.bell.release()
 
+    def perform(self, job: Job) -> None:
+        """Do a job in this thread, when no fork is under way."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._forks, FORK_PATIENCE)
+            self._running += 1
+        try:
+            job()
+        except Exception:
+            logger.exception("a background job of the connection pool failed")
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def before_fork(self) -> None:
+        """Wait until no worker is inside a driver, and let none begin.
+
+        A library's own locks are copied as they are: a child that was forked while a worker was
+        opening a SQLite file would wait for ever for SQLite's.
+        """
+        with self._changed:
+            self._forks += 1
+            self._changed.wait_for(lambda: not self._running, FORK_PATIENCE)
+
+    def after_fork_in_parent(self) -> None:
+        """Let the workers go on."""
+        with self._changed:
+            self._forks -= 1
+            self._changed.notify_all()
+
     def after_fork_in_child(self) -> None:
         """Forget the parent's threads."""
-        self._idle = {}
+        self._start_over()
 
 
 def _nothing() -> None:
@@ -61,9 +100,10 @@ def _nothing() -> None:
 class _Worker:
     """One thread of the cache."""
 
-    __slots__ = ("_idle", "bell", "job")
+    __slots__ = ("_idle", "_workers", "bell", "job")
 
-    def __init__(self, idle: dict[_Worker, None], job: Job) -> None:
+    def __init__(self, workers: Workers, idle: dict[_Worker, None], job: Job) -> None:
+        self._workers = workers
         self._idle = idle
         self.job = job
         self.bell = threading.Lock()
@@ -74,12 +114,8 @@ class _Worker:
 
     def work(self) -> None:
         """Do the job at hand."""
-        try:
-            self.job()
-        except Exception:
-            logger.exception("a background job of the connection pool failed")
-        finally:
-            self.job = _nothing  # keep nothing alive while idle
+        job, self.job = self.job, _nothing  # an idle worker keeps nothing alive
+        self._workers.perform(job)
 
     def _run(self) -> None:
         while True:

@@ -26,8 +26,9 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
 
     def can_be_pooled(self) -> bool:
         """Leave databases in memory to the stock backend: each connection is one of its own."""
-        name = self.settings_dict["NAME"]
-        return not (name and self.is_in_memory_db())
+        name = str(self.settings_dict["NAME"])
+        in_memory = any(mark in name for mark in (":memory:", "mode=memory", "vfs=memdb"))
+        return not (name == ":memory:" or (name.startswith("file:") and in_memory))
 
     def session_identity(self, params: dict[str, Any]) -> Hashable:
         """Return the parameters, the file by its path, and what runs after connecting."""

@@ -1,0 +1,128 @@
+# Everything runs in virtual environments that this file makes in the checkout; nothing is asked, no
+# server is needed, and root and ordinary users get the same result. `make help` lists the targets.
+
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help bench test serve lint clean
+
+# More arguments for the tool behind a target: make bench ARGS="--threads 8", make test ARGS="-k fork".
+ARGS ?=
+# A Python of your choice for .venv: make test PYTHON=/opt/python3.12/bin/python
+PYTHON ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_ROOT_USER_ACTION = ignore
+export PIP_NO_INPUT = 1
+# These would take the tests or the demo away from the settings of this project.
+unexport DJANGO_SETTINGS_MODULE PYTHONHOME PYTHONPATH
+
+PYTHONS := 3.11 3.12 3.13 3.14
+
+# Print the first Python that is of one of the versions $(1) and can make virtual environments. Each
+# candidate is run, because a name on PATH may be a shim without a Python behind it.
+PROBE := import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv[1:])
+find_python = \
+	for version in $(1); do \
+		for candidate in python$$version "$$HOME"/.pyenv/versions/$$version.*/bin/python python3; do \
+			if "$$candidate" -c '$(PROBE)' $$version >/dev/null 2>&1; then \
+				command -v "$$candidate"; \
+				exit 0; \
+			fi; \
+		done; \
+	done; \
+	exit 1
+
+# Make or update the virtual environment $(1) with the Python printed by the command $(2), and install
+# the project, its tools and the Django $(3). An environment whose Python has gone is made anew.
+define INSTALL
+	@python=$$($(2)) || { \
+		echo "No Python that can make virtual environments: looked for $(PYTHONS)" >&2; \
+		echo "on PATH and in ~/.pyenv. On Debian and Ubuntu: apt install python3-venv" >&2; \
+		exit 1; \
+	}; \
+	if ! $(1)/bin/python -m pip --version >/dev/null 2>&1; then \
+		echo "==> $(1): a new virtual environment ($$("$$python" --version))"; \
+		"$$python" -m venv --clear $(1) || exit 1; \
+	fi; \
+	echo "==> $(1): installing the project, its tools and $(3) (a minute or two)"; \
+	$(1)/bin/python -m pip install --quiet --editable '.[dev]' '$(3)'
+	@touch $@
+endef
+
+.venv/.installed: pyproject.toml
+	$(call INSTALL,.venv,$(if $(PYTHON),echo "$(PYTHON)",$(call find_python,$(PYTHONS))),Django~=5.2.0)
+
+.venv-django60/.installed: pyproject.toml
+	$(call INSTALL,.venv-django60,$(call find_python,3.12 3.13 3.14),Django~=6.0.0)
+
+.venv-django61/.installed: pyproject.toml
+	$(call INSTALL,.venv-django61,$(call find_python,3.13 3.14 3.12),Django~=6.1.0)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\): .*## /\1: /p' $(firstword $(MAKEFILE_LIST)) \
+		| while IFS=: read -r name text; do printf '  make %-7s%s\n' "$$name" "$$text"; done
+
+# The settings ask for a SECRET_KEY, except for debugging; the benchmark turns debugging off itself.
+bench lint serve: export DEBUG = 1
+
+bench: .venv/.installed ## how much does pooling pay here? On SQLite and on a private PostgreSQL
+	@.venv/bin/python manage.py poolbench $(ARGS)
+
+# Django 6 needs Python 3.12; without one its runs are left out, and `make test` says so.
+ifneq ($(filter test,$(MAKECMDGOALS)),)
+HAS_PYTHON_312 := $(shell $(call find_python,3.12 3.13 3.14))
+endif
+
+# Every run adds its counts to the tally (see tests/plugin.py), and a run that ends badly without a
+# count counts as one failure. The sum is the last line.
+define TEST
+tally=$$(mktemp)
+trap 'rm -f "$$tally"' EXIT
+status=0
+run() {
+	echo
+	echo "==> $$1 on $$("$$2/bin/python" --version), $$3"
+	env TEST_TALLY="$$tally" TEST_DRIVER="$$3" "$$2/bin/python" -m pytest "$$4" $(ARGS) && return
+	status=1
+	echo "0 0 0 1" >>"$$tally"
+}
+run "Django 5.2" .venv psycopg tests
+run "Django 5.2" .venv psycopg2 tests/backends
+if [ -n "$(HAS_PYTHON_312)" ]; then
+	run "Django 6.0" .venv-django60 psycopg tests
+	run "Django 6.1" .venv-django61 psycopg tests
+else
+	echo
+	echo "Left out, for want of a Python 3.12 or later: Django 6.0, Django 6.1"
+fi
+echo
+awk '{ passed += $$1; failed += $$2; skipped += $$3; bad += $$4 }
+	END {
+		if (skipped) print skipped " skipped"
+		print passed + 0 " passed, " (failed ? failed : bad + 0) " failed"
+	}' "$$tally"
+exit $$status
+endef
+export TEST
+
+test: .venv/.installed $(if $(HAS_PYTHON_312),.venv-django60/.installed .venv-django61/.installed)
+test: ## all tests: both PostgreSQL drivers, and every supported Django there is a Python for
+	@sh -c "$$TEST"
+
+serve: .venv/.installed ## the demo on http://127.0.0.1:8000/, with a user to log in as
+	@.venv/bin/python manage.py migrate --verbosity 0
+	@.venv/bin/python manage.py make_demo_user
+	@.venv/bin/python manage.py runserver 127.0.0.1:8000 $(ARGS)
+
+lint: .venv/.installed ## style, types and the direction of imports
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+clean: ## remove the virtual environments, caches and builds
+	rm -rf .venv .venv-django60 .venv-django61 .mypy_cache .pytest_cache .ruff_cache \
+		.import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,66 @@
+"""How far the benchmark is, for a terminal or for a log."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TextIO
+
+    from .runner import Turn
+
+
+def describe(turn: Turn) -> str:
+    threads = "1 thread" if turn.threads == 1 else f"{turn.threads} threads"
+    return f"{turn.arena}: {turn.workload}, {threads}"
+
+
+@contextmanager
+def report_progress(stream: TextIO, turns: int) -> Iterator[Callable[[Turn], None]]:
+    """Show each turn on a stream: as a bar with the time left, or as a line where something new
+    begins.
+
+    The bar takes a terminal and rich. Nothing is drawn while the clock runs: no thread refreshes
+    it.
+    """
+    if stream.isatty():
+        try:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+            from rich.progress import TimeRemainingColumn as TimeLeft
+        except ImportError:  # a bar is a nicety
+            pass
+        else:
+            bar = Progress(
+                TextColumn("{task.description:<44}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeLeft(),
+                console=Console(file=stream),
+                auto_refresh=False,
+                transient=True,
+            )
+            with bar:
+                task = bar.add_task("getting ready", total=turns)
+                begun = 0
+
+                def draw(turn: Turn) -> None:
+                    nonlocal begun
+                    bar.update(task, completed=begun, description=describe(turn), refresh=True)
+                    begun += 1
+
+                yield draw
+            return
+
+    latest = ""
+
+    def write(turn: Turn) -> None:
+        nonlocal latest
+        if describe(turn) != latest:
+            latest = describe(turn)
+            stream.write(f"{latest}\n")
+            stream.flush()
+
+    yield write

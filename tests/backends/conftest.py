@@ -1,0 +1,113 @@
+"""Real databases for the tests of the backends, which look past pytest-django's."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+from django.db.models import AutoField, CharField, Model
+
+from tests.backends.databases import Database, PostgresDatabase, SqliteDatabase
+from tests.backends.projects import Project
+from tests.servers import execute
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.conftest import DatabaseSettings
+
+
+@pytest.fixture(autouse=True)
+def _allow_databases(django_db_blocker: Any) -> Iterator[None]:
+    """These tests use databases of their own, not the test databases that pytest-django makes."""
+    with django_db_blocker.unblock():
+        yield
+
+
+@pytest.fixture(scope="session")
+def _database_name(postgresql_url: str) -> Iterator[str]:
+    """Creating a database takes a tenth of a second, emptying one a hundredth."""
+    name = f"test_{uuid.uuid4().hex}"
+    execute(postgresql_url, f"CREATE DATABASE {name}")
+    yield name
+    execute(postgresql_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def postgresql(
+    postgresql_url: str, _database_name: str, database_settings: DatabaseSettings
+) -> Iterator[PostgresDatabase]:
+    """A database on the session's server, empty and without sessions."""
+    entry = database_settings("pooling.backends.postgresql", NAME=_database_name)
+    url = urlsplit(postgresql_url)._replace(path=f"/{_database_name}").geturl()
+    database = PostgresDatabase(entry, url)
+    yield database
+    database.close()
+    execute(
+        url,
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        "DROP SCHEMA public CASCADE",
+        "CREATE SCHEMA public",
+    )
+
+
+@pytest.fixture
+def sqlite(database_settings: DatabaseSettings) -> Iterator[SqliteDatabase]:
+    """A file that does not exist yet."""
+    database = SqliteDatabase(database_settings("pooling.backends.sqlite3"))
+    yield database
+    database.close()
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def database(request: pytest.FixtureRequest) -> Database:
+    """A database of the backend in turn: the contract is the same for both."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def project(database: Database, tmp_path: Path) -> Project:
+    """A Django project whose only database is `database`, with a table `things_thing`."""
+    database.entry["OPTIONS"].pop("factory", None)
+    project = Project(tmp_path / "project", {"default": database.entry})
+    project.migrate()
+    return project
+
+
+class Thing(Model):
+    """A table for tests that need one; `things` creates it."""
+
+    id = AutoField(primary_key=True)
+    name = CharField(max_length=100, unique=True)
+
+    class Meta:
+        app_label = "backends"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@pytest.fixture
+def things() -> Callable[[Database], type[Thing]]:
+    """A function that creates the table of `Thing` in a database."""
+
+    def create(database: Database) -> type[Thing]:
+        key = "serial" if database.vendor == "postgresql" else "integer"
+        column = f"id {key} PRIMARY KEY" + " AUTOINCREMENT" * (database.vendor == "sqlite")
+        database.execute(
+            f"CREATE TABLE backends_thing ({column}, name varchar(100) NOT NULL UNIQUE)"
+        )
+        return Thing
+
+    return create
+
+
+@pytest.fixture(scope="session")
+def psycopg2() -> bool:
+    """Whether this run is the one with psycopg2."""
+    return os.environ.get("TEST_DRIVER") == "psycopg2"

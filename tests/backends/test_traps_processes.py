@@ -1,0 +1,105 @@
+"""How processes begin, and how they end: without a connection, and without a word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.backends.projects import HELPERS, Project
+
+if TYPE_CHECKING:
+    from tests.backends.databases import Database, PostgresDatabase
+
+
+@pytest.mark.parametrize("holders", ["main", "thread", "daemon", "raw", "atomic"])
+def test_an_interpreter_that_ends_with_leases_out_ends_quietly(
+    project: Project, holders: str
+) -> None:
+    """trap 19 and Behaviour 6: no hang, no traceback, no ResourceWarning."""
+    ends = {
+        "main": "session()",
+        "thread": "thread = threading.Thread(target=session); thread.start(); thread.join()",
+        "daemon": """
+def hold():
+    session()
+    ready.set()
+    threading.Event().wait()
+ready = threading.Event()
+threading.Thread(target=hold, daemon=True).start()
+ready.wait(30)
+""",
+        "raw": "lease = get_pool().acquire(); kept = lease.connection.cursor()",
+        "atomic": "block = transaction.atomic(); block.__enter__(); Thing.objects.create(name='x')",
+    }
+    result = project.script(HELPERS + ends[holders] + "\nprint('end')")
+    assert result.stdout == "end\n"
+    assert project.script(HELPERS + "print(Thing.objects.count())").stdout == "0\n"
+
+
+def test_sessions_end_with_the_process(postgresql: PostgresDatabase, tmp_path: Path) -> None:
+    """Politely: the server sees no connection reset."""
+    project = Project(tmp_path / "project", {"default": postgresql.entry})
+    project.migrate()
+    assert postgresql.sessions() == []
+
+
+def test_nothing_connects_before_the_first_query(database: Database, tmp_path: Path) -> None:
+    """trap 20: not at import, not in `ready()`, not in the checks, not in `get_pool`."""
+    database.entry["OPTIONS"].pop("factory", None)
+    database.entry["OPTIONS"]["pool"] = {"min_size": 3}
+    project = Project(
+        tmp_path / "project",
+        {"default": database.entry},
+        ready="""
+        from pooling import get_pool
+        assert get_pool().stats().size == 0
+        """,
+    )
+    project.script(
+        """
+from django.core.management import call_command
+from django.db import connection
+from pooling import get_pool
+call_command("check")
+pool = get_pool()
+repr(pool), pool.stats(), pool.holders()
+assert pool.maintain() is None
+stats = pool.stats()
+assert (stats.connects, stats.connect_errors, stats.size) == (0, 0, 0), stats
+import threading
+assert threading.enumerate() == [threading.main_thread()]
+"""
+    )
+    if database.vendor == "sqlite":
+        assert not Path(database.entry["NAME"]).exists()
+
+
+SIMPLE_TESTS = """
+from django.db import connection
+from django.test import SimpleTestCase, TestCase
+from things.models import Thing
+
+class Guarded(SimpleTestCase):
+    def test_a_query(self):
+        Thing.objects.count()
+
+class GuardedRaw(SimpleTestCase):
+    def test_a_cursor(self):
+        connection.close()
+        connection.connect()
+
+class Filler(TestCase):
+    def test_that_the_pool_is_filled(self):
+        Thing.objects.count()
+"""
+
+
+def test_simple_test_cases_are_still_refused_queries(project: Project) -> None:
+    """trap 20: the pool bypasses none of Django's guards, although it is filled."""
+    project.write("things/tests.py", SIMPLE_TESTS)
+    result = project.manage("test", code=1)
+    assert result.stderr.count("Database queries to 'default' are not allowed") >= 1
+    assert "Database connections to 'default' are not allowed" in result.stderr
+    assert "FAILED (failures=2)" in result.stderr

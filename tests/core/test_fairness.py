@@ -1,0 +1,71 @@
+"""Nobody starves: the queue goes by arrival, not by who is quickest."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from pooling.core.workers import Workers
+from tests.core.fakes import PATIENCE, Caller, Lab
+
+THREADS, SIZE, TURNS = 32, 4, 1600
+
+
+def jains_index(shares: list[int]) -> float:
+    """Return 1 if all have the same share, 1/n if one has everything (Jain, Chiu, Hawe 1984)."""
+    return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares))
+
+
+def test_32_threads_share_4_connections_evenly() -> None:
+    """Whoever holds a connection keeps it until all who hold none stand in the queue.
+
+    So every release is a choice between all the others, whatever the machine is busy with.
+    """
+    lab = Lab(Workers())
+    pool = lab.pool(max_size=SIZE, timeout=None)
+    turns: list[int] = []
+    clock = lab.clock
+
+    def all_others_wait_or_the_end_is_near() -> bool:
+        return len(clock._sleepers) >= THREADS - SIZE or len(turns) >= TURNS
+
+    def take_turns(number: int) -> None:
+        while len(turns) < TURNS:
+            with pool.acquire():
+                turns.append(number)
+                with clock._changed:
+                    clock._changed.notify_all()
+                    assert clock._changed.wait_for(all_others_wait_or_the_end_is_near, PATIENCE)
+
+    callers = [Caller(lambda number=number: take_turns(number)) for number in range(THREADS)]
+    for caller in callers:
+        caller.result()
+    counts = Counter(turns[:TURNS])
+    shares = [counts[number] for number in range(THREADS)]
+    assert jains_index(shares) >= 0.99, shares
+
+
+def test_turns_go_round_when_everybody_comes_back_at_once(lab: Lab) -> None:
+    """One connection and three threads that want it again right after each turn: 1 2 3 1 2 3 ..."""
+    pool = lab.pool(max_size=1, timeout=None)
+    lease = pool.acquire()
+    order: list[int] = []
+    back_in_queue = threading.Semaphore(0)
+
+    def take_turns(number: int) -> None:
+        for _ in range(3):
+            with pool.acquire():
+                order.append(number)
+                assert back_in_queue.acquire(timeout=PATIENCE)
+
+    callers = []
+    for number in (1, 2, 3):
+        callers.append(Caller(lambda number=number: take_turns(number)))
+        lab.clock.wait_for_sleepers(number)
+    lease.release()
+    for waiting in (2, 2, 2, 2, 2, 2, 2, 1, 0):
+        lab.clock.wait_for_sleepers(waiting)
+        back_in_queue.release()
+    for caller in callers:
+        caller.result()
+    assert order == [1, 2, 3] * 3

@@ -1,0 +1,180 @@
+"""A lease whose holder is gone comes back."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from pooling.core.books import SEARCH_PAUSE
+from pooling.core.connection import DiscardReason
+from pooling.core.errors import LeaseError, PoolTimeout
+from tests.core.fakes import Caller, FakeOperationalError, Gate, Lab
+
+
+def test_a_forgotten_lease_is_back_for_the_next_caller(lab: Lab) -> None:
+    pool = lab.pool(max_size=1)
+    pool.acquire()
+    with pool.acquire(timeout=0) as connection:
+        assert connection.number == 1
+        assert connection.resets == 1
+    assert pool.stats().recovered == 1
+
+
+def test_a_forgotten_lease_in_a_cycle_is_back_after_a_collection(lab: Lab) -> None:
+    pool = lab.pool(max_size=1)
+    cycle = [pool.acquire()]
+    cycle.append(cycle)  # type: ignore[arg-type]
+    del cycle
+    gc.collect()
+    with pool.acquire(timeout=0) as connection:
+        assert connection.number == 1
+
+
+def test_maintenance_takes_a_forgotten_lease_back_by_itself(lab: Lab) -> None:
+    pool = lab.pool()
+    pool.acquire()
+    assert pool.stats().leased == 1
+    pool.maintain()
+    assert (pool.stats().leased, pool.stats().idle) == (0, 1)
+
+
+def test_a_forgotten_lease_serves_a_caller_who_waits_already(lab: Lab) -> None:
+    pool = lab.pool(max_size=1)
+    leases = [pool.acquire()]
+    waiting = Caller(pool.acquire)
+    lab.clock.wait_for_sleepers(1)
+    leases.clear()
+    lab.pass_time(0.1)
+    waiting.result().release()
+
+
+def test_a_lease_that_ended_properly_is_not_taken_back_again(lab: Lab) -> None:
+    pool = lab.pool()
+    pool.acquire().release()
+    pool.maintain()
+    assert pool.stats().recovered == 0
+
+
+def test_a_finaliser_that_comes_too_late_does_not_end_the_next_lease(lab: Lab) -> None:
+    pool = lab.pool()
+    lease = pool.acquire()
+    record, turn = lease.record, lease.record.turn
+    lease.release()
+    again = pool.acquire()
+    pool.orphan(record, turn)
+    pool.maintain()
+    assert again.current
+    assert pool.stats().recovered == 0
+    again.release()
+
+
+def test_a_finaliser_may_run_in_a_thread_that_holds_the_lock(lab: Lab) -> None:
+    pool = lab.pool()
+    leases = [pool.acquire()]
+    with pool._lock:
+        leases.clear()  # would hang here if the finaliser took the lock
+    pool.maintain()
+    assert pool.stats().idle == 1
+
+
+def test_a_lease_of_a_thread_that_ended_is_back_for_the_next_caller(lab: Lab) -> None:
+    pool = lab.pool(max_size=1)
+    lease = Caller(lambda: pool.acquire(thread_bound=True)).result()
+    lab.clock.advance(SEARCH_PAUSE)
+    with pool.acquire(timeout=0) as connection:
+        assert connection.number == 1
+        assert connection.resets == 1
+        assert not lease.current
+        with pytest.raises(LeaseError):
+            lease.release()
+        assert pool.stats().leased == 1
+    assert pool.stats().recovered == 1
+
+
+def test_the_stale_handle_of_a_dead_threads_lease_is_collected_without_consequence(
+    lab: Lab,
+) -> None:
+    pool = lab.pool(max_size=1)
+    leases = [Caller(lambda: pool.acquire(thread_bound=True)).result()]
+    lab.clock.advance(SEARCH_PAUSE)
+    with pool.acquire(timeout=0):
+        leases.clear()
+        pool.maintain()
+        assert (pool.stats().leased, pool.stats().recovered) == (1, 1)
+
+
+def test_maintenance_takes_the_lease_of_a_dead_thread_back(lab: Lab) -> None:
+    pool = lab.pool()
+    lease = Caller(lambda: pool.acquire(thread_bound=True)).result()
+    lab.pass_time(30.0)
+    assert pool.stats().idle == 1
+    assert not lease.current
+
+
+def test_a_lease_that_is_not_bound_outlives_its_thread(lab: Lab) -> None:
+    pool = lab.pool(max_size=1)
+    lease = Caller(pool.acquire).result()
+    pool.maintain()
+    with pytest.raises(PoolTimeout):
+        pool.acquire(timeout=0)
+    assert lease.current
+    lease.release()
+
+
+def test_a_bound_lease_of_a_living_thread_is_left_alone(lab: Lab) -> None:
+    pool = lab.pool(max_size=1)
+    end = Gate()
+    leases = []
+
+    def hold() -> None:
+        leases.append(pool.acquire(thread_bound=True))
+        end()
+
+    holder = Caller(hold)
+    end.wait_for(1)
+    pool.maintain()
+    assert leases[0].current
+    end.open()
+    holder.result()
+    lab.clock.advance(SEARCH_PAUSE)
+    pool.maintain()
+    assert not leases[0].current
+
+
+def test_a_bound_lease_is_still_bound_after_it_was_tested(lab: Lab) -> None:
+    pool = lab.pool(max_size=1, ping_after=0)
+    pool.acquire().release()
+    lab.clock.advance(1.0)
+
+    lease = Caller(lambda: pool.acquire(thread_bound=True)).result()
+    assert lease.connection.pings == 1
+    pool.maintain()
+    assert not lease.current
+
+
+def test_a_lost_connection_that_cannot_be_cleaned_is_replaced(lab: Lab) -> None:
+    pool = lab.pool(max_size=1)
+    pool.acquire()
+    lab.driver.plan("reset", FakeOperationalError("gone"))
+    with pool.acquire(timeout=0) as connection:
+        assert connection.number == 2
+    assert pool.stats().discards[DiscardReason.LEAKED] == 1
+    assert len(lab.driver.open) == 1
+
+
+def test_callers_at_an_exhausted_pool_do_not_all_search_for_dead_threads(lab: Lab) -> None:
+    pool = lab.pool(max_size=1)
+    pool.acquire().release()
+    lab.clock.advance(1.0)
+    blocking = pool.acquire()
+    with pytest.raises(PoolTimeout):
+        pool.acquire(timeout=0)  # this one has searched
+    blocking.release()
+
+    lease = Caller(lambda: pool.acquire(thread_bound=True)).result()
+    with pytest.raises(PoolTimeout):
+        pool.acquire(timeout=0)
+    lab.clock.advance(SEARCH_PAUSE)
+    pool.acquire(timeout=0).release()
+    assert not lease.current

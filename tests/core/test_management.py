@@ -1,0 +1,254 @@
+"""What operators do with a pool: drain, resize, close."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from pooling.core.connection import DiscardReason
+from pooling.core.errors import LeaseError, PoolClosed, PoolConfigError, PoolTimeout
+from pooling.core.workers import Workers
+from tests.core.fakes import Caller, FakeOperationalError, Gate, Lab
+
+
+def test_drain_closes_idle_connections_and_keeps_serving(lab: Lab) -> None:
+    pool = lab.pool()
+    leases = [pool.acquire() for _ in range(3)]
+    for lease in leases:
+        lease.release()
+    pool.drain()
+    assert lab.driver.open == []
+    assert pool.stats().discards[DiscardReason.DRAINED] == 3
+    with pool.acquire() as connection:
+        assert connection.number == 4
+
+
+def test_drain_closes_leased_connections_when_they_come_back(lab: Lab) -> None:
+    pool = lab.pool()
+    lease = pool.acquire()
+    connection = lease.connection
+    pool.drain()
+    assert lease.connection is connection
+    assert not connection.closes
+    lease.release()
+    assert connection.closes == 1
+    assert pool.stats().discards[DiscardReason.DRAINED] == 1
+
+
+def test_drain_closes_what_is_being_opened_and_serves_the_caller_with_a_new_one(
+    slow_lab: Lab,
+) -> None:
+    pool = slow_lab.pool()
+    slow_lab.clock.meanwhile(pool.drain, slow_lab.workers.work_all)
+    with pool.acquire() as connection:
+        assert connection.number == 2
+    slow_lab.workers.work_all()
+    assert pool.stats().discards[DiscardReason.DRAINED] == 1
+
+
+def test_drain_replaces_min_size(lab: Lab) -> None:
+    pool = lab.pool(min_size=2)
+    pool.acquire().release()
+    pool.drain()
+    assert [each.number for each in lab.driver.open] == [3, 4]
+
+
+def test_drain_survives_connections_that_cannot_be_closed(lab: Lab) -> None:
+    pool = lab.pool()
+    leases = [pool.acquire() for _ in range(3)]
+    for lease in leases:
+        lease.release()
+    lab.driver.plan("close", FakeOperationalError("gone"), ValueError("worse"))
+    pool.drain()
+    assert pool.stats().size == 0
+    assert lab.driver.open == []
+
+
+@pytest.mark.parametrize("act", ["drain", "close"])
+def test_an_interrupted_end_is_finished_by_whoever_comes_next(lab: Lab, act: str) -> None:
+    pool = lab.pool()
+    leases = [pool.acquire() for _ in range(3)]
+    for lease in leases:
+        lease.release()
+    lab.driver.plan("close", KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(pool, act)()
+    assert pool.stats().size == 0
+    assert len(lab.driver.open) == 2
+    getattr(pool, act)()
+    assert lab.driver.open == []
+
+
+def test_a_smaller_pool_closes_idle_connections_at_once_the_coldest_first(lab: Lab) -> None:
+    pool = lab.pool(max_size=4)
+    leases = [pool.acquire() for _ in range(4)]
+    for lease in leases:
+        lease.release()
+    pool.resize(max_size=2)
+    assert [each.number for each in lab.driver.open] == [3, 4]
+    assert pool.stats().discards[DiscardReason.SURPLUS] == 2
+    assert pool.config.max_size == 2
+
+
+def test_a_smaller_pool_closes_leased_connections_when_they_come_back(lab: Lab) -> None:
+    pool = lab.pool(max_size=3)
+    leases = [pool.acquire() for _ in range(3)]
+    pool.resize(max_size=1)
+    with pytest.raises(PoolTimeout, match="max_size=1, leased=3"):
+        pool.acquire(timeout=0)
+    sizes = []
+    for lease in leases:
+        lease.release()
+        sizes.append(pool.stats().size)
+    assert sizes == [2, 1, 1]
+    assert pool.stats().idle == 1
+
+
+def test_a_smaller_pool_serves_its_waiters_when_it_has_shrunk(lab: Lab) -> None:
+    pool = lab.pool(max_size=2)
+    leases = [pool.acquire() for _ in range(2)]
+    waiting = Caller(pool.acquire)
+    lab.clock.wait_for_sleepers(1)
+    pool.resize(max_size=1)
+    leases[0].release()
+    assert pool.stats().waiting == 1
+    leases[1].release()
+    waiting.result().release()
+    assert pool.stats().size == 1
+
+
+def test_a_shrunk_pool_turns_nobody_away_before_max_waiting(lab: Lab) -> None:
+    pool = lab.pool(max_size=2, max_waiting=1)
+    leases = [pool.acquire() for _ in range(2)]
+    pool.resize(max_size=1)
+    with pytest.raises(PoolTimeout):
+        pool.acquire(timeout=0)
+    for lease in leases:
+        lease.release()
+
+
+def test_a_larger_pool_opens_connections_for_those_who_wait(lab: Lab) -> None:
+    pool = lab.pool(max_size=1)
+    lease = pool.acquire()
+    callers = []
+    for count in range(1, 4):
+        callers.append(Caller(pool.acquire))
+        lab.clock.wait_for_sleepers(count)
+    pool.resize(max_size=3)
+    served = [callers[0].result(), callers[1].result()]
+    assert pool.stats().waiting == 1
+    lease.release()
+    served.append(callers[2].result())
+    for each in served:
+        each.release()
+
+
+def test_a_larger_min_size_is_met_at_once(lab: Lab) -> None:
+    pool = lab.pool(min_size=0)
+    pool.acquire().release()
+    pool.resize(min_size=3)
+    assert pool.stats().idle == 3
+
+
+def test_limits_that_make_no_sense_change_nothing(lab: Lab) -> None:
+    pool = lab.pool(min_size=0, max_size=2)
+    config = pool.config
+    with pytest.raises(PoolConfigError, match="5 > 2"):
+        pool.resize(min_size=5)
+    with pytest.raises(PoolConfigError):
+        pool.resize(max_size=0)
+    assert pool.config is config
+
+
+def test_close_ends_the_pool_and_what_is_leased_ends_with_its_lease(lab: Lab) -> None:
+    pool = lab.pool()
+    lease = pool.acquire()
+    pool.acquire().release()
+    pool.close()
+    assert pool.closed
+    assert [each.number for each in lab.driver.open] == [1]
+    lease.release()
+    assert lab.driver.open == []
+    assert pool.stats().discards[DiscardReason.CLOSED] == 2
+    with pytest.raises(LeaseError):
+        lease.release()
+
+
+def test_close_may_be_called_again(lab: Lab) -> None:
+    pool = lab.pool()
+    pool.acquire().release()
+    pool.close()
+    pool.close()
+    assert pool.stats().discards[DiscardReason.CLOSED] == 1
+
+
+def test_what_is_opened_after_close_is_closed_at_once(slow_lab: Lab) -> None:
+    pool = slow_lab.pool()
+    slow_lab.clock.meanwhile(pool.close)
+    with pytest.raises(PoolClosed):
+        pool.acquire()
+    slow_lab.workers.work_all()
+    assert slow_lab.driver.open == []
+    assert len(slow_lab.driver.connections) == 1
+
+
+def test_a_closed_pool_opens_nothing_any_more(lab: Lab) -> None:
+    pool = lab.pool(min_size=2)
+    pool.acquire().release()
+    pool.close()
+    pool.drain()
+    pool.resize(max_size=20, min_size=5)
+    pool.maintain()
+    assert lab.driver.open == []
+    assert pool.maintain() is None
+
+
+def test_two_threads_may_close_at_once() -> None:
+    lab = Lab(Workers())
+    pool = lab.pool()
+    leases = [Caller(pool.acquire).result() for _ in range(3)]
+    for lease in leases:
+        lease.release()
+    closing = Gate()
+    lab.driver.plan("close", closing)
+    first = Caller(pool.close)
+    closing.wait_for(1)
+    second = Caller(pool.close)
+    closing.open()
+    first.result()
+    second.result()
+    with pytest.raises(PoolClosed):
+        pool.acquire()
+    assert lab.driver.open == []
+    assert lab.driver.faults == []
+
+
+def test_a_close_that_hangs_delays_nobody_else() -> None:
+    lab = Lab(Workers())
+    pool = lab.pool(max_size=2)
+    leases = [Caller(pool.acquire).result() for _ in range(2)]
+    closing = Gate()
+    lab.driver.plan("close", closing)
+    leases[0].discard()
+    closing.wait_for(1)
+    leases[1].release()
+    pool.acquire(timeout=0).release()
+    lease, other = pool.acquire(), Caller(pool.acquire)
+    other.result().release()
+    lease.release()
+    closing.open()
+
+
+def test_a_hook_may_use_the_pool_itself(lab: Lab) -> None:
+    """No lock is held while the driver works."""
+    pool = lab.pool(max_size=2)
+    seen = []
+    for method in ("connect", "is_alive", "ping", "reset", "close"):
+        lab.driver.plan(method, lambda _: seen.append(pool.stats()))
+    with pool.acquire() as connection:
+        pass
+    connection.readable = True
+    pool.acquire().discard()
+    assert len(seen) == 5
+    assert threading.active_count() >= 1

@@ -1,0 +1,211 @@
+"""What a pool says of itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+import pytest
+
+from pooling.core.connection import DiscardReason
+from pooling.core.errors import PoolTimeout
+from tests.core.fakes import Caller, FakeOperationalError, Lab, RefusedError, WrongPasswordError
+
+
+def test_a_fresh_pool_has_all_zeros(lab: Lab) -> None:
+    stats = lab.pool(name="default", min_size=1, max_size=3).stats()
+    assert dataclasses.asdict(dataclasses.replace(stats, discards={})) == {
+        "name": "default",
+        "min_size": 1,
+        "max_size": 3,
+        "size": 0,
+        "idle": 0,
+        "leased": 0,
+        "connecting": 0,
+        "waiting": 0,
+        "closed": False,
+        "acquired": 0,
+        "waited": 0,
+        "wait_seconds": 0.0,
+        "timeouts": 0,
+        "rejected": 0,
+        "connects": 0,
+        "connect_errors": 0,
+        "recovered": 0,
+        "discards": {},
+    }
+    assert dict(stats.discards) == dict.fromkeys(DiscardReason, 0)
+
+
+def test_a_snapshot_cannot_be_changed_and_does_not_change(lab: Lab) -> None:
+    pool = lab.pool()
+    before = pool.stats()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        before.size = 7  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        before.discards[DiscardReason.IDLE] = 7  # type: ignore[index]
+    pool.acquire().discard()
+    assert (before.size, before.acquired, before.discards[DiscardReason.BROKEN]) == (0, 0, 0)
+
+
+def test_acquired_counts_leases_also_those_of_connections_that_are_gone(lab: Lab) -> None:
+    pool = lab.pool()
+    pool.acquire().release()
+    pool.acquire().discard()
+    pool.acquire().release()
+    pool.drain()
+    assert pool.stats().acquired == 3
+
+
+def test_a_failed_acquire_is_not_counted_as_one(lab: Lab) -> None:
+    pool = lab.pool(max_size=1)
+    lab.driver.plan("connect", WrongPasswordError("wrong"))
+    with pytest.raises(WrongPasswordError):
+        pool.acquire()
+    with pool.acquire(), pytest.raises(PoolTimeout):
+        pool.acquire()
+    stats = pool.stats()
+    assert (stats.acquired, stats.timeouts, stats.connect_errors, stats.connects) == (1, 1, 1, 1)
+
+
+def test_wait_seconds_are_those_of_all_who_waited(lab: Lab) -> None:
+    pool = lab.pool(max_size=1)
+    lease = pool.acquire()
+    served = Caller(pool.acquire)
+    lab.clock.wait_for_sleepers(1)
+    lab.clock.advance(2.0)
+    late = Caller(lambda: pool.acquire(timeout=3.0))
+    lab.clock.wait_for_sleepers(2)
+    lab.clock.advance(1.0)
+    lease.release()
+    lease = served.result()  # after 3 seconds
+    lab.clock.advance(2.0)
+    with pytest.raises(PoolTimeout):
+        late.result()  # after 3 seconds
+    assert (pool.stats().waited, pool.stats().wait_seconds) == (3, 6.0)
+    lease.release()
+
+
+def test_those_whom_close_sends_away_have_waited_too(lab: Lab) -> None:
+    pool = lab.pool(max_size=1)
+    lease = pool.acquire()
+    waiting = Caller(pool.acquire)
+    lab.clock.wait_for_sleepers(1)
+    lab.clock.advance(2.0)
+    pool.close()
+    waiting.join()
+    assert pool.stats().wait_seconds == 2.0
+    lease.release()
+
+
+def test_the_numbers_add_up_while_a_connection_is_opened_and_tested(slow_lab: Lab) -> None:
+    pool = slow_lab.pool(ping_after=0)
+    seen = []
+
+    def look_and_work() -> None:
+        stats = pool.stats()
+        assert stats.size == stats.connecting + stats.idle + stats.leased
+        seen.append((stats.connecting, stats.waiting))
+        slow_lab.workers.work()
+
+    for _ in range(2):
+        slow_lab.clock.meanwhile(look_and_work)
+        pool.acquire().release()
+    assert seen == [(1, 1), (1, 1)]
+
+
+def test_the_repr_has_the_numbers(lab: Lab) -> None:
+    pool = lab.pool(name="default", max_size=10)
+    assert repr(pool) == "<Pool 'default' 0/10: 0 leased, 0 idle, 0 waiting>"
+    leases = [pool.acquire() for _ in range(3)]
+    leases.pop().release()
+    leases.pop().release()
+    assert repr(pool) == "<Pool 'default' 3/10: 1 leased, 2 idle, 0 waiting>"
+    pool.close()
+    assert repr(pool) == "<Pool 'default' 1/10: 1 leased, 0 idle, 0 waiting, closed>"
+    leases.pop().release()
+
+
+def test_the_repr_says_what_is_connecting_and_needs_no_lock(slow_lab: Lab) -> None:
+    pool = slow_lab.pool(max_size=10)
+    texts = []
+
+    def look() -> None:
+        with pool._lock:
+            texts.append(repr(pool))
+        slow_lab.workers.work()
+
+    slow_lab.clock.meanwhile(look)
+    pool.acquire().release()
+    assert texts == ["<Pool 'pool' 1/10: 0 leased, 0 idle, 1 waiting, 1 connecting>"]
+
+
+def test_holders_are_listed_longest_first(lab: Lab) -> None:
+    pool = lab.pool()
+    leases = []
+    for name in ("one", "two", "three"):
+        leases.append(Caller(pool.acquire, name=name).result())
+        lab.clock.advance(1.0)
+    assert [(each.thread, each.seconds) for each in pool.holders()] == [
+        ("one", 3.0),
+        ("two", 2.0),
+        ("three", 1.0),
+    ]
+    leases[1].release()
+    assert [each.thread for each in pool.holders()] == ["one", "three"]
+    assert pool.holders()[0].stack is None
+    for lease in (leases[0], leases[2]):
+        lease.release()
+    assert pool.holders() == ()
+
+
+def messages(caplog: pytest.LogCaptureFixture, level: int = logging.DEBUG) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.levelno >= level]
+
+
+@pytest.fixture(autouse=True)
+def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "pooling")
+
+
+def test_an_acquire_and_its_release_leave_no_line(lab: Lab, caplog: Any) -> None:
+    pool = lab.pool()
+    pool.acquire().release()
+    caplog.clear()
+    for _ in range(10):
+        pool.acquire().release()
+    assert messages(caplog) == []
+
+
+def test_every_connection_that_goes_leaves_a_line_with_the_reason(lab: Lab, caplog: Any) -> None:
+    pool = lab.pool(name="default", max_uses=1)
+    pool.acquire().release()
+    pool.acquire().discard()
+    closing = [line for line in messages(caplog, logging.INFO) if "closing" in line]
+    assert [line.rpartition(" ")[2] for line in closing] == ["(used_up)", "(broken)"]
+    assert all(line.startswith("<Pool 'default' ") for line in closing)
+
+
+def test_a_failed_connect_is_a_warning(lab: Lab, caplog: Any) -> None:
+    pool = lab.pool()
+    lab.driver.plan("connect", RefusedError("connection refused\n"))
+    lab.clock.meanwhile(lambda: lab.pass_time(1.0))
+    pool.acquire().release()
+    [line] = messages(caplog, logging.WARNING)
+    assert line.endswith("could not connect: connection refused")
+
+
+def test_a_failed_close_is_a_matter_for_debugging_only(lab: Lab, caplog: Any) -> None:
+    lab.driver.plan("close", FakeOperationalError("gone"))
+    lab.pool().acquire().discard()
+    assert messages(caplog, logging.WARNING) == []
+    assert any("closing a connection failed" in line for line in messages(caplog))
+
+
+def test_a_recovered_lease_is_a_warning_with_the_holders_name(lab: Lab, caplog: Any) -> None:
+    pool = lab.pool()
+    Caller(pool.acquire, name="careless").result()
+    pool.maintain()
+    [line] = messages(caplog, logging.WARNING)
+    assert line.endswith("thread 'careless' went away with a connection")

@@ -1,0 +1,93 @@
+"""One PostgreSQL for the whole test session, in place before Django reads its settings.
+
+Loaded by `-p tests.plugin`. The environment decides:
+
+- `TEST_POSTGRESQL_URL` names a server to use (its user must be allowed to create databases);
+  without it a
+  private one is started and removed at the end.
+- `TEST_DRIVER=psycopg2` runs the PostgreSQL tests on psycopg2 instead of psycopg 3.
+- `TEST_TALLY` names a file to which a line "passed failed skipped" is added, for `make test`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pooling.bench.server import PostgresUnavailableError, PrivatePostgres, ServerError
+from tests.servers import choose_driver, driver, execute
+
+if TYPE_CHECKING:
+    from _pytest.terminal import TerminalReporter
+
+# Taken out of the environment, so that sessions that tests start do not count.
+TALLY = os.environ.pop("TEST_TALLY", None)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-django, which reads the settings in the same hook
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    if early_config.known_args_namespace.help or early_config.known_args_namespace.version:
+        return
+    try:
+        choose_driver()
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+    _set_for_session(early_config, "TEST_FOLDER", _make_folder(early_config))
+    if not os.environ.get("TEST_POSTGRESQL_URL"):
+        server = PrivatePostgres()
+        try:
+            server.start()
+        except (PostgresUnavailableError, ServerError) as error:
+            raise pytest.UsageError(str(error)) from error
+        early_config.add_cleanup(server.close)
+        _set_for_session(early_config, "TEST_POSTGRESQL_URL", server.url)
+
+
+def pytest_report_header() -> str:
+    import django
+
+    module = driver()
+    try:
+        [(server,)] = execute(os.environ["TEST_POSTGRESQL_URL"], "SHOW server_version")
+    except module.OperationalError as error:
+        raise pytest.UsageError(f"TEST_POSTGRESQL_URL: {error}") from None
+    return (
+        f"pooling: Python {platform.python_version()}, Django {django.get_version()}, "
+        f"{module.__name__} {module.__version__.split()[0]}, PostgreSQL {server.split()[0]}"
+    )
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    if TALLY:
+        count = {key: len(reports) for key, reports in terminalreporter.stats.items()}
+        failed = count.get("failed", 0) + count.get("error", 0)
+        with Path(TALLY).open("a") as tally:
+            tally.write(f"{count.get('passed', 0)} {failed} {count.get('skipped', 0)} 0\n")
+
+
+def _make_folder(config: pytest.Config) -> str:
+    """Make the folder for the databases of `tests.settings`, removed at the end of the
+    session."""
+    folder = Path(tempfile.mkdtemp(prefix="pooling-tests-"))
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    return str(folder)
+
+
+def _set_for_session(config: pytest.Config, name: str, value: str) -> None:
+    """Set an environment variable that child processes see too, until the session ends."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+
+    def restore() -> None:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
+
+    config.add_cleanup(restore)
