@@ -11,7 +11,7 @@ from tests.backends.projects import HELPERS, Project
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.backends.databases import PostgresDatabase
+    from tests.backends.databases import PostgresDatabase, SqliteDatabase
 
 
 def test_a_forked_child_has_a_pool_of_its_own(project: Project) -> None:
@@ -183,29 +183,42 @@ finally:
     )
 
 
-def test_forks_while_our_own_workers_open_connections(project: Project) -> None:
+def test_a_fork_waits_for_our_own_workers(sqlite: SqliteDatabase, tmp_path: Path) -> None:
     """trap 19: SQLite's own locks are copied in a fork as they are.
 
     A program with one thread may fork when it likes; that the pool works in the background must not
-    change that. About every tenth child hung, before forks waited for the workers.
+    change that: a child forked while a worker opened a file hung in its own first connect.
     """
+    del sqlite.entry["OPTIONS"]["factory"]
+    project = Project(tmp_path / "project", {"default": sqlite.entry})
     project.script(
         HELPERS
         + """
-from django.conf import settings
-settings.DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 10, "timeout": 20}
-connections.settings["default"]["OPTIONS"]["pool"] = {"min_size": 10, "timeout": 20}
-warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+import sqlite3
+
+inside, started, go = [], threading.Event(), threading.Event()
+
+class Gated(sqlite3.Connection):
+    def __init__(self, *args, **kwargs):
+        inside.append(True)
+        started.set()
+        assert go.wait(30)
+        super().__init__(*args, **kwargs)
+        inside.clear()
 
 def child():
-    assert Thing.objects.count() == 0
-
-for _ in range(60):
+    assert inside == []
     session()
-    connection.close()
-    in_child(child)
-    get_pool().drain()
-assert get_pool().config.min_size == 10
+
+connections.settings["default"]["OPTIONS"]["factory"] = Gated
+user = threading.Thread(target=session)
+user.start()
+assert started.wait(30)
+# A later registration is called earlier: the worker may go on only when a fork has begun.
+os.register_at_fork(before=go.set)
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+in_child(child)
+user.join()
 """
     )
 

@@ -78,11 +78,16 @@ class FakeClock(Clock):
             woken = self._changed.wait_for(lambda: self._sleepers.isdisjoint(late), PATIENCE)
         assert woken
 
+    @property
+    def sleepers(self) -> int:
+        """How many threads wait, without those that were served and are about to wake."""
+        return sum(sleeper.bell.locked() for sleeper in self._sleepers)
+
     def wait_for_sleepers(self, number: int) -> None:
         """Return when exactly `number` threads wait."""
         with self._changed:
-            reached = self._changed.wait_for(lambda: len(self._sleepers) == number, PATIENCE)
-        assert reached, f"{len(self._sleepers)} threads wait, not {number}"
+            reached = self._changed.wait_for(lambda: self.sleepers == number, PATIENCE)
+        assert reached, f"{self.sleepers} threads wait, not {number}"
 
     def _let_time_pass(self, bell: threading.Lock, deadline: float) -> bool:
         while not bell.acquire(blocking=False):

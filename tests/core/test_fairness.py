@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 
 from pooling.core.workers import Workers
 from tests.core.fakes import PATIENCE, Caller, Lab
@@ -17,25 +17,28 @@ def jains_index(shares: list[int]) -> float:
 
 
 def test_32_threads_share_4_connections_evenly() -> None:
-    """Whoever holds a connection keeps it until all who hold none stand in the queue.
+    """Who has held a connection longest releases it when all who hold none stand in the queue.
 
     So every release is a choice between all the others, whatever the machine is busy with.
     """
     lab = Lab(Workers())
     pool = lab.pool(max_size=SIZE, timeout=None)
+    changed = lab.clock._changed
     turns: list[int] = []
-    clock = lab.clock
-
-    def all_others_wait_or_the_end_is_near() -> bool:
-        return len(clock._sleepers) >= THREADS - SIZE or len(turns) >= TURNS
+    holders: deque[int] = deque()
 
     def take_turns(number: int) -> None:
+        def may_release() -> bool:
+            all_wait = lab.clock.sleepers >= THREADS - SIZE
+            return (all_wait and holders[0] == number) or len(turns) >= TURNS
+
         while len(turns) < TURNS:
-            with pool.acquire():
+            with pool.acquire(), changed:
                 turns.append(number)
-                with clock._changed:
-                    clock._changed.notify_all()
-                    assert clock._changed.wait_for(all_others_wait_or_the_end_is_near, PATIENCE)
+                holders.append(number)
+                changed.notify_all()
+                assert changed.wait_for(may_release, PATIENCE)
+            holders.remove(number)
 
     callers = [Caller(lambda number=number: take_turns(number)) for number in range(THREADS)]
     for caller in callers:
