@@ -25,7 +25,7 @@ import itertools
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Generic, NamedTuple
 
-from pooling.core.connection import DiscardReason, Lease, PooledConnection, State
+from pooling.core.connection import LEASED, DiscardReason, Lease, PooledConnection, State
 from pooling.core.driver import C
 from pooling.core.stats import Holder, PoolStats, Totals
 from pooling.core.waiter import Waiter
@@ -62,7 +62,9 @@ on somebody else is put to work for those who wait."""
 HOUSEKEEPING = 30.0
 """The longest time between two rounds of maintenance of a pool that has connections."""
 
-NEVER = float("-inf")
+IDLE = State.IDLE
+
+NEVER, INFINITE = float("-inf"), float("inf")
 
 
 class Task(enum.Enum):
@@ -92,7 +94,7 @@ class Books(Generic[C]):
     def __init__(
         self, config: PoolConfig, now: Callable[[], float], draw: Callable[[], float]
     ) -> None:
-        self.config = config
+        self.adopt(config)
         self.now = now
         self.draw = draw
         """Returns a random number from 0 to 1."""
@@ -126,6 +128,13 @@ class Books(Generic[C]):
         self.next_search = NEVER
         self.last_error: BaseException | None = None
 
+    def adopt(self, config: PoolConfig) -> None:
+        """Take over options, those that every release asks for in the handiest form."""
+        self.config = config
+        self.max_size = config.max_size
+        self.max_uses = INFINITE if config.max_uses is None else config.max_uses
+        self.ping_after = INFINITE if config.ping_after is None else config.ping_after
+
     @property
     def leased(self) -> int:
         """How many connections are in somebody's hands."""
@@ -153,7 +162,7 @@ class Books(Generic[C]):
         lease.turn = next(self.turns)
         lease.owned = record
         record.turn = lease.turn
-        record.state = State.LEASED
+        record.state = LEASED
 
     def queue(self, waiter: Waiter[C], *, first: bool = False) -> None:
         """Put a waiter into the queue, and see to it that somebody is at work for it."""
@@ -178,8 +187,7 @@ class Books(Generic[C]):
         """
         limit = self.config.max_waiting
         return (
-            limit is not None
-            and len(self.waiters) - max(self.config.max_size - self.leased, 0) >= limit
+            limit is not None and len(self.waiters) - max(self.max_size - self.leased, 0) >= limit
         )
 
     # ---- what becomes of a connection ----------------------------------------------------------
@@ -204,20 +212,13 @@ class Books(Generic[C]):
         else:
             record.since = now
             record.thread = None
-            record.state = State.IDLE
+            record.state = IDLE
             self.idle.append(record)
 
     def _settle(self, waiter: Waiter[C], now: float, error: BaseException | None = None) -> None:
         waiter.settle(error)
         del self.waiters[waiter]
         self.totals.wait_seconds += now - waiter.since
-
-    def prove(self, record: PooledConnection[C], now: float) -> None:
-        """Note that a connection was seen to work."""
-        ping_after = self.config.ping_after
-        record.good_until = record.expires_at
-        if ping_after is not None and now + ping_after < record.expires_at:
-            record.good_until = now + ping_after
 
     def retirement(self, record: PooledConnection[C], now: float) -> DiscardReason | None:
         """Return why a connection that works must not be used any more, if so."""
@@ -227,10 +228,9 @@ class Books(Generic[C]):
             return DiscardReason.DRAINED
         if now >= record.expires_at:
             return DiscardReason.RECYCLED
-        if len(self.records) > self.config.max_size:
+        if len(self.records) > self.max_size:
             return DiscardReason.SURPLUS
-        max_uses = self.config.max_uses
-        if max_uses is not None and record.uses >= max_uses:
+        if record.uses >= self.max_uses:
             return DiscardReason.USED_UP
         return None
 
@@ -285,12 +285,14 @@ class Books(Generic[C]):
 
     def resize(self, *, min_size: int | None, max_size: int | None) -> None:
         """Go on with other limits; None leaves one as it is."""
-        self.config = dataclasses.replace(
-            self.config,
-            min_size=self.config.min_size if min_size is None else min_size,
-            max_size=self.config.max_size if max_size is None else max_size,
+        self.adopt(
+            dataclasses.replace(
+                self.config,
+                min_size=self.config.min_size if min_size is None else min_size,
+                max_size=self.max_size if max_size is None else max_size,
+            )
         )
-        while self.idle and len(self.records) > self.config.max_size:
+        while self.idle and len(self.records) > self.max_size:
             self.discard(self.idle[0], DiscardReason.SURPLUS)
             self.idle.popleft()
         self.provide()
@@ -319,7 +321,7 @@ class Books(Generic[C]):
 
     def _may_open(self, now: float) -> bool:
         return (
-            len(self.records) < self.config.max_size
+            len(self.records) < self.max_size
             and self.opening < OPENERS + len(self.stalled)
             and now >= self.next_attempt
         )
@@ -352,7 +354,7 @@ class Books(Generic[C]):
         record.connection = connection
         if self.config.recycle is not None:
             record.expires_at = now + self.config.recycle * (1 - RECYCLE_SPREAD * self.draw())
-        self.prove(record, now)
+        record.good_until = now + self.ping_after
         self.opening -= 1
         self._dismiss(record)
         self.totals.connects += 1
@@ -394,7 +396,7 @@ class Books(Generic[C]):
         self._dismiss(record)
         record.thread = None
         if reason is None:
-            self.prove(record, now)
+            record.good_until = now + self.ping_after
         else:
             # Where one connection died, others may have: each of the idle ones has to be pinged.
             for suspect in self.idle:
@@ -461,7 +463,7 @@ class Books(Generic[C]):
         """Take back the leases that were garbage-collected, and those of threads that ended."""
         while self.orphans:
             record, turn = self.orphans[0]
-            if record.turn == turn and record.state is State.LEASED:
+            if record.turn == turn and record.state is LEASED:
                 self._recover(record)
             self.orphans.popleft()
         if now < self.next_search:
@@ -469,7 +471,7 @@ class Books(Generic[C]):
         self.next_search = now + SEARCH_PAUSE
         for record in self.records:
             if (
-                record.state is State.LEASED
+                record.state is LEASED
                 and record.thread_bound
                 and record.thread is not None
                 and not record.thread.is_alive()
@@ -482,6 +484,7 @@ class Books(Generic[C]):
 
     def mend(self) -> None:
         """Restore the invariants after an interrupt; the states of the records are what counts."""
+        self.adopt(self.config)
         for errand in list(self.errands):
             record = errand.record
             if errand.turn != record.turn:
@@ -512,7 +515,7 @@ class Books(Generic[C]):
         found = []
         if leak_after is not None:
             for record in self.records:
-                overdue = record.state is State.LEASED and now - record.since >= leak_after
+                overdue = record.state is LEASED and now - record.since >= leak_after
                 if overdue and not record.leak_reported:
                     record.leak_reported = True
                     found.append(_holder(record, now))
@@ -540,7 +543,7 @@ class Books(Generic[C]):
                 if config.max_idle is not None and len(self.records) > config.min_size:
                     due.append(record.since + config.max_idle)
             elif (
-                record.state is State.LEASED
+                record.state is LEASED
                 and config.leak_after is not None
                 and not record.leak_reported
             ):
@@ -555,7 +558,7 @@ class Books(Generic[C]):
         return PoolStats(
             name=self.config.name,
             min_size=self.config.min_size,
-            max_size=self.config.max_size,
+            max_size=self.max_size,
             size=len(self.records),
             idle=len(self.idle),
             leased=self.leased,
@@ -576,12 +579,12 @@ class Books(Generic[C]):
     @property
     def obstacle(self) -> BaseException | None:
         """Why the pool cannot grow, if it should and the server does not let it."""
-        return self.last_error if len(self.records) < self.config.max_size else None
+        return self.last_error if len(self.records) < self.max_size else None
 
     def holders(self) -> tuple[Holder, ...]:
         """Return who holds connections, longest first."""
         now = self.now()
-        leased = [record for record in self.records if record.state is State.LEASED]
+        leased = [record for record in self.records if record.state is LEASED]
         leased.sort(key=lambda record: record.since)
         return tuple(_holder(record, now) for record in leased)
 

@@ -28,6 +28,10 @@ class State(enum.Enum):
     """It is out of the pool's books; a worker closes it, or has done so."""
 
 
+LEASED = State.LEASED
+"""Every acquire and release asks for this one, and looking it up in the class takes its time."""
+
+
 class DiscardReason(enum.StrEnum):
     """Why a connection was thrown away."""
 
@@ -52,8 +56,8 @@ class DiscardReason(enum.StrEnum):
 class PooledConnection(Generic[C]):
     """One physical connection as the pool knows it.
 
-    All attributes are the pool's, changed under its lock, except for `uses` and `context`: those
-    belong to whoever holds the connection.
+    All attributes are the pool's, changed under its lock, except for `uses`, `good_until` and
+    `context`: those belong to whoever holds the connection.
     """
 
     __slots__ = (
@@ -120,7 +124,7 @@ class Lease(Generic[C]):
     def current(self) -> bool:
         """Whether the lease has begun and is not over."""
         record = self.owned
-        return record is not None and record.turn == self.turn and record.state is State.LEASED
+        return record is not None and record.turn == self.turn and record.state is LEASED
 
     @property
     def record(self) -> PooledConnection[C]:
@@ -130,11 +134,15 @@ class Lease(Generic[C]):
             LeaseError: when the lease is over.
         """
         record = self.owned
-        if record is None or record.turn != self.turn or record.state is not State.LEASED:
-            raise LeaseError(
-                f"pool {self.pool.name!r}: this lease is over; acquire a new one for more work"
-            )
+        if record is None or record.turn != self.turn or record.state is not LEASED:
+            raise self.over()
         return record
+
+    def over(self) -> LeaseError:
+        """Return the error for who uses the lease after its end."""
+        return LeaseError(
+            f"pool {self.pool.name!r}: this lease is over; acquire a new one for more work"
+        )
 
     @property
     def connection(self) -> C:

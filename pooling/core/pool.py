@@ -16,7 +16,7 @@ from pooling.core import forks, report
 from pooling.core.books import LOST_PAUSE, Books, Task
 from pooling.core.clock import SYSTEM_CLOCK, Clock
 from pooling.core.config import PoolConfig
-from pooling.core.connection import DiscardReason, Lease, PooledConnection
+from pooling.core.connection import LEASED, DiscardReason, Lease, PooledConnection
 from pooling.core.driver import C, Driver
 from pooling.core.errors import (
     LeaseError,
@@ -129,7 +129,9 @@ class Pool(Generic[C]):
         except Exception as error:  # whatever it is, the connection cannot be trusted any more
             logger.debug("%r: a connection could not be reset: %s", self, error)
         finally:
-            self._give_back(lease, reason, proven=True)
+            now = self._now()
+            record.good_until = now + self._books.ping_after
+            self._give_back(record, lease, reason, now)
 
     def discard(self, lease: Lease[C]) -> None:
         """Give up a leased connection as broken. It is closed in the background.
@@ -137,8 +139,7 @@ class Pool(Generic[C]):
         Raises:
             LeaseError: the lease is over, or another pool's.
         """
-        self._owned(lease)
-        self._give_back(lease, DiscardReason.BROKEN)
+        self._give_back(self._owned(lease), lease, DiscardReason.BROKEN, self._now())
 
     def orphan(self, record: PooledConnection[C], turn: int) -> None:
         """Note that a lease was garbage-collected. Takes no lock, so any finaliser may call it."""
@@ -251,7 +252,8 @@ class Pool(Generic[C]):
             record.stack = report.stack()
             record.leak_reported = False
         try:
-            if now < record.good_until and self.driver.is_alive(record.connection):
+            fresh = now < record.good_until and now < record.expires_at
+            if fresh and self.driver.is_alive(record.connection):
                 return record
         except Exception:
             logger.debug("%r: the liveness test failed", self, exc_info=True)
@@ -339,29 +341,35 @@ class Pool(Generic[C]):
             self._decide(partial(self._books.withdraw, lease.waiter))
             lease.waiter = None
         if lease.current:
-            self._give_back(lease, None)
+            self._give_back(lease.record, lease, None, self._now())
         self._run_errands()
 
     # ---- giving back ---------------------------------------------------------------------------
 
     def _owned(self, lease: Lease[C]) -> PooledConnection[C]:
+        """Return what a lease of this pool owns."""
+        record = lease.owned
+        if record is not None and record.turn == lease.turn and lease.pool is self:
+            return record
         if lease.pool is not self:
             raise LeaseError(
                 f"pool {self.name!r} cannot take back a connection of pool {lease.pool.name!r}"
             )
-        return lease.record
+        return lease.record  # which raises
 
     def _give_back(
-        self, lease: Lease[C], reason: DiscardReason | None, *, proven: bool = False
+        self,
+        record: PooledConnection[C],
+        lease: Lease[C],
+        reason: DiscardReason | None,
+        now: float,
     ) -> None:
-        """Take the connection out of `lease`, and keep it unless there is a `reason` not to."""
+        """Take `record` out of `lease`, and keep it unless there is a `reason` not to."""
         books = self._books
-        now = self._now()
         with self._lock:
-            record = self._owned(lease)
+            if record.turn != lease.turn or record.state is not LEASED:
+                raise lease.over()
             try:
-                if proven:
-                    books.prove(record, now)
                 books.keep_or_discard(record, reason, now)
                 lease.owned = None
             except BaseException:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from pooling.core.books import FIRST_PAUSE, LONGEST_PAUSE, OPENERS, UPKEEP_PAUSE
+from pooling.core.books import FIRST_PAUSE, LONGEST_PAUSE, OPENERS, STALL, UPKEEP_PAUSE
 from pooling.core.errors import PoolError, PoolTimeout
 from pooling.core.workers import Workers
 from tests.core.fakes import (
@@ -67,6 +67,28 @@ def test_a_spike_of_callers_opens_few_connections() -> None:
     assert pool.stats().acquired == 50
     assert len(lab.driver.connections) + pool.stats().connecting <= 2 * OPENERS + 1
     connect.open()
+
+
+def test_workers_that_hang_are_not_waited_for() -> None:
+    """Two connects hang; when that has lasted too long, two more are begun, up to max_size."""
+    lab = Lab(Workers())
+    pool = lab.pool(max_size=3, timeout=60.0)
+    hanging = Gate()
+    lab.driver.plan("connect", *[hanging] * OPENERS)
+    callers = [Caller(pool.acquire) for _ in range(OPENERS)]
+    hanging.wait_for(OPENERS)
+    lab.clock.wait_for_sleepers(OPENERS)
+    lab.clock.advance(STALL / 2)
+    pool.maintain()
+    assert pool.stats().size == OPENERS
+    lab.clock.advance(STALL / 2)
+    pool.maintain()
+    lab.clock.wait_for_sleepers(OPENERS - 1)
+    assert pool.stats().leased == 1
+    hanging.open()
+    for caller in callers:
+        caller.join()
+    assert pool.stats().size <= 3
 
 
 def test_a_connect_that_hangs_keeps_no_release_from_serving_a_waiter() -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import traceback
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pooling.core import workers as workers_module
 from pooling.core.errors import LeaseError, PoolClosed
 from pooling.core.maintenance import Maintenance
 from pooling.core.workers import Workers
-from tests.core.fakes import Caller, FakeClock, Gate, Lab
+from tests.core.fakes import PATIENCE, Caller, FakeClock, Gate, Lab
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +30,7 @@ def in_a_child(act: Callable[[], object]) -> None:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
+        signal.alarm(int(PATIENCE))  # ends a child that hangs
         verdict = b"ok"
         try:
             act()
@@ -39,7 +42,7 @@ def in_a_child(act: Callable[[], object]) -> None:
     with os.fdopen(reader, "rb") as pipe:
         verdict = pipe.read()
     os.waitpid(child, 0)
-    assert verdict == b"ok", verdict.decode()
+    assert verdict == b"ok", verdict.decode() or "the child hung"
 
 
 def test_a_child_begins_with_empty_books_and_its_own_connections(lab: Lab) -> None:
@@ -195,6 +198,41 @@ def test_the_parents_idle_workers_are_no_workers_of_the_child() -> None:
         done.wait_for(1)
 
     in_a_child(child)
+
+
+def test_a_fork_waits_for_the_jobs_in_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a library's own locks are like in the middle of a job is nobody's to know."""
+    monkeypatch.setattr(workers_module, "FORK_PATIENCE", PATIENCE)
+    begun, job = Gate(), Gate()
+    begun.open()
+    running: list[int] = []
+
+    class WatchedWorkers(Workers):
+        def before_fork(self) -> None:
+            begun()
+            super().before_fork()
+            running.append(self._running)
+
+    workers = WatchedWorkers()
+    workers.run(job)
+    job.wait_for(1)
+    forker = Caller(lambda: in_a_child(lambda: None))
+    begun.wait_for(1)
+    assert running == []
+    job.open()
+    forker.result()
+    assert running == [0]
+    workers.run(job)
+    job.wait_for(2)
+
+
+def test_a_fork_waits_not_for_ever_for_a_job_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "FORK_PATIENCE", 0.0)
+    workers, job = Workers(), Gate()
+    workers.run(job)
+    job.wait_for(1)
+    in_a_child(lambda: None)
+    job.open()
 
 
 def test_maintenance_begins_anew_in_the_child_when_a_pool_is_used_there() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from pooling.core.connection import DiscardReason
 from pooling.core.errors import LeaseError, PoolClosed, PoolConfigError, PoolTimeout
+from pooling.core.pool import REST_PATIENCE
 from pooling.core.workers import Workers
 from tests.core.fakes import Caller, FakeOperationalError, Gate, Lab
 
@@ -252,3 +253,33 @@ def test_a_hook_may_use_the_pool_itself(lab: Lab) -> None:
     pool.acquire().discard()
     assert len(seen) == 5
     assert threading.active_count() >= 1
+
+
+@pytest.mark.parametrize("act", ["drain", "close"])
+def test_who_ends_connections_waits_until_they_are_closed(act: str) -> None:
+    lab = Lab(Workers())
+    pool = lab.pool()
+    Caller(lambda: pool.acquire().release()).result()
+    closing = Gate()
+    lab.driver.plan("close", closing)
+    operator = Caller(getattr(pool, act))
+    closing.wait_for(1)
+    lab.clock.wait_for_sleepers(1)
+    closing.open()
+    operator.result()
+    assert [each.gone for each in lab.driver.connections] == [True]
+
+
+def test_a_close_that_hangs_holds_nobody_up_for_ever() -> None:
+    lab = Lab(Workers())
+    pool = lab.pool()
+    Caller(lambda: pool.acquire().release()).result()
+    closing = Gate()
+    lab.driver.plan("close", closing)
+    operator = Caller(pool.close)
+    closing.wait_for(1)
+    lab.clock.wait_for_sleepers(1)
+    lab.clock.advance(REST_PATIENCE)
+    operator.result()
+    assert not lab.driver.connections[0].gone
+    closing.open()

@@ -8,6 +8,7 @@ import random
 import sys
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -18,6 +19,7 @@ from pooling.core.maintenance import Maintenance
 from pooling.core.pool import Pool
 from pooling.core.workers import Workers
 from tests.core.fakes import (
+    PATIENCE,
     Caller,
     FakeDriver,
     FakeOperationalError,
@@ -25,9 +27,12 @@ from tests.core.fakes import (
     WrongPasswordError,
 )
 
-OPERATIONS = int(os.environ.get("POOLING_STRESS_OPERATIONS", "20000"))
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+OPERATIONS = int(os.environ.get("POOLING_STRESS_OPERATIONS", "40000"))
 SEED = int(os.environ.get("POOLING_STRESS_SEED", str(time.time_ns() % 1_000_000)))
-THREADS = 12
+THREADS, MOST = 12, 6
 
 
 class FastClock(Clock):
@@ -42,11 +47,39 @@ class FastClock(Clock):
         return super().wait(bell, None if seconds is None else seconds / self.SPEED)
 
 
+class CountedWorkers(Workers):
+    """Workers that one can wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._done = threading.Condition()
+        self._jobs = 0
+
+    def run(self, job: Callable[[], None]) -> None:
+        def counted() -> None:
+            try:
+                job()
+            finally:
+                with self._done:
+                    self._jobs -= 1
+                    self._done.notify_all()
+
+        with self._done:
+            self._jobs += 1
+        super().run(counted)
+
+    def wait_for_all(self) -> None:
+        """Return when no job is left."""
+        with self._done:
+            assert self._done.wait_for(lambda: not self._jobs, PATIENCE)
+
+
 class Stress:
     """What the threads share."""
 
     def __init__(self) -> None:
         self.driver = FakeDriver()
+        self.workers = CountedWorkers()
         self.pool = Pool(
             self.driver,
             PoolConfig(
@@ -54,16 +87,17 @@ class Stress:
                 max_uses=200, ping_after=1.0, leak_after=100.0,
             ),
             clock=(clock := FastClock()),
-            workers=Workers(),
+            workers=self.workers,
             maintenance=Maintenance(clock),
         )  # fmt: skip
         self.acquired = [0] * THREADS
-        self.stop = threading.Event()
 
     def work(self, number: int) -> None:
         """Use the pool in all ways, the right and the careless ones."""
         draw = random.Random(f"{SEED}-{number}")
         for _ in range(OPERATIONS // THREADS):
+            if draw.random() < 0.05:
+                self.disturb(draw)
             try:
                 lease = self.pool.acquire(draw.choice([None, None, 0, 1.0]), thread_bound=True)
             except (PoolTimeout, WrongPasswordError):
@@ -83,34 +117,29 @@ class Stress:
             else:
                 self.pool.release(lease, ping=chance < 0.06)
 
-    def disturb(self) -> None:
-        """Make trouble, and look whether the numbers add up."""
-        draw = random.Random(f"{SEED}-trouble")
-        while not self.stop.is_set():
-            stats = self.pool.stats()
-            assert stats.size == stats.connecting + stats.idle + stats.leased
-            assert min(stats.idle, stats.leased, stats.connecting, stats.waiting) >= 0
-            assert stats.size <= 6
-            repr(self.pool)
-            self.pool.holders()
-            chance = draw.random()
-            if chance < 0.01:
-                self.pool.drain()
-            elif chance < 0.03:
-                self.pool.resize(max_size=draw.randint(2, 6))
-            elif chance < 0.05:
-                self.driver.plan(
-                    "connect", draw.choice([RefusedError("away"), WrongPasswordError("no")])
-                )
-            elif chance < 0.08:
-                self.driver.plan(
-                    draw.choice(["is_alive", "ping", "reset", "close"]), FakeOperationalError("oh")
-                )
-            self.stop.wait(0.0005)
+    def disturb(self, draw: random.Random) -> None:
+        """Look whether the numbers add up, and make trouble."""
+        stats = self.pool.stats()
+        assert stats.size == stats.connecting + stats.idle + stats.leased
+        assert min(stats.idle, stats.leased, stats.connecting, stats.waiting) >= 0
+        assert stats.size <= MOST
+        repr(self.pool)
+        self.pool.holders()
+        trouble = draw.randrange(20)
+        if trouble == 0:
+            self.pool.drain()
+        elif trouble == 1:
+            self.pool.resize(max_size=draw.randint(2, MOST))
+        elif trouble == 2:
+            error = draw.choice([RefusedError("away"), WrongPasswordError("no")])
+            self.driver.plan("connect", error)
+        elif trouble == 3:
+            method = draw.choice(["is_alive", "ping", "reset", "close"])
+            self.driver.plan(method, FakeOperationalError("oh"))
 
 
 @pytest.fixture
-def _many_switches() -> object:
+def _many_switches() -> Iterator[None]:
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
@@ -121,33 +150,22 @@ def _many_switches() -> object:
 def test_the_invariants_hold_under_stress() -> None:
     print(f"POOLING_STRESS_SEED={SEED}")  # noqa: T201 - shown when the test fails
     stress = Stress()
-    disturber = Caller(stress.disturb)
     threads = [Caller(lambda number=number: stress.work(number)) for number in range(THREADS)]
-    try:
-        for thread in threads:
-            thread.thread.join()
-            thread.result()
-    finally:
-        stress.stop.set()
-    disturber.result()
+    for thread in threads:
+        thread.thread.join()
+        thread.result()
 
     pool, driver = stress.pool, stress.driver
     gc.collect()
-    pool.acquire().release()
     pool.maintain()
+    stress.workers.wait_for_all()
     stats = pool.stats()
-    assert stats.waiting == 0
-    assert stats.acquired == sum(stress.acquired) + 1
+    assert (stats.waiting, stats.leased, stats.connecting) == (0, 0, 0)
+    assert stats.acquired == sum(stress.acquired) > 0
     pool.close()
-    # What workers are still at, a thread of the pool's own may take a moment to finish.
-    quiet = threading.Event()
-    for _ in range(2000):
-        if not driver.open and not pool.stats().size:
-            break
-        pool.maintain()
-        quiet.wait(0.01)
+    stress.workers.wait_for_all()
     stats = pool.stats()
-    assert (stats.size, stats.leased, stats.idle, stats.connecting) == (0, 0, 0, 0)
+    assert stats.size == 0
     assert driver.open == []
     assert stats.connects == len(driver.connections) == sum(stats.discards.values())
     assert driver.faults == []

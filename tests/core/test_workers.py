@@ -95,7 +95,7 @@ def test_a_job_that_comes_as_the_wait_ends_is_done(
     [worker] = started
 
     class Bell:
-        rung = False
+        rung = heard = False
 
         def release(self) -> None:
             self.rung = True
@@ -103,6 +103,7 @@ def test_a_job_that_comes_as_the_wait_ends_is_done(
         def acquire(self, timeout: float | None = None) -> bool:
             if timeout is None:  # 3. the bell rings at once
                 assert self.rung
+                self.heard = True
             elif "second" not in done:  # 1. the wait for a job runs out
                 workers.run(lambda: done.append("second"))  # 2. a job comes
                 assert not workers._idle
@@ -110,6 +111,7 @@ def test_a_job_that_comes_as_the_wait_ends_is_done(
 
     worker.bell = Bell()
     worker._run()
+    assert worker.bell.heard
     assert done == ["first", "second"]
     assert started == [worker]
     assert not workers._idle
