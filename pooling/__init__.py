@@ -18,6 +18,7 @@ from pooling.core.errors import (
     PoolTimeout,
     TooManyWaiters,
 )
+from pooling.core.listener import Listener
 from pooling.core.pool import Pool
 from pooling.core.stats import Holder, PoolStats
 
@@ -31,6 +32,7 @@ __all__ = [
     "Holder",
     "Lease",
     "LeaseError",
+    "Listener",
     "Pool",
     "PoolClosed",
     "PoolConfig",

@@ -99,6 +99,7 @@ class Books(Generic[C]):
         self.draw = draw
         """Returns a random number from 0 to 1."""
         self.closed = False
+        self.suspended = False
         self.used = False
         """Whether anybody has asked for a connection yet; before that, none is opened."""
         self.records: set[PooledConnection[C]] = set()
@@ -154,11 +155,13 @@ class Books(Generic[C]):
         now: float,
         thread: threading.Thread,
         thread_bound: bool,
+        note: str | None,
     ) -> None:
         """Make `lease` the owner of `record`, whose former lease, if any, is over with that."""
         record.since = now
         record.thread = thread
         record.thread_bound = thread_bound
+        record.note = note
         lease.turn = next(self.turns)
         lease.owned = record
         record.turn = lease.turn
@@ -178,7 +181,7 @@ class Books(Generic[C]):
         """Take a waiter out of the queue, if it is still there."""
         if waiter in self.waiters:
             del self.waiters[waiter]
-            self.totals.wait_seconds += self.now() - waiter.since
+            self.totals.waits.count(self.now() - waiter.since)
 
     def queue_is_full(self) -> bool:
         """Tell whether `max_waiting` turns the next caller away.
@@ -203,9 +206,9 @@ class Books(Generic[C]):
         if reason is not None:
             self.discard(record, reason)
             self.provide()
-        elif self.waiters:
+        elif self.waiters and not self.suspended:
             waiter = next(iter(self.waiters))
-            self.lease(record, waiter.lease, now, waiter.thread, waiter.thread_bound)
+            self.lease(record, waiter.lease, now, waiter.thread, waiter.thread_bound, waiter.note)
             record.stack = waiter.stack
             record.leak_reported = False
             self._settle(waiter, now)
@@ -218,7 +221,7 @@ class Books(Generic[C]):
     def _settle(self, waiter: Waiter[C], now: float, error: BaseException | None = None) -> None:
         waiter.settle(error)
         del self.waiters[waiter]
-        self.totals.wait_seconds += now - waiter.since
+        self.totals.waits.count(now - waiter.since)
 
     def retirement(self, record: PooledConnection[C], now: float) -> DiscardReason | None:
         """Return why a connection that works must not be used any more, if so."""
@@ -297,6 +300,19 @@ class Books(Generic[C]):
             self.idle.popleft()
         self.provide()
 
+    def suspend(self) -> None:
+        """Serve nobody until `resume`."""
+        self.suspended = True
+
+    def resume(self) -> None:
+        """Go on serving, beginning with those who wait; idle connections are tested for them."""
+        self.suspended = False
+        self.provide()
+
+    def clear_totals(self) -> None:
+        """Count from zero again."""
+        self.totals = Totals(retired_uses=-sum(record.uses for record in self.records))
+
     # ---- providing connections -----------------------------------------------------------------
 
     def provide(self) -> None:
@@ -304,7 +320,7 @@ class Books(Generic[C]):
         if self.closed or not self.used:
             return
         now = self.now()
-        while self.overdue:
+        while self.overdue and not self.suspended:
             if self.idle:
                 self.employ(Task.PING, self.idle[-1])
                 self.idle.pop()
@@ -379,6 +395,7 @@ class Books(Generic[C]):
         self.opening -= 1
         self._dismiss(record)
         self.totals.connect_errors += 1
+        self.totals.last_error = str(error).strip()
         self.failures += 1
         # Not an error that somebody is going to raise: its traceback would hold their frames.
         self.last_error = error if transient else None
@@ -411,7 +428,7 @@ class Books(Generic[C]):
         it becomes the first in the queue.
         """
         now = self.now()
-        waiter = Waiter(lease, now, thread, record.thread_bound, record.stack)
+        waiter = Waiter(lease, now, thread, record.thread_bound, record.note, record.stack)
         reason = self.retirement(record, now)
         if reason is None:
             self.employ(Task.PING, record)
@@ -564,15 +581,18 @@ class Books(Generic[C]):
             leased=self.leased,
             connecting=self.connecting,
             waiting=len(self.waiters),
+            suspended=self.suspended,
             closed=self.closed,
             acquired=totals.retired_uses + sum(record.uses for record in self.records),
             waited=totals.waited,
-            wait_seconds=totals.wait_seconds,
+            waits=totals.waits.read(),
+            holds=totals.holds.read(),
             timeouts=totals.timeouts,
             rejected=totals.rejected,
             connects=totals.connects,
             connect_errors=totals.connect_errors,
             recovered=totals.recovered,
+            last_error=totals.last_error,
             discards=totals.discards_now(),
         )
 
@@ -597,5 +617,6 @@ def _holder(record: PooledConnection[C], now: float) -> Holder:
     return Holder(
         thread=record.thread.name if record.thread else "(unknown)",
         seconds=now - record.since,
+        note=record.note,
         stack=None if record.stack is None else "".join(record.stack.format()),
     )

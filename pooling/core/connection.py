@@ -67,6 +67,7 @@ class PooledConnection(Generic[C]):
         "generation",
         "good_until",
         "leak_reported",
+        "note",
         "since",
         "stack",
         "state",
@@ -96,6 +97,8 @@ class PooledConnection(Generic[C]):
         self.thread: threading.Thread | None = None
         """Who holds it. The object, since thread idents are used again after a thread's end."""
         self.thread_bound = False
+        self.note: str | None = None
+        """What the current lease was acquired for, in its caller's words."""
         self.stack: StackSummary | None = None
         """Where the current lease was acquired, when `leak_after` asks for it."""
         self.leak_reported = False

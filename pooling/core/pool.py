@@ -26,6 +26,7 @@ from pooling.core.errors import (
     TooManyWaiters,
     as_driver_error,
 )
+from pooling.core.listener import DEAF, Listener
 from pooling.core.maintenance import MAINTENANCE, Maintenance
 from pooling.core.waiter import Waiter
 from pooling.core.workers import WORKERS, Workers
@@ -52,6 +53,7 @@ class Pool(Generic[C]):
     Args:
         driver: opens, tests and closes the connections.
         config: the options.
+        listener: is told of the rare events.
         clock, workers, maintenance, draw: where time, threads and randomness come from; tests
             bring their own.
     """
@@ -61,6 +63,7 @@ class Pool(Generic[C]):
         driver: Driver[C],
         config: PoolConfig | None = None,
         *,
+        listener: Listener = DEAF,
         clock: Clock = SYSTEM_CLOCK,
         workers: Workers = WORKERS,
         maintenance: Maintenance = MAINTENANCE,
@@ -68,6 +71,7 @@ class Pool(Generic[C]):
     ) -> None:
         self.driver = driver
         """What opens this pool's connections."""
+        self._listener = listener
         self._clock = clock
         self._now = clock.now
         self._workers = workers
@@ -78,7 +82,13 @@ class Pool(Generic[C]):
 
     # ---- what callers do -----------------------------------------------------------------------
 
-    def acquire(self, timeout: float | None = None, *, thread_bound: bool = False) -> Lease[C]:
+    def acquire(
+        self,
+        timeout: float | None = None,
+        *,
+        thread_bound: bool = False,
+        note: str | None = None,
+    ) -> Lease[C]:
         """Take a connection; the caller owns the lease until it releases it.
 
         Blocks while no connection is free, at most `timeout` seconds: that covers queueing, opening
@@ -90,6 +100,7 @@ class Pool(Generic[C]):
             timeout: seconds; 0 takes only what is there.
             thread_bound: only the acquiring thread will use the lease, so its death ends it. Other
                 leases come back by garbage collection when they are forgotten.
+            note: what it is for, in a few words, for those who look at `holders`.
 
         Raises:
             PoolTimeout: nothing became free in time. Its cause is the last failure to connect.
@@ -101,7 +112,7 @@ class Pool(Generic[C]):
         """
         lease: Lease[C] = Lease(self)
         try:
-            record = self._take(lease, thread_bound)
+            record = self._take(lease, thread_bound, note)
             if record is None:
                 record = self._wait(lease, timeout)
             record.uses += 1
@@ -185,6 +196,22 @@ class Pool(Generic[C]):
         self._decide(lambda: self._books.resize(min_size=min_size, max_size=max_size))
         self._run_errands()
 
+    def suspend(self) -> None:
+        """Make callers wait, each at most its own timeout, until `resume`. Does not block.
+
+        For a planned failover: what is leased goes on and comes back, nothing new is lent out.
+        """
+        self._decide(self._books.suspend)
+
+    def resume(self) -> None:
+        """Go on after `suspend`; connections are tested before those who waited get them."""
+        self._decide(self._books.resume)
+        self._run_errands()
+
+    def clear_stats(self) -> None:
+        """Count all totals from zero again."""
+        self._decide(self._books.clear_totals)
+
     def close(self) -> None:
         """End the pool for good; may be called again.
 
@@ -219,13 +246,16 @@ class Pool(Generic[C]):
             f"<Pool {self.name!r} {len(books.records)}/{books.config.max_size}: "
             f"{books.leased} leased, {len(books.idle)} idle, {len(books.waiters)} waiting"
             + f", {books.connecting} connecting" * bool(books.connecting)
+            + ", suspended" * books.suspended
             + ", closed" * books.closed
             + ">"
         )
 
     # ---- acquiring -----------------------------------------------------------------------------
 
-    def _take(self, lease: Lease[C], thread_bound: bool) -> PooledConnection[C] | None:
+    def _take(
+        self, lease: Lease[C], thread_bound: bool, note: str | None
+    ) -> PooledConnection[C] | None:
         """Lease an idle connection that may be used as it is; if there is none, queue up."""
         books = self._books
         thread = threading.current_thread()
@@ -233,13 +263,13 @@ class Pool(Generic[C]):
         refusal = None
         with self._lock:
             try:
-                if books.idle and not books.waiters:
+                if books.idle and not books.waiters and not books.suspended:
                     record = books.idle[-1]
-                    books.lease(record, lease, now, thread, thread_bound)
+                    books.lease(record, lease, now, thread, thread_bound, note)
                     books.idle.pop()
                 else:
                     record = None
-                    refusal = self._queue_locked(lease, now, thread, thread_bound)
+                    refusal = self._queue_locked(lease, now, thread, thread_bound, note)
             except BaseException:
                 books.mend()
                 raise
@@ -261,7 +291,12 @@ class Pool(Generic[C]):
         return None
 
     def _queue_locked(
-        self, lease: Lease[C], now: float, thread: threading.Thread, thread_bound: bool
+        self,
+        lease: Lease[C],
+        now: float,
+        thread: threading.Thread,
+        thread_bound: bool,
+        note: str | None,
     ) -> PoolError | None:
         """Put `lease` into the queue, or return why it cannot be served."""
         books = self._books
@@ -272,7 +307,7 @@ class Pool(Generic[C]):
             books.totals.rejected += 1
             return self._error(TooManyWaiters, report.too_many_waiters(books.stats()))
         stack = None if books.config.leak_after is None else report.stack()
-        books.queue(Waiter(lease, now, thread, thread_bound, stack))
+        books.queue(Waiter(lease, now, thread, thread_bound, note, stack))
         return None
 
     def _expect_service(self, now: float) -> None:
@@ -313,6 +348,8 @@ class Pool(Generic[C]):
         lease.waiter = None
         error, waiter.error = waiter.error, None
         if error is not None:
+            if isinstance(error, PoolTimeout):
+                self._tell(self._listener.acquire_timed_out, error)
             try:
                 raise error
             finally:
@@ -370,6 +407,7 @@ class Pool(Generic[C]):
             if record.turn != lease.turn or record.state is not LEASED:
                 raise lease.over()
             try:
+                books.totals.holds.count(now - record.since)
                 books.keep_or_discard(record, reason, now)
                 lease.owned = None
             except BaseException:
@@ -442,6 +480,7 @@ class Pool(Generic[C]):
         else:
             self._decide(lambda: self._books.opened(record, connection))
             logger.info("%r: opened a connection", self)
+            self._tell(self._listener.connection_opened)
         finally:
             self._run_errands()
             with self._lock:
@@ -478,6 +517,7 @@ class Pool(Generic[C]):
             logger.debug("%r: closing a connection failed", self, exc_info=True)
         finally:
             self._decide(lambda: self._books.closed_one(record))
+        self._tell(self._listener.connection_closed, reason)
 
     # ---- maintenance and forks -----------------------------------------------------------------
 
@@ -490,6 +530,7 @@ class Pool(Generic[C]):
         leaks, due = self._decide(self._books.maintain)
         for holder in leaks:
             logger.warning("%s", report.leak(repr(self), holder))
+            self._tell(self._listener.lease_leaked, holder)
         self._run_errands()
         return due
 
@@ -506,6 +547,12 @@ class Pool(Generic[C]):
         self._lock = threading.Lock()
         self._books = Books(inherited.config, inherited.now, inherited.draw)
         self._books.closed = inherited.closed
+
+    def _tell(self, event: Callable[..., None], *what: object) -> None:
+        try:
+            event(self, *what)
+        except Exception:
+            logger.exception("%r: a listener failed", self)
 
     def _closed_error(self) -> PoolError:
         return self._error(PoolClosed, f"pool {self.name!r} is closed")

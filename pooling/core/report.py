@@ -75,14 +75,19 @@ def stack() -> traceback.StackSummary:
 
 
 def _counts(stats: PoolStats) -> str:
-    counts = f"max_size={stats.max_size}, leased={stats.leased}, idle={stats.idle}"
+    counts = "suspended, " * stats.suspended
+    counts += f"max_size={stats.max_size}, leased={stats.leased}, idle={stats.idle}"
     if stats.connecting:
         counts += f", connecting={stats.connecting}"
     return f"{counts}, waiting={stats.waiting}"
 
 
 def _named(holders: Sequence[Holder]) -> str:
-    named = [f"thread {holder.thread!r} for {holder.seconds:.1f} s" for holder in holders]
+    named = [
+        f"thread {holder.thread!r} for {holder.seconds:.1f} s"
+        + (f" ({holder.note})" if holder.note else "")
+        for holder in holders
+    ]
     if len(named) > HOLDERS_NAMED:
         named[HOLDERS_NAMED:] = [f"{len(named) - HOLDERS_NAMED} more"]
     return ", ".join(named)

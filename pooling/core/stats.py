@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from pooling.core.connection import DiscardReason
+from pooling.core.durations import Durations, Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,15 +26,18 @@ class PoolStats:
         leased: in somebody's hands.
         connecting: being opened, or tested after a long rest.
         waiting: callers in the queue.
+        suspended: whether callers are made to wait until `resume`.
         closed: whether the pool was closed for good.
         acquired: leases that reached their caller, in total; like all totals it never goes down.
         waited: acquires that had to queue, whatever became of them.
-        wait_seconds: how long the settled ones of those queued, taken together.
+        waits: how long those that had to queue did so, if that is over.
+        holds: how long leases lasted, those that are over.
         timeouts: acquires that ended with `PoolTimeout`.
         rejected: acquires that ended with `TooManyWaiters`.
         connects: connections opened.
         connect_errors: attempts to open one that failed.
         recovered: connections taken back from a holder that was gone.
+        last_error: why connecting failed the last time it did, in the server's words.
         discards: connections thrown away, by reason.
     """
 
@@ -45,15 +49,18 @@ class PoolStats:
     leased: int
     connecting: int
     waiting: int
+    suspended: bool
     closed: bool
     acquired: int
     waited: int
-    wait_seconds: float
+    waits: Durations
+    holds: Durations
     timeouts: int
     rejected: int
     connects: int
     connect_errors: int
     recovered: int
+    last_error: str | None
     discards: Mapping[DiscardReason, int]
 
 
@@ -64,11 +71,13 @@ class Holder:
     Attributes:
         thread: the name of the thread that acquired it.
         seconds: for how long.
+        note: what it was acquired for, if the caller said so: a request's path for instance.
         stack: where it was acquired, formatted; only known with `leak_after`.
     """
 
     thread: str
     seconds: float
+    note: str | None = None
     stack: str | None = None
 
 
@@ -79,24 +88,28 @@ class Totals:
         "connect_errors",
         "connects",
         "discards",
+        "holds",
+        "last_error",
         "recovered",
         "rejected",
         "retired_uses",
         "timeouts",
-        "wait_seconds",
         "waited",
+        "waits",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, retired_uses: int = 0) -> None:
         self.waited = 0
-        self.wait_seconds = 0.0
+        self.waits = Stopwatch()
+        self.holds = Stopwatch()
         self.timeouts = 0
         self.rejected = 0
         self.connects = 0
         self.connect_errors = 0
         self.recovered = 0
+        self.last_error: str | None = None
         self.discards = dict.fromkeys(DiscardReason, 0)
-        self.retired_uses = 0
+        self.retired_uses = retired_uses
         """Uses of the connections that are gone: with those of the present ones, all leases."""
 
     def discards_now(self) -> Mapping[DiscardReason, int]:

@@ -21,7 +21,17 @@ class Waiter(Generic[C]):
     waiting thread be gone by then, the lease's finaliser gives the connection back.
     """
 
-    __slots__ = ("bell", "error", "lease", "settled", "since", "stack", "thread", "thread_bound")
+    __slots__ = (
+        "bell",
+        "error",
+        "lease",
+        "note",
+        "settled",
+        "since",
+        "stack",
+        "thread",
+        "thread_bound",
+    )
 
     def __init__(
         self,
@@ -29,12 +39,14 @@ class Waiter(Generic[C]):
         now: float,
         thread: threading.Thread,
         thread_bound: bool,
+        note: str | None,
         stack: StackSummary | None,
     ) -> None:
         self.lease = lease
         self.since = now
         self.thread = thread
         self.thread_bound = thread_bound
+        self.note = note
         self.stack = stack
         self.error: BaseException | None = None
         self.settled = False

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pooling.core.clock import Clock
 from pooling.core.config import PoolConfig
+from pooling.core.listener import DEAF, Listener
 from pooling.core.maintenance import Maintenance
 from pooling.core.pool import Pool
 from pooling.core.workers import Workers
@@ -312,11 +313,12 @@ class Lab:
         self.luck = 0.0
         """What every draw of a random number gives."""
 
-    def pool(self, **options: Any) -> Pool[FakeConnection]:
+    def pool(self, listener: Listener = DEAF, **options: Any) -> Pool[FakeConnection]:
         """Make a pool; without other options it opens nothing that nobody asks for."""
         return Pool(
             self.driver,
             PoolConfig(**{"min_size": 0, "timeout": 5.0, **options}),
+            listener=listener,
             clock=self.clock,
             workers=self.workers,
             maintenance=self.maintenance,

@@ -15,7 +15,7 @@ from tests.core.fakes import Caller, FakeOperationalError, Lab, RefusedError, Wr
 
 def test_a_fresh_pool_has_all_zeros(lab: Lab) -> None:
     stats = lab.pool(name="default", min_size=1, max_size=3).stats()
-    assert dataclasses.asdict(dataclasses.replace(stats, discards={})) == {
+    assert dataclasses.asdict(dataclasses.replace(stats, discards={}, waits=None, holds=None)) == {
         "name": "default",
         "min_size": 1,
         "max_size": 3,
@@ -24,15 +24,18 @@ def test_a_fresh_pool_has_all_zeros(lab: Lab) -> None:
         "leased": 0,
         "connecting": 0,
         "waiting": 0,
+        "suspended": False,
         "closed": False,
         "acquired": 0,
         "waited": 0,
-        "wait_seconds": 0.0,
+        "waits": None,
+        "holds": None,
         "timeouts": 0,
         "rejected": 0,
         "connects": 0,
         "connect_errors": 0,
         "recovered": 0,
+        "last_error": None,
         "discards": {},
     }
     assert dict(stats.discards) == dict.fromkeys(DiscardReason, 0)
@@ -69,7 +72,7 @@ def test_a_failed_acquire_is_not_counted_as_one(lab: Lab) -> None:
     assert (stats.acquired, stats.timeouts, stats.connect_errors, stats.connects) == (1, 1, 1, 1)
 
 
-def test_wait_seconds_are_those_of_all_who_waited(lab: Lab) -> None:
+def test_waits_are_those_of_all_who_waited(lab: Lab) -> None:
     pool = lab.pool(max_size=1)
     lease = pool.acquire()
     served = Caller(pool.acquire)
@@ -83,7 +86,8 @@ def test_wait_seconds_are_those_of_all_who_waited(lab: Lab) -> None:
     lab.clock.advance(2.0)
     with pytest.raises(PoolTimeout):
         late.result()  # after 3 seconds
-    assert (pool.stats().waited, pool.stats().wait_seconds) == (3, 6.0)
+    stats = pool.stats()
+    assert (stats.waited, stats.waits.count, stats.waits.seconds) == (3, 3, 6.0)
     lease.release()
 
 
@@ -95,7 +99,7 @@ def test_those_whom_close_sends_away_have_waited_too(lab: Lab) -> None:
     lab.clock.advance(2.0)
     pool.close()
     waiting.join()
-    assert pool.stats().wait_seconds == 2.0
+    assert pool.stats().waits.seconds == 2.0
     lease.release()
 
 
