@@ -91,6 +91,8 @@ def _shut_down() -> None:
     What this thread still holds is released first; what daemon threads hold at this moment is left
     to the operating system, since closing a connection under a running query may block or crash.
     """
+    if not REGISTRY.pools():
+        return  # perhaps Django was never configured, and then its connections cannot be asked for
     for wrapper in connections.all(initialized_only=True):
         try:
             wrapper.close()

@@ -227,14 +227,21 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
                 if self.in_atomic_block:
                     # Django goes on to hold this object until the block ends, as a closed one.
                     self.connection.close()
-                elif not self._untrusted:
-                    self._cursors.close()
+                elif not self._untrusted and self._close_cursors():
                     lease.pool.release(lease, ping=self.errors_occurred)
             finally:
                 if lease.current:
                     lease.discard()
                 if not self.in_atomic_block:
                     self.connection = None
+
+    def _close_cursors(self) -> bool:
+        """Close what is left open; tell whether the connection may still be trusted."""
+        try:
+            self._cursors.close()
+        except self.Database.Error:
+            return False
+        return True
 
     def _rollback(self) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.utils.module_loading import import_string
 
@@ -28,6 +28,10 @@ class DatabaseDriver(abc.ABC):
     """
 
     operational_error: type[Exception]
+    lease_attributes: ClassVar[tuple[str, ...]] = ()
+    """Attributes of the driver's connection object that every release sets back."""
+    session_attributes: ClassVar[tuple[str, ...]] = ()
+    """Those that only `reset="session"` sets back, since that may cost a round trip."""
 
     def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
         self.config = config
@@ -35,6 +39,7 @@ class DatabaseDriver(abc.ABC):
         self._wrapper_class = type(wrapper)
         self._settings: Mapping[str, Any] = {}
         self.operational_error = wrapper.Database.OperationalError
+        self._as_opened: dict[str, Any] = {}
         self._user_reset: Callable[[Any], object] | None = None
         if config.reset not in RESETS:
             self._user_reset = import_string(config.reset)
@@ -69,7 +74,16 @@ class DatabaseDriver(abc.ABC):
             opener.connection.close()
             raise
         connection, opener.connection = opener.connection, None
+        for name in self.lease_attributes + self.session_attributes:
+            self._as_opened[name] = getattr(connection, name)
         return connection
+
+    def restore_attributes(self, connection: Any, names: tuple[str, ...]) -> None:
+        """Set attributes of the driver's object back to what they were after connecting."""
+        for name in names:
+            value = self._as_opened[name]
+            if getattr(connection, name) is not value:
+                setattr(connection, name, value)
 
     def set_up_session(self, opener: BaseDatabaseWrapper) -> None:
         """Do what Django does with a new connection, except to announce it."""
@@ -78,6 +92,7 @@ class DatabaseDriver(abc.ABC):
 
     def reset(self, connection: Any) -> None:
         """End the transaction, and undo what the option `reset` says."""
+        self.restore_attributes(connection, self.lease_attributes)
         self.end_transaction(connection)
         if self.config.reset == "session":
             self.restore_session(connection)

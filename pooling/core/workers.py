@@ -85,7 +85,7 @@ class Workers:
     def after_fork_in_parent(self) -> None:
         """Let the workers go on."""
         with self._changed:
-            self._forks -= 1
+            self._forks = max(self._forks - 1, 0)
             self._changed.notify_all()
 
     def after_fork_in_child(self) -> None:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 PATIENCE = 20.0
 """Seconds after which a test gives up; nothing that works takes nearly as long."""
 
+OBSERVER = "observer"
+"""The name of our own sessions at the server, some of which may not have ended quite yet."""
+
 
 def eventually(condition: Callable[[], Any]) -> Any:
     """Poll until the condition holds, for what another process or thread does in its own time."""
@@ -146,7 +149,7 @@ class PostgresDatabase(Database):
 
     def __init__(self, entry: dict[str, Any], url: str) -> None:
         super().__init__(entry)
-        self.url = url
+        self.url = f"{url}{'&' if '?' in url else '?'}application_name={OBSERVER}"
         module = driver()
         if module.__name__ == "psycopg":
             self.raw_class = module.Connection
@@ -168,7 +171,7 @@ class PostgresDatabase(Database):
     def sessions(self) -> list[int]:
         rows = self.execute(
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
-            "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            f"AND backend_type = 'client backend' AND application_name <> '{OBSERVER}'"
         )
         return [pid for (pid,) in rows]
 

@@ -127,8 +127,8 @@ def failure(database: Database, **changes: Any) -> str:
     return messages[0]
 
 
-# So long that the test would fail by the patience of its threads, should it come to waiting.
-LONG = {"timeout": 600}
+# So long that a failure that waits for it shows in the counted time-outs.
+LONG = {"timeout": 30}
 
 
 def test_a_wrong_password_is_told_at_once(postgresql: PostgresDatabase) -> None:

@@ -88,7 +88,7 @@ def test_a_half_read_iterator_that_goes_on_after_close_fails_and_disturbs_nobody
         other.set_autocommit(False)
         with other.cursor() as cursor:
             cursor.execute("INSERT INTO backends_thing (name) VALUES ('new')")
-            with pytest.raises(Exception, match=r"closed|does not exist"):
+            with pytest.raises(Exception, match=r"closed|lost|does not exist"):
                 list(iterator)
             cursor.execute("SELECT 1")
         other.commit()
@@ -144,3 +144,30 @@ def test_many_cursors_of_one_lease_are_all_closed(database: Database) -> None:
     for cursor in cursors:
         with pytest.raises(Exception, match=r"closed|Cannot operate on a closed cursor"):
             cursor.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("trouble", ["session ended", "transaction failed"])
+def test_a_half_read_iterator_is_no_reason_for_close_to_fail(
+    postgresql: PostgresDatabase,
+    things: Callable[[Database], type[Thing]],
+    trouble: str,
+) -> None:
+    """trap 15: `close()` at the end of a request never fails for a cursor of it."""
+    model = fill(postgresql, things)
+    with postgresql.alias("pooled", **SMALL) as wrapper:
+        wrapper.ensure_connection()
+        wrapper.set_autocommit(False)
+        iterator = model.objects.using("pooled").iterator(chunk_size=10)
+        next(iterator)
+        if trouble == "session ended":
+            postgresql.break_connection(wrapper)
+        else:
+            with pytest.raises(Error), wrapper.cursor() as cursor:
+                cursor.execute("SELECT * FROM there_is_no_such_table")
+        wrapper.close()
+        assert wrapper.connection is None
+        assert wrapper.resolve_pool().stats().leased == 0
+        assert model.objects.using("pooled").count() == ROWS
+        with pytest.raises(Exception, match=r"closed|does not exist"):
+            list(iterator)
+        assert model.objects.using("pooled").count() == ROWS

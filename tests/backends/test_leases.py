@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import InterfaceError, OperationalError
+from django.db import OperationalError
 from django.db.utils import ConnectionDoesNotExist
 
 from pooling import DiscardReason, Pool, PoolClosed, PoolTimeout, get_pool
@@ -199,12 +199,13 @@ def test_a_closed_pool_is_replaced_for_wrappers_and_refuses_others(database: Dat
 
 def test_draining_renews_the_connections_and_goes_on(database: Database) -> None:
     wrapper = database.wrapper()
-    raw = database.session(wrapper), wrapper.connection
+    wrapper.ensure_connection()
+    raw = wrapper.connection
     wrapper.close()
     wrapper.resolve_pool().drain()
     eventually(lambda: not database.sessions())
-    database.session(wrapper)
-    assert wrapper.connection is not raw[1]
+    wrapper.ensure_connection()
+    assert wrapper.connection is not raw
     assert len(database.sessions()) == 1
 
 
@@ -212,10 +213,13 @@ def test_a_wrapper_without_a_lease_has_no_connection_to_use(database: Database) 
     wrapper = database.wrapper()
     with wrapper.cursor() as cursor:
         cursor.execute("SELECT 1")
+    raw = wrapper.connection
     wrapper.close()
-    assert not wrapper.is_usable() if database.vendor == "postgresql" else True
-    with pytest.raises(InterfaceError if database.vendor == "postgresql" else Exception):
+    assert wrapper.connection is None
+    with pytest.raises(Exception, match=r"closed|Cannot operate on a closed"):
         cursor.execute("SELECT 1")
+    with database.wrapper().cursor() as cursor:
+        assert cursor.connection is raw
 
 
 def test_the_orm_works_through_the_pool(
@@ -241,3 +245,30 @@ def test_settings_are_never_changed_by_using_them(database: Database) -> None:
     database.session(wrapper)
     wrapper.close()
     assert wrapper.settings_dict == before
+
+
+def test_a_raw_connection_closed_by_its_user_is_not_served_again(database: Database) -> None:
+    wrapper = database.wrapper(pool={"max_size": 1, "timeout": 10})
+    for _ in range(2):
+        database.session(wrapper)
+        raw = wrapper.connection
+        raw.close()
+        wrapper.close()
+        database.session(wrapper)
+        assert wrapper.connection is not raw
+    assert wrapper.resolve_pool().stats().discards[DiscardReason.BROKEN] == 2
+    eventually(lambda: len(database.sessions()) == 1)
+
+
+def test_health_checks_and_temporary_connections_work_as_ever(database: Database) -> None:
+    """trap 1: `close_if_health_check_failed` is one of the places that look at `self.pool`."""
+    wrapper = database.wrapper(CONN_HEALTH_CHECKS=True)
+    for _ in range(3):
+        with wrapper.temporary_connection() as cursor:
+            cursor.execute("SELECT 1")
+        assert wrapper.connection is None
+        database.session(wrapper)
+        wrapper.close_if_health_check_failed()
+        wrapper.close_if_unusable_or_obsolete()
+        assert wrapper.connection is None
+    assert wrapper.resolve_pool().stats().connects == 1

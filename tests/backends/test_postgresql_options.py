@@ -215,3 +215,33 @@ def test_psycopg_is_not_imported_in_the_psycopg2_run(psycopg2: bool) -> None:
         check=True,
     )
     assert result.stdout == "[]\n"
+
+
+def test_a_backend_with_passwords_that_change_is_asked_for_every_connection(
+    postgresql: PostgresDatabase,
+) -> None:
+    """trap 13: a subclass that fetches a token is honoured, long after its wrapper has gone."""
+    tokens = ["first", "second", "third"]
+
+    class TokenWrapper(type(postgresql.wrapper())):  # type: ignore[misc]
+        def get_connection_params(self) -> dict[str, Any]:
+            return {**super().get_connection_params(), "password": tokens[0]}
+
+    postgresql.execute("CREATE ROLE rotating LOGIN PASSWORD 'first'")
+    try:
+        wrappers = [TokenWrapper(postgresql.settings(USER="rotating"), "own") for _ in range(3)]
+        pool = wrappers[0].resolve_pool()
+        for wrapper in wrappers:
+            postgresql.execute(f"ALTER ROLE rotating PASSWORD '{tokens[0]}'")
+            assert value(wrapper, "SELECT current_user") == "rotating"
+            assert wrapper.resolve_pool() is pool
+            tokens.pop(0)
+            if not tokens:
+                tokens.append("fourth")
+        assert pool.stats().connects == 3
+        assert pool is not postgresql.wrapper(USER="rotating").resolve_pool()
+        for wrapper in wrappers:
+            wrapper.close()
+    finally:
+        pool.close()
+        postgresql.execute("DROP ROLE rotating")

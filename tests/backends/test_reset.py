@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -201,3 +203,42 @@ def test_rollback_keeps_what_a_lease_set(postgresql: PostgresDatabase) -> None:
         cursor.execute("SET statement_timeout = 1234")
     wrapper.close()
     assert value(wrapper, "SHOW statement_timeout") == "1234ms"
+
+
+def test_row_factories_do_not_reach_the_next_lease(database: Database, psycopg2: bool) -> None:
+    """trap 12: the raw object is the user's during the lease, a popular recipe included."""
+    wrapper = database.wrapper()
+    wrapper.ensure_connection()
+    raw = wrapper.connection
+    if database.vendor == "sqlite":
+        raw.row_factory = sqlite3.Row
+        raw.text_factory = bytes
+    elif psycopg2:
+        raw.cursor_factory = import_module("psycopg2.extras").DictCursor
+    else:
+        raw.row_factory = import_module("psycopg.rows").dict_row
+    wrapper.close()
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT 'text' AS name")
+        row = cursor.fetchone()
+    assert (type(row), row) == (tuple, ("text",))
+    assert wrapper.connection is raw
+
+
+def test_session_undoes_what_the_drivers_object_was_told(
+    postgresql: PostgresDatabase, psycopg2: bool
+) -> None:
+    wrapper = postgresql.wrapper(**SESSION)
+    wrapper.ensure_connection()
+    raw = wrapper.connection
+    raw.isolation_level = IsolationLevel.SERIALIZABLE
+    raw.deferrable = True
+    if psycopg2:
+        raw.readonly = True
+    else:
+        raw.read_only = True
+    wrapper.close()
+    wrapper.set_autocommit(False)
+    assert value(wrapper, "SHOW transaction_read_only") == "off"
+    assert value(wrapper, "SHOW transaction_deferrable") == "off"
+    assert value(wrapper, "SHOW transaction_isolation") == "read committed"

@@ -147,7 +147,8 @@ def test_a_set_up_that_raises_leaves_nothing_behind(
 def test_a_set_autocommit_that_raises_in_a_lease_releases_once(database: Database) -> None:
     """trap 8: the user's own `set_autocommit` on a connection that breaks."""
     wrapper = database.wrapper(pool={"max_size": 1, "timeout": 10})
-    raw = database.session(wrapper), wrapper.connection
+    wrapper.ensure_connection()
+    raw = wrapper.connection
     wrapper.set_autocommit(False)
     with wrapper.cursor() as cursor:
         cursor.execute("SELECT 1")
@@ -157,7 +158,7 @@ def test_a_set_autocommit_that_raises_in_a_lease_releases_once(database: Databas
     wrapper.close()
     assert wrapper.resolve_pool().stats().leased == 0
     database.session(wrapper)
-    assert wrapper.connection is not raw[1]
+    assert wrapper.connection is not raw
     assert wrapper.resolve_pool().stats().leased == 1
 
 

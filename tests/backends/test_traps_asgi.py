@@ -48,11 +48,12 @@ urlpatterns = [
 ]
 """
 SCRIPT = """
-import asyncio, json
+import asyncio, json, logging
 from asgiref.testing import ApplicationCommunicator
 from django.core.asgi import get_asgi_application
 from pooling import get_pool
 
+logging.getLogger("asyncio").setLevel("ERROR")  # under -X dev it complains of slow machines
 application = get_asgi_application()
 
 async def get(path):

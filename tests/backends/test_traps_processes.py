@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.backends.projects import HELPERS, Project
+from tests.servers import execute
 
 if TYPE_CHECKING:
-    from tests.backends.databases import Database, PostgresDatabase
+    from pooling.bench.server import PrivatePostgres
+    from tests.backends.databases import Database
+    from tests.conftest import DatabaseSettings
 
 
 @pytest.mark.parametrize("holders", ["main", "thread", "daemon", "raw", "atomic"])
@@ -38,11 +41,30 @@ ready.wait(30)
     assert project.script(HELPERS + "print(Thing.objects.count())").stdout == "0\n"
 
 
-def test_sessions_end_with_the_process(postgresql: PostgresDatabase, tmp_path: Path) -> None:
-    """Politely: the server sees no connection reset."""
-    project = Project(tmp_path / "project", {"default": postgresql.entry})
-    project.migrate()
-    assert postgresql.sessions() == []
+def test_sessions_end_with_the_process(
+    private_postgres: PrivatePostgres, database_settings: DatabaseSettings, tmp_path: Path
+) -> None:
+    """Politely, those that were idle and the one that was leased: the server's log says nothing."""
+    settings = private_postgres.database_settings("pooling.backends.postgresql")
+    entry = database_settings(settings.pop("ENGINE"), **settings)
+    project = Project(tmp_path / "project", {"default": entry})
+    execute(private_postgres.url, "ALTER SYSTEM SET log_min_messages = 'debug1'")
+    private_postgres.restart()
+    project.script(
+        HELPERS
+        + """
+session()
+other = connections["default"].copy()
+other.ensure_connection()
+other.close()
+assert get_pool().stats().size == 2
+"""
+    )
+    private_postgres.stop()
+    log = private_postgres.log_tail(10_000)
+    assert "DEBUG" in log
+    assert "could not receive data from client" not in log
+    assert "unexpected EOF on client connection" not in log
 
 
 def test_nothing_connects_before_the_first_query(database: Database, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.backends.databases import Database, PostgresDatabase, eventually, in_thread
+from tests.backends.databases import Database, PostgresDatabase, eventually
 from tests.backends.projects import Project
 from tests.servers import execute
 
@@ -87,7 +87,6 @@ with warnings.catch_warnings():
 
 @pytest.fixture
 def production(
-    request: pytest.FixtureRequest,
     tmp_path: Path,
     postgresql_url: str,
     database_settings: DatabaseSettings,
@@ -298,12 +297,14 @@ def test_a_test_database_is_dropped_under_idle_sessions_of_many_threads(
             # The production database has no session of ours any more.
             eventually(lambda: production_session not in postgresql.sessions())
             assert postgresql.sessions() == []
-            for _ in range(3):
-                other = wrapper.copy()
-                in_thread(lambda: None)
+            others = [wrapper.copy() for _ in range(3)]
+            for other in others:
                 other.ensure_connection()
+            for other in others:
                 other.close()
             wrapper.ensure_connection()
+            query = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'"
+            assert postgresql.execute(query) == [(3,)]
         finally:
             wrapper.creation.destroy_test_db(postgresql.entry["NAME"], verbosity=0)
         assert postgresql.execute(f"SELECT 1 FROM pg_database WHERE datname = '{name}'") == []

@@ -66,7 +66,9 @@ def fetch() -> Path:
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
             archive = _download(version, Path(scratch))
             with tarfile.open(archive) as tar:
-                tar.extractall(scratch, filter="data")
+                # Python 3.11.4 and later can keep an archive from writing elsewhere.
+                tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+                tar.extractall(scratch)
             # Renamed into place when complete: an interrupted download is not taken for a good one.
             with suppress(FileExistsError):  # another run was quicker
                 next(Path(scratch).glob("*/tests")).parent.rename(source)

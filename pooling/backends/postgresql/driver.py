@@ -129,9 +129,7 @@ class PsycopgDriver(DatabaseDriver):
         opener.autocommit = connection.autocommit
         opener.init_connection_state()
         opener.connection = None
-        if level := self._settings["OPTIONS"].get("isolation_level"):
-            # psycopg2 keeps it in the session, where RESET ALL has undone it.
-            connection.isolation_level = IsolationLevel(level)
+        self.restore_attributes(connection, self.session_attributes)
 
     def close(self, connection: Any) -> None:
         """Close the connection."""
@@ -153,6 +151,9 @@ class PsycopgDriver(DatabaseDriver):
 class Psycopg3Driver(PsycopgDriver):
     """psycopg 3."""
 
+    lease_attributes = ("row_factory", "cursor_factory")
+    session_attributes = ("isolation_level", "read_only", "deferrable")
+
     def transaction_status(self, connection: Any) -> int:
         """Return libpq's account of the transaction."""
         return connection.pgconn.transaction_status  # type: ignore[no-any-return]
@@ -173,6 +174,9 @@ class Psycopg3Driver(PsycopgDriver):
 class Psycopg2Driver(PsycopgDriver):
     """psycopg2."""
 
+    lease_attributes = ("cursor_factory",)
+    session_attributes = ("isolation_level", "readonly", "deferrable")
+
     def transaction_status(self, connection: Any) -> int:
         """Return libpq's account of the transaction."""
         return connection.get_transaction_status()  # type: ignore[no-any-return]
@@ -182,6 +186,12 @@ class Psycopg2Driver(PsycopgDriver):
         connection.rollback()
         if self.transaction_status(connection) != IDLE:
             self.send(connection, b"ROLLBACK")
+
+    def restore_session(self, connection: Any) -> None:
+        """Undo what a lease can change; the isolation level is part of psycopg2's sessions."""
+        super().restore_session(connection)
+        if level := self._settings["OPTIONS"].get("isolation_level"):
+            connection.isolation_level = IsolationLevel(level)
 
     def ping(self, connection: Any) -> None:
         """Send a trivial query; psycopg2 refuses empty ones."""

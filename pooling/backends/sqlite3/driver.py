@@ -49,6 +49,8 @@ class _Session(NamedTuple):
 class SQLiteDriver(DatabaseDriver):
     """SQLite."""
 
+    lease_attributes = ("row_factory", "text_factory")
+
     def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
         self._sessions: dict[sqlite3.Connection, _Session] = {}
         super().__init__(wrapper, config)
