@@ -14,7 +14,7 @@ The invariants between any two calls:
 An interrupt (Ctrl-C) can strike between any two lines, also here. So the lines stand in an order in
 which each connection has an owner after every one of them: who gets it is written down before who
 had it is crossed out, and the change of a record's `turn` is the moment at which it passes from one
-to the other. `mend` then puts right what such a moment left double or uncounted.
+to the other. `upkeep.mend` then puts right what such a moment left double or uncounted.
 """
 
 from __future__ import annotations
@@ -50,17 +50,6 @@ down by up to a half. The longest is short enough that a returning server is not
 
 UPKEEP_PAUSE = 5.0
 """Seconds until a connection for `min_size` is tried again after a failure. Nobody waits for it."""
-
-SEARCH_PAUSE, LOST_PAUSE = 0.005, 0.1
-"""Seconds between searches for holders that are gone: at the least when callers keep arriving at an
-exhausted pool, and at the most while some are waiting."""
-
-STALL = 1.0
-"""Seconds after which a worker that opens, tests or cleans a connection is taken to hang: from then
-on somebody else is put to work for those who wait."""
-
-HOUSEKEEPING = 30.0
-"""The longest time between two rounds of maintenance of a pool that has connections."""
 
 IDLE = State.IDLE
 
@@ -211,14 +200,15 @@ class Books(Generic[C]):
             self.lease(record, waiter.lease, now, waiter.thread, waiter.thread_bound, waiter.note)
             record.stack = waiter.stack
             record.leak_reported = False
-            self._settle(waiter, now)
+            self.settle(waiter, now)
         else:
             record.since = now
             record.thread = None
             record.state = IDLE
             self.idle.append(record)
 
-    def _settle(self, waiter: Waiter[C], now: float, error: BaseException | None = None) -> None:
+    def settle(self, waiter: Waiter[C], now: float, error: BaseException | None = None) -> None:
+        """Take a waiter out of the queue that is served, or will raise `error`."""
         waiter.settle(error)
         del self.waiters[waiter]
         self.totals.waits.count(now - waiter.since)
@@ -277,7 +267,7 @@ class Books(Generic[C]):
         self.closed = True
         now = self.now()
         for waiter in list(self.waiters):
-            self._settle(waiter, now, error())
+            self.settle(waiter, now, error())
         self.discard_idle(DiscardReason.CLOSED)
 
     def drain(self) -> None:
@@ -404,7 +394,7 @@ class Books(Generic[C]):
             pause = min(FIRST_PAUSE * 2 ** min(self.failures - 1, 16), LONGEST_PAUSE)
             self.next_attempt = now + pause * (1 - self.draw() / 2)
         elif self.waiters:
-            self._settle(next(iter(self.waiters)), now, error)
+            self.settle(next(iter(self.waiters)), now, error)
         self.provide()
 
     def examined(self, record: PooledConnection[C], reason: DiscardReason | None) -> None:
@@ -438,134 +428,6 @@ class Books(Generic[C]):
         if not self.closed:
             self.queue(waiter, first=True)
         return not self.closed
-
-    # ---- maintenance ---------------------------------------------------------------------------
-
-    def maintain(self) -> tuple[list[Holder], float | None]:
-        """Do what is due; return the leaks to report, and when to come again."""
-        now = self.now()
-        self.retire_idle(now)
-        self.search_for_lost(now)
-        self.search_for_stalled(now)
-        self.provide()
-        return self.leaks(now), self.due(now)
-
-    def retire_idle(self, now: float) -> None:
-        """Throw away idle connections that are too old, and those that nobody needed for long."""
-        max_idle = self.config.max_idle
-        kept: deque[PooledConnection[C]] = deque()
-        for record in self.idle:  # the coldest first
-            reason = self.retirement(record, now)
-            if (
-                reason is None
-                and max_idle is not None
-                and now - record.since >= max_idle
-                and len(self.records) > self.config.min_size
-            ):
-                reason = DiscardReason.IDLE
-            if reason is None:
-                kept.append(record)
-            else:
-                self.discard(record, reason)
-        self.idle = kept
-
-    def search_for_stalled(self, now: float) -> None:
-        """Give up hope in workers that take too long, while somebody waits for them."""
-        if self.waiters and self.connecting:
-            for record in self.records:
-                if record.state is State.CONNECTING and now - record.since >= STALL:
-                    self.stalled.add(record)
-
-    def search_for_lost(self, now: float) -> None:
-        """Take back the leases that were garbage-collected, and those of threads that ended."""
-        while self.orphans:
-            record, turn = self.orphans[0]
-            if record.turn == turn and record.state is LEASED:
-                self._recover(record)
-            self.orphans.popleft()
-        if now < self.next_search:
-            return
-        self.next_search = now + SEARCH_PAUSE
-        for record in self.records:
-            if (
-                record.state is LEASED
-                and record.thread_bound
-                and record.thread is not None
-                and not record.thread.is_alive()
-            ):
-                self._recover(record)
-
-    def _recover(self, record: PooledConnection[C]) -> None:
-        self.totals.recovered += 1
-        self.employ(Task.RECOVER, record)  # the lease is over, should anybody still have it
-
-    def mend(self) -> None:
-        """Restore the invariants after an interrupt; the states of the records are what counts."""
-        self.adopt(self.config)
-        for errand in list(self.errands):
-            record = errand.record
-            if errand.turn != record.turn:
-                continue
-            if errand.task is Task.CLOSE:
-                self.closing.add(record)
-                record.state = State.CLOSED
-                self.records.discard(record)
-            else:
-                record.state = State.CONNECTING
-                self.records.add(record)
-        idle = dict.fromkeys(record for record in self.idle if record.state is State.IDLE)
-        idle.update(dict.fromkeys(each for each in self.records if each.state is State.IDLE))
-        self.idle = deque(idle)
-        busy = [record for record in self.records if record.state is State.CONNECTING]
-        self.connecting = len(busy)
-        self.opening = sum(not hasattr(record, "connection") for record in busy)
-        self.stalled.intersection_update(busy)
-        now = self.now()
-        for waiter in list(self.waiters):
-            if waiter.settled or waiter.lease.current:
-                self._settle(waiter, now, waiter.error)
-        self.provide()
-
-    def leaks(self, now: float) -> list[Holder]:
-        """Return those who hold a connection for longer than `leak_after`, each once."""
-        leak_after = self.config.leak_after
-        found = []
-        if leak_after is not None:
-            for record in self.records:
-                overdue = record.state is LEASED and now - record.since >= leak_after
-                if overdue and not record.leak_reported:
-                    record.leak_reported = True
-                    found.append(_holder(record, now))
-        return found
-
-    def due(self, now: float) -> float | None:
-        """Return when the pool next needs maintenance, None if it does not."""
-        config = self.config
-        if self.closed or not (self.used and (self.records or self.waiters or config.min_size)):
-            return None
-        due = [now + HOUSEKEEPING]
-        if self.waiters:
-            due.append(now + LOST_PAUSE)
-            if self.next_attempt > now:
-                due.append(self.next_attempt)
-        if len(self.records) < config.min_size:
-            due.append(max(self.next_attempt, self.next_upkeep, now + FIRST_PAUSE))
-        if config.max_idle is not None:
-            due.append(now + config.max_idle)
-        if config.leak_after is not None:
-            due.append(now + config.leak_after)
-        for record in self.records:
-            if record.state is State.IDLE:
-                due.append(record.expires_at)
-                if config.max_idle is not None and len(self.records) > config.min_size:
-                    due.append(record.since + config.max_idle)
-            elif (
-                record.state is LEASED
-                and config.leak_after is not None
-                and not record.leak_reported
-            ):
-                due.append(record.since + config.leak_after)
-        return max(min(due), now + SEARCH_PAUSE)  # whatever happens, maintenance does not spin
 
     # ---- numbers -------------------------------------------------------------------------------
 
@@ -606,14 +468,15 @@ class Books(Generic[C]):
         now = self.now()
         leased = [record for record in self.records if record.state is LEASED]
         leased.sort(key=lambda record: record.since)
-        return tuple(_holder(record, now) for record in leased)
+        return tuple(holder_of(record, now) for record in leased)
 
     def held_by(self, thread: threading.Thread) -> int:
         """Return how many connections `thread` holds."""
         return sum(record.thread is thread for record in self.records)
 
 
-def _holder(record: PooledConnection[C], now: float) -> Holder:
+def holder_of(record: PooledConnection[C], now: float) -> Holder:
+    """Return who holds a leased connection."""
     return Holder(
         thread=record.thread.name if record.thread else "(unknown)",
         seconds=now - record.since,

@@ -33,6 +33,7 @@ class Maintenance:
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
+        self._companions: list[Maintainable] = []
         self._start_over()
         forks.register(self)
 
@@ -53,11 +54,24 @@ class Maintenance:
             if when >= self._due.get(pool, float("inf")):
                 return
             self._due[pool] = when
+            for companion in self._companions:
+                if companion not in self._due:
+                    self._due[companion] = when
             if self._thread is None or not self._thread.is_alive():
                 self._start_locked()
             elif when < self._wakes_at:
                 self._wakes_at = when
                 self._ring_locked()
+
+    def accompany(self, companion: Maintainable) -> None:
+        """Have `companion` maintained as well, from the next use of a pool on.
+
+        In a forked child, too, as soon as a pool is used there. A companion is asked again, perhaps
+        sooner than it wants, each time a pool is due sooner than before.
+        """
+        with self._lock:
+            if companion not in self._companions:
+                self._companions.append(companion)
 
     def run_once(self) -> float | None:
         """Maintain the pools that are due; return when the next one is, None if there is none."""

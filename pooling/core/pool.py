@@ -12,11 +12,12 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pooling.core import forks, report
-from pooling.core.books import LOST_PAUSE, Books, Task
+from pooling.core import forks, report, upkeep
+from pooling.core.books import Books
 from pooling.core.clock import SYSTEM_CLOCK, Clock
 from pooling.core.config import PoolConfig
 from pooling.core.connection import LEASED, DiscardReason, Lease, PooledConnection
+from pooling.core.crew import Crew
 from pooling.core.driver import C, Driver
 from pooling.core.errors import (
     LeaseError,
@@ -39,9 +40,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("pooling")
 
 T = TypeVar("T")
-
-REST_PATIENCE = 5.0
-"""Seconds that `drain` and `close` wait at most for workers: one may hang, and an exit must not."""
 
 
 class Pool(Generic[C]):
@@ -74,10 +72,11 @@ class Pool(Generic[C]):
         self._listener = listener
         self._clock = clock
         self._now = clock.now
-        self._workers = workers
         self._maintenance = maintenance
         self._lock = threading.Lock()
-        self._books: Books[C] = Books(config or PoolConfig(), clock.now, draw)
+        self.books: Books[C] = Books(config or PoolConfig(), clock.now, draw)
+        """Who owns what; for the core alone, and only with the lock."""
+        self._crew = Crew(self, driver, listener, clock, workers)
         forks.register(self)
 
     # ---- what callers do -----------------------------------------------------------------------
@@ -141,7 +140,7 @@ class Pool(Generic[C]):
             logger.debug("%r: a connection could not be reset: %s", self, error)
         finally:
             now = self._now()
-            record.good_until = now + self._books.ping_after
+            record.good_until = now + self.books.ping_after
             self._give_back(record, lease, reason, now)
 
     def discard(self, lease: Lease[C]) -> None:
@@ -154,24 +153,24 @@ class Pool(Generic[C]):
 
     def orphan(self, record: PooledConnection[C], turn: int) -> None:
         """Note that a lease was garbage-collected. Takes no lock, so any finaliser may call it."""
-        self._books.orphans.append((record, turn))
+        self.books.orphans.append((record, turn))
 
     # ---- what operators do ---------------------------------------------------------------------
 
     @property
     def name(self) -> str:
         """What logs and errors call this pool."""
-        return self._books.config.name
+        return self.books.config.name
 
     @property
     def config(self) -> PoolConfig:
         """The options in force."""
-        return self._books.config
+        return self.books.config
 
     @property
     def closed(self) -> bool:
         """Whether the pool was closed for good."""
-        return self._books.closed
+        return self.books.closed
 
     def drain(self) -> None:
         """Replace all connections and keep serving.
@@ -181,8 +180,8 @@ class Pool(Generic[C]):
         Idle connections are closed now, leased ones when they come back, and those being opened
         as soon as they are open.
         """
-        self._decide(self._books.drain)
-        self._finish_errands()
+        self.decide(self.books.drain)
+        self._crew.finish_errands()
 
     def resize(self, *, min_size: int | None = None, max_size: int | None = None) -> None:
         """Change the pool's limits while it runs. Does not block.
@@ -193,24 +192,24 @@ class Pool(Generic[C]):
         Raises:
             PoolConfigError: the new limits make no sense. Nothing has changed then.
         """
-        self._decide(lambda: self._books.resize(min_size=min_size, max_size=max_size))
-        self._run_errands()
+        self.decide(lambda: self.books.resize(min_size=min_size, max_size=max_size))
+        self._crew.run_errands()
 
     def suspend(self) -> None:
         """Make callers wait, each at most its own timeout, until `resume`. Does not block.
 
         For a planned failover: what is leased goes on and comes back, nothing new is lent out.
         """
-        self._decide(self._books.suspend)
+        self.decide(self.books.suspend)
 
     def resume(self) -> None:
         """Go on after `suspend`; connections are tested before those who waited get them."""
-        self._decide(self._books.resume)
-        self._run_errands()
+        self.decide(self.books.resume)
+        self._crew.run_errands()
 
     def clear_stats(self) -> None:
         """Count all totals from zero again."""
-        self._decide(self._books.clear_totals)
+        self.decide(self.books.clear_totals)
 
     def close(self) -> None:
         """End the pool for good; may be called again.
@@ -220,28 +219,28 @@ class Pool(Generic[C]):
 
         Waiting callers get `PoolClosed`. Leased connections are closed when they come back.
         """
-        self._decide(lambda: self._books.close(self._closed_error))
-        self._finish_errands()
+        self.decide(lambda: self.books.close(self._closed_error))
+        self._crew.finish_errands()
 
     def leave_leases(self) -> None:
         """Leave what is still leased to the operating system, at the very end of the process."""
         with self._lock:
-            for record in self._books.records:
+            for record in self.books.records:
                 forks.immortalise(record)
 
     def stats(self) -> PoolStats:
         """Return the pool's numbers at this instant. Never waits for a connection."""
         with self._lock:
-            return self._books.stats()
+            return self.books.stats()
 
     def holders(self) -> tuple[Holder, ...]:
         """Return who holds connections at this instant, longest first."""
         with self._lock:
-            return self._books.holders()
+            return self.books.holders()
 
     def __repr__(self) -> str:
         # No lock: this is for logs and debuggers, which may come by at any moment.
-        books = self._books
+        books = self.books
         return (
             f"<Pool {self.name!r} {len(books.records)}/{books.config.max_size}: "
             f"{books.leased} leased, {len(books.idle)} idle, {len(books.waiters)} waiting"
@@ -257,7 +256,7 @@ class Pool(Generic[C]):
         self, lease: Lease[C], thread_bound: bool, note: str | None
     ) -> PooledConnection[C] | None:
         """Lease an idle connection that may be used as it is; if there is none, queue up."""
-        books = self._books
+        books = self.books
         thread = threading.current_thread()
         now = self._now()
         refusal = None
@@ -271,7 +270,7 @@ class Pool(Generic[C]):
                     record = None
                     refusal = self._queue_locked(lease, now, thread, thread_bound, note)
             except BaseException:
-                books.mend()
+                upkeep.mend(books)
                 raise
         if record is None:
             if refusal is not None:
@@ -299,10 +298,10 @@ class Pool(Generic[C]):
         note: str | None,
     ) -> PoolError | None:
         """Put `lease` into the queue, or return why it cannot be served."""
-        books = self._books
+        books = self.books
         if books.closed:
             return self._closed_error()
-        books.search_for_lost(now)
+        upkeep.search_for_lost(books, now)
         if books.queue_is_full():
             books.totals.rejected += 1
             return self._error(TooManyWaiters, report.too_many_waiters(books.stats()))
@@ -312,8 +311,8 @@ class Pool(Generic[C]):
 
     def _expect_service(self, now: float) -> None:
         """Set to work those who can serve somebody that has just begun to wait."""
-        self._run_errands()
-        self._maintenance.call(self, now + LOST_PAUSE)
+        self._crew.run_errands()
+        self._maintenance.call(self, now + upkeep.LOST_PAUSE)
 
     def _test(self, record: PooledConnection[C], lease: Lease[C]) -> None:
         """Have a doubtful connection tested, or replaced if it is too old, while `lease` waits.
@@ -321,7 +320,7 @@ class Pool(Generic[C]):
         The caller had come to its turn, so it becomes the first in the queue.
         """
         thread = threading.current_thread()
-        if not self._decide(lambda: self._books.doubt(record, lease, thread)):
+        if not self.decide(lambda: self.books.doubt(record, lease, thread)):
             raise self._closed_error()
         self._expect_service(self._now())
 
@@ -336,20 +335,20 @@ class Pool(Generic[C]):
         if waiter is None:
             raise LeaseError(f"pool {self.name!r}: this lease does not wait for anything")
         if timeout is None:
-            timeout = self._books.config.timeout
+            timeout = self.books.config.timeout
         left = None if timeout is None else waiter.since + timeout - self._now()
         self._clock.wait(waiter.bell, left)
         if not waiter.settled:
             with self._lock:
                 if not waiter.settled and not lease.current:
                     waiter.error = self._timeout_error(waiter, timeout)
-                    self._books.withdraw(waiter)
-                    self._books.totals.timeouts += 1
+                    self.books.withdraw(waiter)
+                    self.books.totals.timeouts += 1
         lease.waiter = None
         error, waiter.error = waiter.error, None
         if error is not None:
             if isinstance(error, PoolTimeout):
-                self._tell(self._listener.acquire_timed_out, error)
+                self.tell(self._listener.acquire_timed_out, error)
             try:
                 raise error
             finally:
@@ -358,7 +357,7 @@ class Pool(Generic[C]):
 
     def _timeout_error(self, waiter: Waiter[C], timeout: float | None) -> PoolError:
         """Say why a waiter got nothing. Caller holds the lock."""
-        books = self._books
+        books = self.books
         error = self._error(
             PoolTimeout,
             report.timeout(
@@ -375,11 +374,11 @@ class Pool(Generic[C]):
     def _abandon(self, lease: Lease[C]) -> None:
         """Clean up after an acquire that failed or was interrupted."""
         if lease.waiter is not None:
-            self._decide(partial(self._books.withdraw, lease.waiter))
+            self.decide(partial(self.books.withdraw, lease.waiter))
             lease.waiter = None
         if lease.current:
             self._give_back(lease.record, lease, None, self._now())
-        self._run_errands()
+        self._crew.run_errands()
 
     # ---- giving back ---------------------------------------------------------------------------
 
@@ -402,7 +401,7 @@ class Pool(Generic[C]):
         now: float,
     ) -> None:
         """Take `record` out of `lease`, and keep it unless there is a `reason` not to."""
-        books = self._books
+        books = self.books
         with self._lock:
             if record.turn != lease.turn or record.state is not LEASED:
                 raise lease.over()
@@ -411,12 +410,12 @@ class Pool(Generic[C]):
                 books.keep_or_discard(record, reason, now)
                 lease.owned = None
             except BaseException:
-                books.mend()
+                upkeep.mend(books)
                 raise
         if books.errands:
-            self._run_errands()
+            self._crew.run_errands()
 
-    def _decide(self, decision: Callable[[], T]) -> T:
+    def decide(self, decision: Callable[[], T]) -> T:
         """Have something decided under the lock; an interrupt meanwhile leaves the books in order.
 
         `_take` and `_give_back`, through which every use of the pool comes, do the same by hand. (A
@@ -427,97 +426,8 @@ class Pool(Generic[C]):
             try:
                 return decision()
             except BaseException:
-                self._books.mend()
+                upkeep.mend(self.books)
                 raise
-
-    # ---- errands -------------------------------------------------------------------------------
-
-    def _run_errands(self) -> None:
-        """Have the workers do what was decided under the lock.
-
-        They take the errands themselves: so none is lost if this is interrupted, and what another
-        thread has written down in the meantime is done as well.
-        """
-        for _ in range(len(self._books.errands)):
-            self._workers.run(self._run_next)
-
-    def _run_next(self) -> None:
-        """Do the next errand, if another worker was not quicker."""
-        try:
-            task, record, turn, reason = self._books.errands.popleft()
-        except IndexError:
-            return
-        if record.turn != turn:
-            return
-        if task is Task.CLOSE:
-            self._close_connection(record, reason)
-        elif task is Task.OPEN:
-            self._open_connection(record)
-        elif task is Task.PING:
-            self._examine(record, self.driver.ping, DiscardReason.BROKEN)
-        else:
-            holder = record.thread.name if record.thread else "(unknown)"
-            logger.warning("%r: thread %r went away with a connection", self, holder)
-            self._examine(record, self.driver.reset, DiscardReason.LEAKED)
-
-    def _finish_errands(self) -> None:
-        """Have the workers do what was decided, and wait until they rest, in bounded time."""
-        self._run_errands()
-        bell = threading.Lock()
-        bell.acquire()
-        if self._decide(lambda: self._books.await_rest(bell)):
-            self._clock.wait(bell, REST_PATIENCE)
-
-    def _open_connection(self, record: PooledConnection[C]) -> None:
-        try:
-            connection = self.driver.connect()
-        except BaseException as error:
-            transient = self._is_transient(error)
-            self._decide(partial(self._books.not_opened, record, error, transient=transient))
-            logger.warning("%r: could not connect: %s", self, str(error).strip())
-            if not isinstance(error, Exception):
-                raise
-        else:
-            self._decide(lambda: self._books.opened(record, connection))
-            logger.info("%r: opened a connection", self)
-            self._tell(self._listener.connection_opened)
-        finally:
-            self._run_errands()
-            with self._lock:
-                due = self._books.due(self._now())
-            if due is not None:
-                self._maintenance.call(self, due)
-
-    def _is_transient(self, error: BaseException) -> bool:
-        try:
-            return self.driver.is_transient(error)
-        except Exception:
-            logger.exception("%r: cannot tell what kind of error this is", self)
-            return False
-
-    def _examine(
-        self, record: PooledConnection[C], proof: Callable[[C], None], reason: DiscardReason
-    ) -> None:
-        """Put a connection back into service if `proof` goes well; else throw it away."""
-        verdict: DiscardReason | None = reason
-        try:
-            proof(record.connection)
-            verdict = None
-        except Exception as error:
-            logger.info("%r: a connection turned out to be dead: %s", self, str(error).strip())
-        finally:
-            self._decide(lambda: self._books.examined(record, verdict))
-            self._run_errands()
-
-    def _close_connection(self, record: PooledConnection[C], reason: DiscardReason | None) -> None:
-        logger.info("%r: closing a connection (%s)", self, reason)
-        try:
-            self.driver.close(record.connection)
-        except Exception:
-            logger.debug("%r: closing a connection failed", self, exc_info=True)
-        finally:
-            self._decide(lambda: self._books.closed_one(record))
-        self._tell(self._listener.connection_closed, reason)
 
     # ---- maintenance and forks -----------------------------------------------------------------
 
@@ -527,12 +437,19 @@ class Pool(Generic[C]):
         Returns:
             When to come again at the latest, by the pool's clock; `None` if never.
         """
-        leaks, due = self._decide(self._books.maintain)
+        leaks, due = self.decide(lambda: upkeep.maintain(self.books))
         for holder in leaks:
             logger.warning("%s", report.leak(repr(self), holder))
-            self._tell(self._listener.lease_leaked, holder)
-        self._run_errands()
+            self.tell(self._listener.lease_leaked, holder)
+        self._crew.run_errands()
         return due
+
+    def call_maintenance(self) -> None:
+        """Have maintenance come when it is next due, which may be sooner than it thinks."""
+        with self._lock:
+            due = upkeep.due(self.books, self._now())
+        if due is not None:
+            self._maintenance.call(self, due)
 
     def after_fork_in_child(self) -> None:
         """Leave all connections to the parent and begin with empty books.
@@ -540,15 +457,16 @@ class Pool(Generic[C]):
         They are forgotten without being closed, and kept from ever being collected: either would
         say goodbye on the parent's behalf. Leases that the fork copied are over in the child.
         """
-        inherited = self._books
+        inherited = self.books
         forks.immortalise(inherited)
         for record in inherited.records:
             record.turn = 0  # nobody's number
         self._lock = threading.Lock()
-        self._books = Books(inherited.config, inherited.now, inherited.draw)
-        self._books.closed = inherited.closed
+        self.books = Books(inherited.config, inherited.now, inherited.draw)
+        self.books.closed = inherited.closed
 
-    def _tell(self, event: Callable[..., None], *what: object) -> None:
+    def tell(self, event: Callable[..., None], *what: object) -> None:
+        """Tell the listener; what it raises is logged."""
         try:
             event(self, *what)
         except Exception:

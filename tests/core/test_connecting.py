@@ -8,8 +8,9 @@ from itertools import pairwise
 
 import pytest
 
-from pooling.core.books import FIRST_PAUSE, LONGEST_PAUSE, OPENERS, STALL, UPKEEP_PAUSE
+from pooling.core.books import FIRST_PAUSE, LONGEST_PAUSE, OPENERS, UPKEEP_PAUSE
 from pooling.core.errors import PoolError, PoolTimeout
+from pooling.core.upkeep import STALL
 from pooling.core.workers import Workers
 from tests.core.fakes import (
     Caller,

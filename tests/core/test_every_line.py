@@ -197,7 +197,7 @@ def _losses(lab: Lab, pool: Pool[FakeConnection]) -> list[str]:
 
 
 def _disorder(lab: Lab, pool: Pool[FakeConnection]) -> list[str]:
-    stats, books = pool.stats(), pool._books
+    stats, books = pool.stats(), pool.books
     disorder = []
     if (stats.leased, stats.connecting, stats.waiting) != (0, 0, 0):
         disorder.append(f"not at rest: {pool!r}")

@@ -121,7 +121,7 @@ def test_a_child_never_collects_what_it_inherited() -> None:
         lab.driver.connections.clear()
         pool.close()
         pool.drain()
-        pool._books.records.clear()
+        pool.books.records.clear()
         assert collected == []
 
     in_a_child(child)

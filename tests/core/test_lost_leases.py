@@ -6,9 +6,9 @@ import gc
 
 import pytest
 
-from pooling.core.books import SEARCH_PAUSE
 from pooling.core.connection import DiscardReason
 from pooling.core.errors import LeaseError, PoolTimeout
+from pooling.core.upkeep import SEARCH_PAUSE
 from tests.core.fakes import Caller, FakeOperationalError, Gate, Lab
 
 

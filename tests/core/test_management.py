@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from pooling.core.connection import DiscardReason
+from pooling.core.crew import REST_PATIENCE
 from pooling.core.errors import LeaseError, PoolClosed, PoolConfigError, PoolTimeout
-from pooling.core.pool import REST_PATIENCE
 from pooling.core.workers import Workers
 from tests.core.fakes import Caller, FakeOperationalError, Gate, Lab
 

@@ -118,8 +118,8 @@ class Model:
         self.lab.pass_time(self.random.choice([0.01, 0.1, 1.0, 5.0, 40.0]))
 
     def kill(self) -> None:
-        if self.pool._books.idle:
-            connection = self.random.choice(list(self.pool._books.idle)).connection
+        if self.pool.books.idle:
+            connection = self.random.choice(list(self.pool.books.idle)).connection
             self.random.choice([self._die, self._become_readable])(connection)
 
     def _die(self, connection: FakeConnection) -> None:
@@ -140,7 +140,7 @@ class Model:
         self.pool.resize(max_size=self.random.randint(1, 6))
 
     def audit(self) -> None:
-        books, stats, driver = self.pool._books, self.pool.stats(), self.lab.driver
+        books, stats, driver = self.pool.books, self.pool.stats(), self.lab.driver
         states = [record.state for record in books.records]
         assert stats.size == stats.connecting + stats.idle + stats.leased
         assert stats.connecting == states.count(State.CONNECTING)
@@ -164,7 +164,7 @@ class Model:
         self.leases.clear()
         # A worker's error remembers the frames that were below it: here, with one thread for
         # everything, those of callers, and their leases.
-        self.pool._books.last_error = None
+        self.pool.books.last_error = None
         gc.collect()
         self.pool.maintain()
         self.workers.work_all()

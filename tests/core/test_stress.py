@@ -149,6 +149,6 @@ def wait_for_rest(pool: Pool[FakeConnection]) -> None:
     bell = threading.Lock()
     bell.acquire()
     with pool._lock:
-        busy = pool._books.await_rest(bell)
+        busy = pool.books.await_rest(bell)
     if busy:
         assert bell.acquire(timeout=PATIENCE)

@@ -1,0 +1,157 @@
+"""What time, lost holders and interrupts do to the books, put right.
+
+Functions on the books of a pool, called with its lock held like their methods.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from pooling.core.books import FIRST_PAUSE, Books, Task, holder_of
+from pooling.core.connection import LEASED, DiscardReason, PooledConnection, State
+
+if TYPE_CHECKING:
+    from pooling.core.driver import C
+    from pooling.core.stats import Holder
+
+SEARCH_PAUSE, LOST_PAUSE = 0.005, 0.1
+"""Seconds between searches for holders that are gone: at the least when callers keep arriving at an
+exhausted pool, and at the most while some are waiting."""
+
+STALL = 1.0
+"""Seconds after which a worker that opens, tests or cleans a connection is taken to hang: from then
+on somebody else is put to work for those who wait."""
+
+HOUSEKEEPING = 30.0
+"""The longest time between two rounds of maintenance of a pool that has connections."""
+
+
+def maintain(books: Books[C]) -> tuple[list[Holder], float | None]:
+    """Do what is due; return the leaks to report, and when to come again."""
+    now = books.now()
+    retire_idle(books, now)
+    search_for_lost(books, now)
+    search_for_stalled(books, now)
+    books.provide()
+    return leaks(books, now), due(books, now)
+
+
+def retire_idle(books: Books[C], now: float) -> None:
+    """Throw away idle connections that are too old, and those that nobody needed for long."""
+    max_idle = books.config.max_idle
+    kept: deque[PooledConnection[C]] = deque()
+    for record in books.idle:  # the coldest first
+        reason = books.retirement(record, now)
+        if (
+            reason is None
+            and max_idle is not None
+            and now - record.since >= max_idle
+            and len(books.records) > books.config.min_size
+        ):
+            reason = DiscardReason.IDLE
+        if reason is None:
+            kept.append(record)
+        else:
+            books.discard(record, reason)
+    books.idle = kept
+
+
+def search_for_stalled(books: Books[C], now: float) -> None:
+    """Give up hope in workers that take too long, while somebody waits for them."""
+    if books.waiters and books.connecting:
+        for record in books.records:
+            if record.state is State.CONNECTING and now - record.since >= STALL:
+                books.stalled.add(record)
+
+
+def search_for_lost(books: Books[C], now: float) -> None:
+    """Take back the leases that were garbage-collected, and those of threads that ended."""
+    while books.orphans:
+        record, turn = books.orphans[0]
+        if record.turn == turn and record.state is LEASED:
+            _recover(books, record)
+        books.orphans.popleft()
+    if now < books.next_search:
+        return
+    books.next_search = now + SEARCH_PAUSE
+    for record in books.records:
+        if (
+            record.state is LEASED
+            and record.thread_bound
+            and record.thread is not None
+            and not record.thread.is_alive()
+        ):
+            _recover(books, record)
+
+
+def _recover(books: Books[C], record: PooledConnection[C]) -> None:
+    books.totals.recovered += 1
+    books.employ(Task.RECOVER, record)  # the lease is over, should anybody still have it
+
+
+def mend(books: Books[C]) -> None:
+    """Restore the invariants after an interrupt; the states of the records are what counts."""
+    books.adopt(books.config)
+    for errand in list(books.errands):
+        record = errand.record
+        if errand.turn != record.turn:
+            continue
+        if errand.task is Task.CLOSE:
+            books.closing.add(record)
+            record.state = State.CLOSED
+            books.records.discard(record)
+        else:
+            record.state = State.CONNECTING
+            books.records.add(record)
+    idle = dict.fromkeys(record for record in books.idle if record.state is State.IDLE)
+    idle.update(dict.fromkeys(each for each in books.records if each.state is State.IDLE))
+    books.idle = deque(idle)
+    busy = [record for record in books.records if record.state is State.CONNECTING]
+    books.connecting = len(busy)
+    books.opening = sum(not hasattr(record, "connection") for record in busy)
+    books.stalled.intersection_update(busy)
+    now = books.now()
+    for waiter in list(books.waiters):
+        if waiter.settled or waiter.lease.current:
+            books.settle(waiter, now, waiter.error)
+    books.provide()
+
+
+def leaks(books: Books[C], now: float) -> list[Holder]:
+    """Return those who hold a connection for longer than `leak_after`, each once."""
+    leak_after = books.config.leak_after
+    found = []
+    if leak_after is not None:
+        for record in books.records:
+            overdue = record.state is LEASED and now - record.since >= leak_after
+            if overdue and not record.leak_reported:
+                record.leak_reported = True
+                found.append(holder_of(record, now))
+    return found
+
+
+def due(books: Books[C], now: float) -> float | None:
+    """Return when the pool next needs maintenance, None if it does not."""
+    config = books.config
+    if books.closed or not (books.used and (books.records or books.waiters or config.min_size)):
+        return None
+    due = [now + HOUSEKEEPING]
+    if books.waiters:
+        due.append(now + LOST_PAUSE)
+        if books.next_attempt > now:
+            due.append(books.next_attempt)
+    if len(books.records) < config.min_size:
+        due.append(max(books.next_attempt, books.next_upkeep, now + FIRST_PAUSE))
+    if config.max_idle is not None:
+        due.append(now + config.max_idle)
+    if config.leak_after is not None:
+        due.append(now + config.leak_after)
+    for record in books.records:
+        if record.state is State.IDLE:
+            due.append(record.expires_at)
+            if config.max_idle is not None and len(books.records) > config.min_size:
+                due.append(record.since + config.max_idle)
+        elif record.state is LEASED and config.leak_after is not None and not record.leak_reported:
+            due.append(record.since + config.leak_after)
+    return max(min(due), now + SEARCH_PAUSE)  # whatever happens, maintenance does not spin
