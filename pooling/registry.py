@@ -33,6 +33,8 @@ class Registry:
 
     def __init__(self) -> None:
         self._pools: dict[Hashable, tuple[str, Pool[Any]]] = {}
+        self._retired: list[Pool[Any]] = []
+        """Closed pools that may have leases out. Somebody has to keep them until these are back."""
         self._lock = threading.Lock()
         forks.register(self)
 
@@ -66,6 +68,9 @@ class Registry:
             closing = [self._pools.pop(key)[1] for key in keys]
         for pool in closing:
             pool.close()
+        with self._lock:
+            self._retired += closing
+            self._retired = [pool for pool in self._retired if pool.stats().size]
 
     def close_all(self) -> None:
         """Close every pool at the end of the process."""

@@ -221,6 +221,7 @@ class Pool(Generic[C]):
         """
         self.decide(lambda: self.books.close(self._closed_error))
         self._crew.finish_errands()
+        self.call_maintenance()
 
     def leave_leases(self) -> None:
         """Leave what is still leased to the operating system, at the very end of the process."""

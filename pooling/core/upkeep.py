@@ -134,7 +134,9 @@ def leaks(books: Books[C], now: float) -> list[Holder]:
 def due(books: Books[C], now: float) -> float | None:
     """Return when the pool next needs maintenance, None if it does not."""
     config = books.config
-    if books.closed or not (books.used and (books.records or books.waiters or config.min_size)):
+    if books.closed:  # what is still leased may get lost, and has to be closed then
+        return now + STALL if books.records else None
+    if not (books.used and (books.records or books.waiters or config.min_size)):
         return None
     due = [now + HOUSEKEEPING]
     if books.waiters:

@@ -57,6 +57,16 @@ def postgresql(
 
 
 @pytest.fixture
+def role(postgresql: PostgresDatabase) -> Iterator[str]:
+    """A role that may log in, with the password "first". Roles are the server's, not a database's."""
+    name = f"role_{uuid.uuid4().hex}"
+    postgresql.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'first'")
+    yield name
+    postgresql.close()
+    postgresql.execute(f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+@pytest.fixture
 def sqlite(database_settings: DatabaseSettings) -> Iterator[SqliteDatabase]:
     """A file that does not exist yet."""
     database = SqliteDatabase(database_settings("pooling.backends.sqlite3"))

@@ -193,22 +193,15 @@ def test_a_path_is_a_path_however_it_is_spelled(
 
 
 def test_a_changed_password_is_used_for_the_connections_to_come(
-    postgresql: PostgresDatabase,
+    postgresql: PostgresDatabase, role: str
 ) -> None:
     """trap 4: a password does not tell one session from another, so the pool lives on."""
-    postgresql.execute("CREATE ROLE rotating LOGIN PASSWORD 'first'")
-    try:
-        wrapper = postgresql.wrapper(USER="rotating", PASSWORD="first")
-        session = postgresql.session(wrapper)
-        postgresql.execute("ALTER ROLE rotating PASSWORD 'second'")
-        others = [postgresql.wrapper(USER="rotating", PASSWORD="second") for _ in range(2)]
-        assert others[0].resolve_pool() is wrapper.resolve_pool()
-        assert session not in {postgresql.session(other) for other in others}
-        for each in (wrapper, *others):
-            each.close()
-    finally:
-        wrapper.resolve_pool().close()
-        postgresql.execute("DROP OWNED BY rotating", "DROP ROLE rotating")
+    wrapper = postgresql.wrapper(USER=role, PASSWORD="first")
+    session = postgresql.session(wrapper)
+    postgresql.execute(f"ALTER ROLE {role} PASSWORD 'second'")
+    others = [postgresql.wrapper(USER=role, PASSWORD="second") for _ in range(2)]
+    assert others[0].resolve_pool() is wrapper.resolve_pool()
+    assert session not in {postgresql.session(other) for other in others}
 
 
 def test_the_connection_without_a_database_is_never_pooled(postgresql: PostgresDatabase) -> None:

@@ -102,23 +102,18 @@ def test_a_wrong_isolation_level_is_djangos_error(postgresql: PostgresDatabase) 
     assert postgresql.sessions() == []
 
 
-def test_an_assumed_role_is_set_without_a_second_connection(postgresql: PostgresDatabase) -> None:
+def test_an_assumed_role_is_set_without_a_second_connection(
+    postgresql: PostgresDatabase, role: str
+) -> None:
     """trap 13: Django's native pool deadlocks here, since it goes through the wrapper."""
-    postgresql.execute("CREATE ROLE assumed")
-    try:
-        wrapper = postgresql.wrapper(
-            pool={"max_size": 1, "timeout": 10}, OPTIONS={"assume_role": "assumed"}
-        )
-        for _ in range(3):
-            assert value(wrapper, "SELECT current_user") == "assumed"
-            wrapper.close()
-        assert wrapper.resolve_pool().stats().connects == 1
-        plain = postgresql.wrapper(pool={"max_size": 1, "timeout": 10})
-        assert value(plain, "SELECT current_user") == postgresql.entry["USER"]
-        plain.close()
-    finally:
-        wrapper.resolve_pool().close()
-        postgresql.execute("DROP ROLE assumed")
+    one = {"pool": {"max_size": 1, "timeout": 10}}
+    wrapper = postgresql.wrapper(**one, OPTIONS={"assume_role": role})
+    for _ in range(3):
+        assert value(wrapper, "SELECT current_user") == role
+        wrapper.close()
+    assert wrapper.resolve_pool().stats().connects == 1
+    plain = postgresql.wrapper(**one)
+    assert value(plain, "SELECT current_user") == postgresql.entry["USER"]
 
 
 def test_server_side_binding_is_what_it_is_without_a_pool(postgresql: PostgresDatabase) -> None:
@@ -218,30 +213,22 @@ def test_psycopg_is_not_imported_in_the_psycopg2_run(psycopg2: bool) -> None:
 
 
 def test_a_backend_with_passwords_that_change_is_asked_for_every_connection(
-    postgresql: PostgresDatabase,
+    postgresql: PostgresDatabase, role: str
 ) -> None:
     """trap 13: a subclass that fetches a token is honoured, long after its wrapper has gone."""
-    tokens = ["first", "second", "third"]
+    tokens = ["first"]
 
     class TokenWrapper(type(postgresql.wrapper())):  # type: ignore[misc]
         def get_connection_params(self) -> dict[str, Any]:
             return {**super().get_connection_params(), "password": tokens[0]}
 
-    postgresql.execute("CREATE ROLE rotating LOGIN PASSWORD 'first'")
-    try:
-        wrappers = [TokenWrapper(postgresql.settings(USER="rotating"), "own") for _ in range(3)]
-        pool = wrappers[0].resolve_pool()
-        for wrapper in wrappers:
-            postgresql.execute(f"ALTER ROLE rotating PASSWORD '{tokens[0]}'")
-            assert value(wrapper, "SELECT current_user") == "rotating"
-            assert wrapper.resolve_pool() is pool
-            tokens.pop(0)
-            if not tokens:
-                tokens.append("fourth")
-        assert pool.stats().connects == 3
-        assert pool is not postgresql.wrapper(USER="rotating").resolve_pool()
-        for wrapper in wrappers:
-            wrapper.close()
-    finally:
-        pool.close()
-        postgresql.execute("DROP ROLE rotating")
+    wrappers = [TokenWrapper(postgresql.settings(USER=role), "own") for _ in range(3)]
+    pool = wrappers[0].resolve_pool()
+    assert pool is not postgresql.wrapper(USER=role).resolve_pool()
+    for wrapper, tokens[0] in zip(wrappers, ["first", "second", "third"], strict=True):
+        postgresql.execute(f"ALTER ROLE {role} PASSWORD '{tokens[0]}'")
+        assert value(wrapper, "SELECT current_user") == role
+        assert wrapper.resolve_pool() is pool
+    assert pool.stats().connects == 3
+    for wrapper in wrappers:
+        wrapper.close()

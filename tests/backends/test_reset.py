@@ -117,27 +117,22 @@ def test_session_undoes_what_a_lease_changed_on_postgresql(postgresql: PostgresD
     assert value(other, locks) == 0
 
 
-def test_session_keeps_the_role_and_the_isolation_level(postgresql: PostgresDatabase) -> None:
+def test_session_keeps_the_role_and_the_isolation_level(
+    postgresql: PostgresDatabase, role: str
+) -> None:
     """trap 14: what belongs to the settings is there again after the reset."""
-    postgresql.execute("CREATE ROLE assumed")
-    try:
-        wrapper = postgresql.wrapper(
-            **SESSION,
-            OPTIONS={"assume_role": "assumed", "isolation_level": IsolationLevel.SERIALIZABLE},
-        )
-        for _ in range(2):
-            assert value(wrapper, "SELECT current_user") == "assumed"
-            wrapper.set_autocommit(False)
-            assert value(wrapper, "SHOW transaction_isolation") == "serializable"
-            wrapper.rollback()
-            with wrapper.cursor() as cursor:
-                cursor.execute("RESET ROLE")
-            wrapper.commit()
-            wrapper.close()
-        assert wrapper.resolve_pool().stats().connects == 1
-    finally:
-        wrapper.resolve_pool().close()
-        postgresql.execute("DROP ROLE assumed")
+    options = {"assume_role": role, "isolation_level": IsolationLevel.SERIALIZABLE}
+    wrapper = postgresql.wrapper(**SESSION, OPTIONS=options)
+    for _ in range(2):
+        assert value(wrapper, "SELECT current_user") == role
+        wrapper.set_autocommit(False)
+        assert value(wrapper, "SHOW transaction_isolation") == "serializable"
+        wrapper.rollback()
+        with wrapper.cursor() as cursor:
+            cursor.execute("RESET ROLE")
+        wrapper.commit()
+        wrapper.close()
+    assert wrapper.resolve_pool().stats().connects == 1
 
 
 def test_session_works_when_statements_are_prepared(postgresql: PostgresDatabase) -> None:

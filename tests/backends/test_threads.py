@@ -179,6 +179,41 @@ def test_a_forgotten_lease_is_collected_even_while_the_pool_is_locked(database: 
     assert (stats.recovered, stats.leased, stats.connects) == (1, 1, 1)
 
 
+@pytest.mark.parametrize("lost", ["thread", "wrapper"])
+@pytest.mark.parametrize("end", ["close", "drain"])
+def test_what_was_lost_before_a_pool_ends_is_closed_with_it(
+    database: Database, lost: str, end: str
+) -> None:
+    """trap 18: `DROP DATABASE` after a test waits for the session of a thread that has gone."""
+    kept: list[Any] = []
+
+    def forgetful() -> Any:
+        wrapper = database.wrapper(**ONE)
+        database.session(wrapper)
+        if lost == "thread":
+            kept.append(wrapper)
+        return wrapper.resolve_pool()
+
+    pool = in_thread(forgetful)
+    gc.collect()
+    assert len(database.sessions()) == 1
+    getattr(pool, end)()
+    eventually(lambda: not database.sessions())
+    stats = pool.stats()
+    assert (stats.size, stats.recovered) == (0, 1)
+
+
+def test_what_is_lost_after_a_pool_was_closed_is_closed_too(database: Database) -> None:
+    """trap 24: the lease was out when the pool ended, and its owner never gives it back."""
+    wrapper = database.wrapper(**ONE)
+    database.session(wrapper)
+    pool = wrapper.resolve_pool()
+    pool.close()
+    del wrapper
+    gc.collect()
+    eventually(lambda: not database.sessions())
+
+
 def test_one_thread_with_two_aliases_of_a_pool_of_one_is_told_so(database: Database) -> None:
     """trap 21: it would wait for its own release; the error says so instead of just timing out."""
     settings = {"pool": {"max_size": 1, "timeout": 0.05}}

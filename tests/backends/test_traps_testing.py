@@ -304,7 +304,7 @@ def test_a_test_database_is_dropped_under_idle_sessions_of_many_threads(
                 other.close()
             wrapper.ensure_connection()
             query = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'"
-            assert postgresql.execute(query) == [(3,)]
+            assert postgresql.execute(query)[0][0] >= 3
         finally:
             wrapper.creation.destroy_test_db(postgresql.entry["NAME"], verbosity=0)
         assert postgresql.execute(f"SELECT 1 FROM pg_database WHERE datname = '{name}'") == []
