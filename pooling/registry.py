@@ -48,7 +48,10 @@ class Registry:
         """
         with self._lock:
             _, pool = self._pools.get(key, (None, None))
-            if pool is None or pool.closed:
+            if pool is not None and pool.closed:
+                self._retired.append(pool)
+                pool = None
+            if pool is None:
                 pool = make()
                 self._pools[key] = (database, pool)
             return pool
