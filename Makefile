@@ -5,7 +5,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help bench test serve lint clean
+.PHONY: help bench test django-suite serve lint clean
 
 # More arguments for the tool behind a target: make bench ARGS="--threads 8", make test ARGS="-k fork".
 ARGS ?=
@@ -61,8 +61,8 @@ endef
 	$(call INSTALL,.venv-django61,$(call find_python,3.13 3.14 3.12),Django~=6.1.0)
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\): .*## /\1: /p' $(firstword $(MAKEFILE_LIST)) \
-		| while IFS=: read -r name text; do printf '  make %-7s%s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\): .*## /\1: /p' $(firstword $(MAKEFILE_LIST)) \
+		| while IFS=: read -r name text; do printf '  make %-13s%s\n' "$$name" "$$text"; done
 
 # The settings ask for a SECRET_KEY, except for debugging; the benchmark turns debugging off itself.
 bench lint serve: export DEBUG = 1
@@ -110,6 +110,9 @@ export TEST
 test: .venv/.installed $(if $(HAS_PYTHON_312),.venv-django60/.installed .venv-django61/.installed)
 test: ## all tests: both PostgreSQL drivers, and every supported Django there is a Python for
 	@sh -c "$$TEST"
+
+django-suite: .venv/.installed ## Django's own tests, on the stock engines and on the pooled ones (ARGS)
+	@.venv/bin/python -m tests.django_suite $(ARGS)
 
 serve: .venv/.installed ## the demo on http://127.0.0.1:8000/, with a user to log in as
 	@.venv/bin/python manage.py migrate --verbosity 0
