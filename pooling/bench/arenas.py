@@ -7,44 +7,39 @@ in such a database was done by that contender.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import sqlite3
 import tempfile
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from django.db import DatabaseError, connections
 from django.db.utils import DEFAULT_DB_ALIAS, ConnectionHandler
 
-from .census import Census, PostgresCensus, SqliteCensus
-from .contenders import STOCK
-from .workloads import BenchUser
+from .census import Lookout, PostgresCensus
+from .contenders import POSTGRESQL, SIMULATED, SQLITE
+from .users import KNOWN, TABLE, BenchUser, known_users
+from .ways.orm import plain_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from .contenders import Contender
+SERVER_SETTINGS = (
+    "max_connections",
+    "shared_buffers",
+    "fsync",
+    "synchronous_commit",
+    "ssl",
+    "scram_iterations",
+    "io_method",
+)
+FILE_SETTINGS = ("journal_mode", "synchronous")
 
 
 class ArenaError(RuntimeError):
     """The benchmark cannot take place here, or could not clean up; the message says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """A contender at its own database.
-
-    Attributes:
-        contender: who it is.
-        alias: Django's alias for its database, valid while the side is open.
-        census: how many connections it makes; complete when the side is closed.
-    """
-
-    contender: Contender
-    alias: str
-    census: Census
 
 
 class Arena(ABC):
@@ -55,55 +50,60 @@ class Arena(ABC):
     """
 
     vendor: str
+    title: str
 
     def __init__(self, base: Mapping[str, Any]) -> None:
         self.base = {key: value for key, value in base.items() if key != "TEST"}
 
-    @property
     @abstractmethod
-    def label(self) -> str:
-        """What the database is, with its version."""
+    def describe(self) -> dict[str, str]:
+        """Return the version and the settings that matter, by name."""
 
     @abstractmethod
     def new_database(self) -> contextlib.AbstractContextManager[dict[str, Any]]:
         """Make an empty database, and remove it at the end. The value is its `DATABASES` entry."""
 
-    @abstractmethod
-    def new_census(self, entry: Mapping[str, Any]) -> Census:
-        """Return what counts the connections to a database made by `new_database`."""
+    def census_of(self, entry: Mapping[str, Any]) -> PostgresCensus | None:  # noqa: ARG002
+        """Return what counts the connections to a database, if the server does so."""
+        return None
 
-    @contextlib.contextmanager
-    def open_side(self, contender: Contender, *, pool_size: int) -> Iterator[Side]:
-        """Give a contender a new database with an empty table of users, and an alias for it."""
-        with self.new_database() as entry:
-            with temporary_alias("poolbench_setup", STOCK.settings(self.vendor, entry)) as alias:
-                create_table(alias)
-            census = self.new_census(entry)
-            settings = contender.settings(self.vendor, entry, pool_size=pool_size)
-            alias = f"poolbench_{contender.name}"
-            with temporary_alias(alias, census.instrument(settings)), census:
-                try:
-                    yield Side(contender, alias, census)
-                finally:
-                    connections[alias].close()
-                    contender.end(alias)
+    def prepare(self, entry: dict[str, Any]) -> None:
+        """Make the table of users in a database made by `new_database`."""
+        settings = plain_entry(self.vendor, entry)
+        with temporary_alias("poolbench_setup", settings) as alias:
+            create_table(alias)
+
+    def clear(self, entry: dict[str, Any]) -> None:
+        """Remove the users that a workload has left behind."""
+        settings = plain_entry(self.vendor, entry)
+        with temporary_alias("poolbench_setup", settings) as alias:
+            BenchUser.objects.using(alias).filter(pk__gt=KNOWN).delete()
 
 
 class SqliteArena(Arena):
-    """New SQLite files: beside the base's file, or in the folder for temporary files."""
+    """New SQLite files: beside the base's file, or in a folder for temporary files."""
 
-    vendor = "sqlite"
+    vendor = SQLITE
+    title = "SQLite"
 
     def __init__(self, base: Mapping[str, Any]) -> None:
         super().__init__(base)
         name = str(base.get("NAME", ""))
         if name.startswith("file:") or ":memory:" in name:
             raise ArenaError(f"no place for new files beside {name!r}: it is not a file itself")
-        self._folder = Path(name).resolve().parent if name else Path(tempfile.gettempdir())
+        self._folder = Path(name).resolve().parent if name else temporary_folder()
 
-    @property
-    def label(self) -> str:
-        return f"SQLite {sqlite3.sqlite_version}"
+    def describe(self) -> dict[str, str]:
+        found = {"version": sqlite3.sqlite_version, "folder": str(self._folder)}
+        with self.new_database() as entry:
+            settings = plain_entry(self.vendor, entry)
+            with temporary_alias("poolbench_setup", settings) as alias:
+                for name in FILE_SETTINGS:
+                    with connections[alias].cursor() as cursor:
+                        cursor.execute(f"PRAGMA {name}")
+                        [value] = cursor.fetchone()
+                        found[name] = str(value)
+        return found
 
     @contextlib.contextmanager
     def new_database(self) -> Iterator[dict[str, Any]]:
@@ -114,27 +114,27 @@ class SqliteArena(Arena):
         with folder as path:
             yield {**self.base, "NAME": str(Path(path, "poolbench.sqlite3"))}
 
-    def new_census(self, entry: Mapping[str, Any]) -> Census:
-        return SqliteCensus(entry.get("OPTIONS", {}).get("factory", sqlite3.Connection))
-
 
 class PostgresArena(Arena):
     """New databases on a PostgreSQL server, whose user has to be allowed to create them."""
 
-    vendor = "postgresql"
+    vendor = POSTGRESQL
+    title = "PostgreSQL"
 
     def __init__(self, base: Mapping[str, Any]) -> None:
         super().__init__(base)
-        self._server = ConnectionHandler({DEFAULT_DB_ALIAS: STOCK.settings(self.vendor, self.base)})
+        settings = plain_entry(self.vendor, self.base)
+        self._server = ConnectionHandler({DEFAULT_DB_ALIAS: settings})
+        self._lookout = Lookout(self._disconnect)
 
-    @property
-    def label(self) -> str:
-        driver = cast("Any", self._server[DEFAULT_DB_ALIAS]).Database
+    def describe(self) -> dict[str, str]:
         [[version]] = self.execute("SHOW server_version")
-        return (
-            f"PostgreSQL {version.split()[0]} with "
-            f"{driver.__name__} {driver.__version__.split()[0]}"
+        names = ", ".join(f"'{name}'" for name in SERVER_SETTINGS)
+        settings = self.execute(
+            "SELECT name, current_setting(name) FROM pg_settings"  # noqa: S608
+            f" WHERE name IN ({names}) ORDER BY name"
         )
+        return {"version": version.split()[0], **dict(settings)}
 
     def execute(self, sql: str, *parameters: str) -> list[tuple[Any, ...]]:
         """Run a statement on the base's own database and return its rows, if it has any."""
@@ -143,7 +143,12 @@ class PostgresArena(Arena):
             return cursor.fetchall() if cursor.description else []
 
     def close(self) -> None:
-        """Close this thread's connection to the base's own database."""
+        """Close the connections to the base's own database."""
+        self._lookout.close()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        """Close this thread's connection."""
         self._server[DEFAULT_DB_ALIAS].close()
 
     @contextlib.contextmanager
@@ -159,7 +164,7 @@ class PostgresArena(Arena):
         try:
             yield {**self.base, "NAME": name}
         finally:
-            self.close()  # whatever has happened to it, a new connection is a better start
+            self._disconnect()  # whatever has happened to it, a new connection is a better start
             try:
                 self.execute(f"DROP DATABASE {name} WITH (FORCE)")
             except DatabaseError as error:
@@ -167,8 +172,42 @@ class PostgresArena(Arena):
                     f"the database {name} could not be removed, please do: {error}"
                 ) from error
 
-    def new_census(self, entry: Mapping[str, Any]) -> Census:
-        return PostgresCensus(self, entry["NAME"])
+    def census_of(self, entry: Mapping[str, Any]) -> PostgresCensus:
+        return PostgresCensus(self, entry["NAME"], self._lookout)
+
+
+class SimulatedArena(Arena):
+    """Nowhere: contenders bring their simulated databases with them."""
+
+    vendor = SIMULATED
+    title = "simulated"
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def describe(self) -> dict[str, str]:
+        return {}
+
+    @contextlib.contextmanager
+    def new_database(self) -> Iterator[dict[str, Any]]:
+        yield {}
+
+    def prepare(self, entry: dict[str, Any]) -> None:
+        """There is no table."""
+
+    def clear(self, entry: dict[str, Any]) -> None:
+        """There is no table."""
+
+
+def temporary_folder(memory: Path = Path("/dev/shm")) -> Path:  # noqa: S108
+    """Return where files may be made that are gone after a while: in memory, if that is possible.
+
+    The private PostgreSQL does without the disk, too: waiting for it says nothing of connections.
+    Whoever sets TMPDIR has decided otherwise.
+    """
+    if "TMPDIR" not in os.environ and os.access(memory, os.W_OK | os.X_OK):
+        return memory
+    return Path(tempfile.gettempdir())
 
 
 @contextlib.contextmanager
@@ -190,13 +229,14 @@ def temporary_alias(alias: str, settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def create_table(alias: str) -> None:
-    """Make the table of users; refuse if there is one that somebody else made."""
+    """Make the table and the known users; refuse if there is one that somebody else made."""
     connection = connections[alias]
-    table = BenchUser._meta.db_table  # noqa: SLF001 - public by Django's documentation
-    if table in connection.introspection.table_names():
+    if TABLE in connection.introspection.table_names():
         raise ArenaError(
-            f"{connection.settings_dict['NAME']} has a table {table} that this run did not make; "
+            f"{connection.settings_dict['NAME']} has a table {TABLE} that this run did not make; "
             "it was not touched"
         )
     with connection.schema_editor() as editor:
         editor.create_model(BenchUser)
+    users = [BenchUser(**fields) for fields in known_users()]
+    BenchUser.objects.using(alias).bulk_create(users)

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import os
 import platform
+from datetime import UTC, datetime
 from pathlib import Path
-
-import django
+from typing import TYPE_CHECKING
 
 import pooling
 
+from .contenders import PACKAGES, version_of
 
-def describe() -> dict[str, str]:
-    """Return the machine and the versions, by name, in the order in which to show them."""
+if TYPE_CHECKING:
+    from .results import Environment
+
+
+def describe() -> Environment:
+    """Return the machine and the versions; the servers are added by whoever meets them."""
+    packages = {package: version_of(module) for module, package in PACKAGES.items()}
     return {
-        "machine": f"{os.cpu_count() or '?'} x {_processor()}, {platform.system()}",
+        "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": _processor(),
+        "cores": os.cpu_count() or 1,
+        "load_average": _load(),
+        "memory_mb": _memory(),
+        "system": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "django": django.get_version(),
-        "pooling": pooling.__version__,
+        "packages": {
+            "pooling": pooling.__version__,
+            **{package: found for package, found in packages.items() if found != "?"},
+        },
+        "servers": {},
     }
 
 
@@ -29,3 +43,17 @@ def _processor() -> str:
     except OSError:  # not Linux
         pass
     return platform.processor() or platform.machine()
+
+
+def _load() -> list[float] | None:
+    try:
+        return [round(value, 2) for value in os.getloadavg()]
+    except (OSError, AttributeError):  # unobtainable, or not Unix
+        return None
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    except (OSError, ValueError, AttributeError):
+        return None

@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TextIO
 
-    from .runner import Turn
+    from .runner import Step
 
 
-def describe(turn: Turn) -> str:
-    threads = "1 thread" if turn.threads == 1 else f"{turn.threads} threads"
-    return f"{turn.arena}: {turn.workload}, {threads}"
+def describe(step: Step) -> str:
+    threads = "1 thread" if step.threads == 1 else f"{step.threads} threads"
+    return f"{step.database}: {step.workload}, {threads}"
 
 
 @contextmanager
-def report_progress(stream: TextIO, turns: int) -> Iterator[Callable[[Turn], None]]:
+def report_progress(stream: TextIO, steps: int) -> Iterator[Callable[[Step], None]]:
     """Show each turn on a stream: as a bar with the time left, or as a line where something new
     begins.
 
@@ -43,12 +43,12 @@ def report_progress(stream: TextIO, turns: int) -> Iterator[Callable[[Turn], Non
                 transient=True,
             )
             with bar:
-                task = bar.add_task("getting ready", total=turns)
+                task = bar.add_task("getting ready", total=steps)
                 begun = 0
 
-                def draw(turn: Turn) -> None:
+                def draw(step: Step) -> None:
                     nonlocal begun
-                    bar.update(task, completed=begun, description=describe(turn), refresh=True)
+                    bar.update(task, completed=begun, description=describe(step), refresh=True)
                     begun += 1
 
                 yield draw
@@ -56,10 +56,10 @@ def report_progress(stream: TextIO, turns: int) -> Iterator[Callable[[Turn], Non
 
     latest = ""
 
-    def write(turn: Turn) -> None:
+    def write(step: Step) -> None:
         nonlocal latest
-        if describe(turn) != latest:
-            latest = describe(turn)
+        if describe(step) != latest:
+            latest = describe(step)
             stream.write(f"{latest}\n")
             stream.flush()
 

@@ -1,189 +1,110 @@
-"""Runs the contenders in turns and takes the times."""
+"""Runs the contenders in turns and collects what they report."""
 
 from __future__ import annotations
 
-import gc
-import logging
-import math
-import threading
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from time import perf_counter
-from typing import TYPE_CHECKING
+import os
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from django.conf import settings
-from django.db import connections
-
-from .contenders import CONTENDERS
-from .workloads import WORKLOADS, Client
+from .plan import WARM_UP
+from .processes import ContenderFailedError, ContenderProcess, ContenderStoppedError
+from .relay import Relay
+from .tally import Turn
+from .ways.base import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
-    from .arenas import Arena, Side
+    from .arenas import Arena
+    from .census import PostgresCensus
     from .contenders import Contender
-    from .workloads import Workload
+    from .plan import Cell, Plan
+    from .results import LeftOut
+    from .tally import Opened, TurnReport
 
-TOTAL = "total"
-
-
-class ContenderError(RuntimeError):
-    """A contender could not do its work; the cause is what it raised."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """How much is measured.
-
-    Attributes:
-        contenders: who takes part; the first is the baseline.
-        workloads: what they do.
-        rounds: how often each does it. The medians are taken over the rounds.
-        iterations: operations of each kind in a round, shared out among the threads.
-        threads: numbers of threads; everything is measured once for each.
-        pool_size: `max_size` of the pools.
-        seed: for the users' data.
-    """
-
-    contenders: tuple[Contender, ...] = CONTENDERS
-    workloads: tuple[Workload, ...] = WORKLOADS
-    rounds: int = 7
-    iterations: int = 80
-    threads: tuple[int, ...] = (1, 8)
-    pool_size: int = 4
-    seed: int = 1
-
-    @property
-    def turns(self) -> int:
-        """The number of turns in one arena, the warm-up's included."""
-        each = len(self.contenders) * len(self.workloads)
-        return len(self.threads) * each * (self.rounds + 1)
+# An operation that takes longer than this on average belongs to a contender that hangs.
+LONGEST_OPERATION = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Step:
     """What is about to be run, for whoever watches. Round 0 is the warm-up."""
 
-    arena: str
+    database: str
     contender: str
     workload: str
     threads: int
     round: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
-    """The times of one contender for one operation.
+@dataclass(slots=True)
+class Record:
+    """What one contender did in one cell.
 
     Attributes:
-        seconds: wall-clock time per operation, one entry for each round. With several threads they
-            work at the same time, so this is the inverse of the throughput and not a latency.
+        rounds: its reports by round, those that there are.
+        opened: its connections, warm-up included, if anybody could count them.
+        problem: why it did not get to the end, if it did not.
     """
 
-    arena: str
-    threads: int
-    workload: str
-    operation: str
-    contender: str
-    seconds: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connections:
-    """How many connections a contender had, warm-up included; see `census`."""
-
-    arena: str
-    threads: int
-    contender: str
-    opened: int
-    peak: int
-    limit: int | None
+    contender: Contender
+    rounds: dict[int, TurnReport] = field(default_factory=dict)
+    opened: Opened | None = None
+    problem: str | None = None
 
 
 @dataclass(slots=True)
-class Result:
-    """All that was measured in one arena."""
+class CellRecords:
+    """What all of them did in one cell."""
 
-    measurements: list[Measurement]
-    connections: list[Connections]
+    database: str
+    cell: Cell
+    records: list[Record]
 
 
-def run(arena: Arena, plan: Plan, on_turn: Callable[[Turn], None] = lambda _: None) -> Result:
-    """Measure all contenders in an arena; call `on_turn` before each turn.
+@dataclass(slots=True)
+class Side:
+    """A contender at its own database.
 
-    What was made is removed in any case.
+    Attributes:
+        entry: the database for the benchmark itself.
+        outside: the same as the contender sees it, perhaps at the other end of a relay.
+        stopped: why it is not asked any more.
+    """
+
+    contender: Contender
+    vendor: str
+    process: ContenderProcess
+    entry: dict[str, Any]
+    outside: dict[str, Any]
+    census: PostgresCensus | None
+    stopped: str | None = None
+
+
+def run(
+    arena: Arena,
+    plan: Plan,
+    on_step: Callable[[Step], None] = lambda _: None,
+    left_out: list[LeftOut] | None = None,
+) -> list[CellRecords]:
+    """Measure all contenders in an arena; call `on_step` before each turn.
+
+    What was made is removed in any case. A contender that fails is reported and does not keep the
+    others from going on; who is not there at all is added to `left_out`.
 
     Raises:
         ArenaError: the arena cannot be used, or not be cleaned up.
-        ContenderError: a contender failed.
     """
-    result = Result([], [])
-    with quietly():
-        for threads in plan.threads:
-            _run_phase(arena, plan, threads, on_turn, result)
-    return result
-
-
-def _run_phase(
-    arena: Arena,
-    plan: Plan,
-    threads: int,
-    on_turn: Callable[[Turn], None],
-    result: Result,
-) -> None:
-    label = arena.label
+    left_out = [] if left_out is None else left_out
     with ExitStack() as stack:
-        sides = [
-            stack.enter_context(arena.open_side(contender, pool_size=plan.pool_size))
-            for contender in plan.contenders
-        ]
-        for workload in plan.workloads:
-            times: dict[str, dict[str, list[float]]] = {side.alias: {} for side in sides}
-            for number in range(plan.rounds + 1):
-                for side in order(sides, number):
-                    on_turn(
-                        Turn(
-                            arena=label,
-                            contender=side.contender.name,
-                            workload=workload.name,
-                            threads=threads,
-                            round=number,
-                        )
-                    )
-                    seed = f"{plan.seed}-{threads}-{number}"
-                    try:
-                        turn = take_turn(side, workload, threads, plan.iterations, seed)
-                    except Exception as error:
-                        raise ContenderError(
-                            f"{side.contender.name} failed at {workload.name} "
-                            f"with {threads} thread(s): {error}"
-                        ) from error
-                    if number > 0:  # the first is the warm-up
-                        for operation, seconds in turn.items():
-                            times[side.alias].setdefault(operation, []).append(seconds)
-            result.measurements += [
-                Measurement(
-                    arena=label,
-                    threads=threads,
-                    workload=workload.name,
-                    operation=operation,
-                    contender=side.contender.name,
-                    seconds=tuple(seconds),
-                )
-                for side in sides
-                for operation, seconds in times[side.alias].items()
-            ]
-    result.connections += [
-        Connections(
-            arena=label,
-            threads=threads,
-            contender=side.contender.name,
-            opened=side.census.opened,
-            peak=side.census.peak,
-            limit=plan.pool_size if side.contender.has_pool else None,
-        )
-        for side in sides
-    ]
+        sides = _open_sides(stack, arena, plan, left_out)
+        found = []
+        for cell in plan.cells(arena.vendor):
+            admitted = [side for side in sides if cell.admits(side.contender, arena.vendor)]
+            if admitted:
+                found.append(_run_cell(arena, plan, cell, admitted, on_step))
+        return found
 
 
 def order(sides: Sequence[Side], number: int) -> list[Side]:
@@ -193,102 +114,139 @@ def order(sides: Sequence[Side], number: int) -> list[Side]:
     return [*sides[start:], *sides[:start]]
 
 
-def take_turn(
-    side: Side, workload: Workload, threads: int, iterations: int, seed: str
-) -> dict[str, float]:
-    """Let one contender do one workload; return the seconds per operation, by operation."""
-    share = math.ceil(iterations / threads)
-    clients = [Client(side.alias, share, f"{seed}-{number}") for number in range(threads)]
-    gc.collect()  # nobody is to sweep up after another
-    with side.census.turn():
-        spans = [work(clients[0], workload)] if threads == 1 else work_together(clients, workload)
-    seconds = {}
-    for index, operation in enumerate(workload.operations):
-        begin = min(span[index][0] for span in spans)
-        end = max(span[index][1] for span in spans)
-        seconds[operation.name] = (end - begin) / (share * threads)
-    if len(seconds) > 1:
-        seconds[TOTAL] = sum(seconds.values())
-    return seconds
-
-
-Span = tuple[float, float]
-
-
-class Cancelled(Exception):  # noqa: N818 - not an error
-    """Another client failed, or somebody pressed Ctrl-C."""
-
-
-def work(
-    client: Client, workload: Workload, before_operation: Callable[[], object] = lambda: None
-) -> list[Span]:
-    """Do the operations for all users; return when each began and ended."""
-    spans = []
-    for operation in workload.operations:
-        before_operation()
-        begin = perf_counter()
-        for number in range(client.size):
-            if client.cancelled:
-                raise Cancelled
-            try:
-                operation.run(client, number)
-            finally:
-                # The end of a request, as Django ends it with CONN_MAX_AGE=0.
-                connections[client.alias].close()
-        spans.append((begin, perf_counter()))
-    return spans
-
-
-def work_together(clients: Sequence[Client], workload: Workload) -> list[list[Span]]:
-    """Do the same in a thread for each client, all of them beginning each operation together."""
-    barrier = threading.Barrier(len(clients))
-    spans: list[list[Span]] = []
-    errors: list[BaseException] = []
-
-    def cancel() -> None:
-        for client in clients:
-            client.cancelled = True
-        barrier.abort()
-
-    def work_alone(client: Client) -> None:
+def _open_sides(stack: ExitStack, arena: Arena, plan: Plan, left_out: list[LeftOut]) -> list[Side]:
+    relayed: dict[str, str] = {}
+    if plan.rtt and arena.vendor == "postgresql":
+        host = arena.base.get("HOST") or os.environ.get("PGHOST") or "/var/run/postgresql"
+        port = int(arena.base.get("PORT") or os.environ.get("PGPORT") or 5432)
+        relay = stack.enter_context(Relay(host, port, plan.rtt))
+        relayed = {"HOST": relay.host, "PORT": str(relay.port)}
+    sides = []
+    for contender in plan.contenders:
+        if arena.vendor not in contender.vendors or contender.missing():
+            continue
+        entry = stack.enter_context(arena.new_database())
+        arena.prepare(entry)
+        # Ended before its database is removed.
+        process = stack.enter_context(ContenderProcess(contender))
+        process.start()
+        outside = {**entry, **relayed}
+        census = arena.census_of(entry)
+        sides.append(Side(contender, arena.vendor, process, entry, outside, census))
+    present = []
+    for side in sides:
         try:
-            spans.append(work(client, workload, barrier.wait))
-        except (Cancelled, threading.BrokenBarrierError):
-            pass  # whoever is the cause says why
-        except BaseException as error:
-            errors.append(error)  # raised again by the main thread
-            cancel()
+            side.process.ready()
+        except ContenderFailedError as error:
+            left_out.append(
+                {
+                    "contender": side.contender.name,
+                    "reason": str(error),
+                    "database": arena.title,
+                }
+            )
+        else:
+            present.append(side)
+    return present
 
-    workers = [
-        threading.Thread(target=work_alone, args=(client,), name=f"poolbench-{number}")
-        for number, client in enumerate(clients)
-    ]
+
+def _run_cell(
+    arena: Arena,
+    plan: Plan,
+    cell: Cell,
+    sides: Sequence[Side],
+    on_step: Callable[[Step], None],
+) -> CellRecords:
+    records = {side.contender.name: Record(side.contender) for side in sides}
+    for side in sides:
+        _begin(plan, cell, side, records[side.contender.name])
+    for number in range(1 - cell.warm_up, cell.rounds + 1):
+        for side in order(sides, number):
+            on_step(
+                Step(
+                    database=arena.title,
+                    contender=side.contender.name,
+                    workload=cell.workload.name,
+                    threads=cell.threads,
+                    round=number,
+                )
+            )
+            record = records[side.contender.name]
+            if record.problem is None:
+                _take_turn(plan, cell, side, record, number)
+    for side in sides:
+        _end(arena, cell, side, records[side.contender.name])
+    return CellRecords(arena.title, cell, list(records.values()))
+
+
+def _begin(plan: Plan, cell: Cell, side: Side, record: Record) -> None:
+    if side.stopped is not None:
+        record.problem = side.stopped
+        return
+    if side.census is not None:
+        side.census.begin()
+    _guarded(side, record, lambda: side.process.open(_place(plan, cell, side), plan.bound))
+
+
+def _take_turn(plan: Plan, cell: Cell, side: Side, record: Record, number: int) -> None:
+    turn = Turn(
+        workload=cell.workload,
+        iterations=cell.iterations if number else min(cell.iterations, WARM_UP),
+        seconds=cell.seconds,
+        seed=f"{plan.seed}-{cell.threads}-{number}",
+    )
+    bound = plan.bound + (cell.seconds or cell.iterations * LONGEST_OPERATION)
+
+    def take() -> None:
+        if cell.cold and number > 1 - cell.warm_up:
+            opened = side.process.close()
+            record.opened = _added(record.opened, opened)
+            side.process.open(_place(plan, cell, side), plan.bound)
+        with side.census.turn() if side.census is not None else nullcontext():
+            report = side.process.turn(turn, bound)
+        if number:
+            record.rounds[number] = report
+
+    _guarded(side, record, take)
+
+
+def _end(arena: Arena, cell: Cell, side: Side, record: Record) -> None:
+    def close() -> None:
+        record.opened = _added(record.opened, side.process.close())
+
+    if side.stopped is None:
+        _guarded(side, record, close)
+    if side.stopped is None and side.census is not None:
+        record.opened = side.census.end()
+    if any(phase.act == "insert" for phase in cell.workload.phases):
+        arena.clear(side.entry)
+
+
+def _guarded(side: Side, record: Record, act: Callable[[], None]) -> None:
+    """Do something with a contender; note what is wrong with it, if anything."""
     try:
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-    except BaseException:  # Ctrl-C
-        cancel()
-        raise
-    finally:
-        for worker in workers:
-            if worker.is_alive():
-                worker.join()
-    if errors:
-        raise errors[0]
-    return spans
+        act()
+    except ContenderStoppedError as error:
+        # It would only stop again, and every time would cost the whole bound.
+        record.problem = side.stopped = str(error)
+    except ContenderFailedError as error:
+        record.problem = record.problem or str(error)
 
 
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Turn off what projects turn on to watch their queries and pools: watching takes time."""
-    debug, logger = settings.DEBUG, logging.getLogger("pooling")
-    level = logger.level
-    settings.DEBUG = False  # with it, Django formats and keeps every query
-    logger.setLevel(max(logging.WARNING, level))
-    try:
-        yield
-    finally:
-        settings.DEBUG = debug
-        logger.setLevel(level)
+def _place(plan: Plan, cell: Cell, side: Side) -> Place:
+    return Place(
+        vendor=side.vendor,
+        entry=side.outside,
+        pool_size=cell.pool_size,
+        threads=cell.threads,
+        timeout=cell.timeout,
+        health_checks=plan.health_checks,
+        simulation=plan.simulation,
+        seed=f"{plan.seed}-{side.contender.name}",
+    )
+
+
+def _added(before: Opened | None, new: Opened | None) -> Opened | None:
+    if before is None or new is None:
+        return new or before
+    return type(new)(before.opened + new.opened, max(before.peak, new.peak))

@@ -1,8 +1,10 @@
-"""What the measured times say, and how sure one may be of it."""
+"""What the measured numbers say, and how sure one may be of it."""
 
 from __future__ import annotations
 
+import math
 import random
+from bisect import bisect_left
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
@@ -15,10 +17,13 @@ RESAMPLES = 2_000
 # With fewer rounds the interval is narrower than the truth, down to a single point for one round.
 ENOUGH_ROUNDS = 5
 
+# Upper bounds in milliseconds, from 1 µs to more than a minute; six for each power of ten.
+BOUNDS = tuple(float(f"{0.001 * 10 ** (step / 6):.4g}") for step in range(48))
+
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How many times faster than the baseline, with a 95 % interval.
+    """How many times the baseline's rate, with a 95 % interval.
 
     Attributes:
         value: the median over the rounds; above 1 is faster than the baseline.
@@ -39,16 +44,50 @@ class Ratio:
 
 
 def ratio(baseline: Sequence[float], other: Sequence[float], *, seed: int = 1) -> Ratio:
-    """Compare two lists of times whose n-th entries come from the same round.
+    """Compare two lists of rates whose n-th entries come from the same round.
 
-    Each round gives one ratio: its two times were taken one right after the other, so whatever
+    Each round gives one ratio: its two rates were taken shortly one after the other, so whatever
     slowed the machine down slowed both. The interval is a percentile bootstrap over the rounds
     (Efron, 1979); with few rounds it is a rough one.
     """
     if len(baseline) != len(other) or not baseline:
-        raise ValueError(f"one time per side and round wanted, got {len(baseline)}, {len(other)}")
-    rounds = [before / after for before, after in zip(baseline, other, strict=True)]
+        raise ValueError(f"one rate per side and round wanted, got {len(baseline)}, {len(other)}")
+    rounds = [after / before for before, after in zip(baseline, other, strict=True)]
     draw = random.Random(seed)
     medians = sorted(median(draw.choices(rounds, k=len(rounds))) for _ in range(RESAMPLES))
     tail = round(RESAMPLES * 0.025)
     return Ratio(median(rounds), medians[tail], medians[-tail - 1], len(rounds))
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Return the smallest value that is not exceeded by the given share of the sorted values."""
+    if not ordered:
+        raise ValueError("a percentile of nothing")
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def jain(amounts: Sequence[float]) -> float | None:
+    """Return Jain's index of fairness: 1 if all have the same, 1/n if one of n has everything.
+
+    Jain, Chiu and Hawe, "A quantitative measure of fairness and discrimination", 1984. None if
+    there was nothing to share.
+    """
+    squares = sum(amount * amount for amount in amounts)
+    if not squares:
+        return None
+    return sum(amounts) ** 2 / (len(amounts) * squares)
+
+
+def histogram(values: Sequence[float]) -> list[tuple[float, int]]:
+    """Count values in milliseconds between logarithmic bounds, without empty ones at the ends.
+
+    Each count goes with its upper bound; the last bound takes everything that is above it.
+    """
+    counts = [0] * len(BOUNDS)
+    for value in values:
+        counts[min(bisect_left(BOUNDS, value), len(BOUNDS) - 1)] += 1
+    found = [number for number, count in enumerate(counts) if count]
+    if not found:
+        return []
+    shown = slice(found[0], found[-1] + 1)
+    return list(zip(BOUNDS[shown], counts[shown], strict=True))

@@ -1,123 +1,111 @@
-"""What is measured: operations on users in a table of the benchmark's own.
+"""What is measured, as data: which acts, in which order, by how many, how long.
 
-Every operation is a request of its own: as Django does at the end of a request with CONN_MAX_AGE=0,
-it closes its connection, which gives a pooled one back. That belongs to the measured time.
+Every operation is a request of its own: it takes a connection, does one act, and ends as Django
+ends a request. All of that belongs to the measured time.
 """
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-from django.apps.registry import Apps
-from django.db import connections, models
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import ClassVar, Self
-
-NAMES = ("Ada", "Alan", "Barbara", "Donald", "Edsger", "Frances", "Grace", "Leslie", "Niklaus")
+    from .statements import Act
 
 
-class BenchUser(models.Model):
-    """A user like those of most projects, unknown to this one: no app, no migration, no admin."""
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Operations of one kind; all threads begin a phase together.
 
-    id = models.BigAutoField(primary_key=True)
-    username = models.CharField(max_length=150, unique=True)
-    first_name = models.CharField(max_length=150)
-    email = models.EmailField()
-    is_active = models.BooleanField(default=True)
-    logins = models.PositiveIntegerField(default=0)
-
-    objects: ClassVar[models.Manager[Self]] = models.Manager()
-
-    class Meta:
-        app_label = "poolbench"
-        apps = Apps()
-        db_table = "poolbench_user"
-
-    def __str__(self) -> str:
-        return self.username
-
-
-@dataclass(slots=True)
-class Client:
-    """One thread's part of a turn: the alias it uses and the users it works on.
-
-    Building the users costs time that has nothing to do with connections, so they are built before
-    the clock starts; the same seed builds the same users.
+    Attributes:
+        operation: its name in the results.
+        act: what is done.
+        other: what is done instead, by chance, in a fifth of the cases.
     """
 
-    alias: str
-    size: int
-    seed: str
-    users: list[BenchUser] = field(init=False)
-    cancelled: bool = False
-
-    def __post_init__(self) -> None:
-        draw = random.Random(self.seed)
-        self.users = [self._user(draw, number) for number in range(self.size)]
-
-    def _user(self, draw: random.Random, number: int) -> BenchUser:
-        name = draw.choice(NAMES)
-        username = f"{name.lower()}-{self.seed}-{number}"
-        return BenchUser(
-            username=username,
-            first_name=name,
-            email=f"{username}@example.com",
-            is_active=draw.random() < 0.9,
-        )
+    operation: str
+    act: Act
+    other: Act | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One measured act; `run` does it for the client's user of the given number."""
-
-    name: str
-    run: Callable[[Client, int], None]
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """Operations done one after the other, each for all users; several are summed up in a total."""
+    """Something to do that many applications do.
+
+    Attributes:
+        phases: done one after the other; several are summed up in a total.
+        hold: seconds for which each operation keeps its connection beyond its act.
+        seconds: how long a turn takes, if it is ended by the clock and not by the count.
+        crowd: it takes more threads than a pool has connections.
+        kind: `spike` is one operation per thread on a pool without connections; `exhaustion` one
+            caller more than there are connections, all of which are held.
+    """
 
     name: str
-    operations: tuple[Operation, ...]
+    title: str
+    what: str
+    phases: tuple[Phase, ...]
+    hold: float = 0.0
+    seconds: float | None = None
+    crowd: bool = False
+    kind: Literal["steady", "spike", "exhaustion"] = "steady"
 
 
-def create(client: Client, number: int) -> None:
-    client.users[number].save(using=client.alias, force_insert=True)
-
-
-def read(client: Client, number: int) -> None:
-    BenchUser.objects.using(client.alias).get(pk=client.users[number].pk)
-
-
-def update(client: Client, number: int) -> None:
-    user = client.users[number]
-    user.logins += 1
-    user.save(using=client.alias, force_update=True)
-
-
-def delete(client: Client, number: int) -> None:
-    client.users[number].delete(using=client.alias)
-
-
-def connect(client: Client, _number: int) -> None:
-    with connections[client.alias].cursor() as cursor:
-        cursor.execute("SELECT 1")
-        cursor.fetchone()
-
-
-CONNECT = Workload("connect", (Operation("connect", connect),))
+CONNECT = Workload(
+    name="connect",
+    title="Connect",
+    what="Take a connection, do one trivial query, give it back.",
+    phases=(Phase("connect", "trivial"),),
+)
 CRUD = Workload(
-    "crud",
-    (
-        Operation("create", create),
-        Operation("read", read),
-        Operation("update", update),
-        Operation("delete", delete),
+    name="crud",
+    title="Insert, read, update, delete",
+    what="Users are inserted, read, updated and deleted one by one, each in a request of its own.",
+    phases=(
+        Phase("insert", "insert"),
+        Phase("read", "read"),
+        Phase("update", "update"),
+        Phase("delete", "delete"),
     ),
 )
-WORKLOADS = (CONNECT, CRUD)
+READ = Workload(
+    name="read",
+    title="Read",
+    what="The users with id < 10 are selected, again and again.",
+    phases=(Phase("read", "first"),),
+)
+MIXED = Workload(
+    name="mixed",
+    title="Mixed",
+    what="Four of five operations read a user, the fifth updates one.",
+    phases=(Phase("mixed", "read", other="update"),),
+)
+CONTENTION = Workload(
+    name="contention",
+    title="Contention",
+    what="More threads than connections; each operation holds its connection for 2 ms more.",
+    phases=(Phase("contention", "trivial"),),
+    hold=0.002,
+    seconds=0.2,
+    crowd=True,
+)
+SPIKE = Workload(
+    name="spike",
+    title="Spike",
+    what="More threads than connections arrive at the same moment, when none is open yet.",
+    phases=(Phase("spike", "trivial"),),
+    crowd=True,
+    kind="spike",
+)
+EXHAUSTION = Workload(
+    name="exhaustion",
+    title="Exhaustion",
+    what="All connections are held; how long does one more caller wait, and what does it get?",
+    phases=(Phase("exhaustion", "trivial"),),
+    crowd=True,
+    kind="exhaustion",
+)
+WORKLOADS = {
+    workload.name: workload
+    for workload in (CONNECT, CRUD, READ, MIXED, CONTENTION, SPIKE, EXHAUSTION)
+}

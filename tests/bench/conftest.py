@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pooling.bench.arenas import Arena, PostgresArena, SqliteArena
+from pooling.bench.arenas import Arena, PostgresArena, SimulatedArena, SqliteArena
+from pooling.bench.waiting import wait_until
 from tests.servers import settings_from_url
 
 if TYPE_CHECKING:
@@ -34,6 +36,11 @@ def postgres_arena(postgresql_url: str) -> Iterator[PostgresArena]:
     arena.close()
 
 
+@pytest.fixture
+def simulated_arena() -> SimulatedArena:
+    return SimulatedArena()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def arena(request: pytest.FixtureRequest) -> Arena:
     fixture = {"sqlite": "sqlite_arena", "postgresql": "postgres_arena"}[request.param]
@@ -47,3 +54,16 @@ def leftovers(arena: Arena) -> list[str]:
         return [name for (name,) in found]
     assert isinstance(arena, SqliteArena)
     return [path.name for path in arena._folder.iterdir()]
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process ends soon. It has to be somebody else's child, or reaped."""
+
+    def gone() -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    return wait_until(gone)

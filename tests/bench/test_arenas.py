@@ -5,51 +5,40 @@ from __future__ import annotations
 import sqlite3
 import threading
 from typing import TYPE_CHECKING
-from unittest.mock import Mock
 
 import pytest
 from django.db import connections
 
-import pooling
-from pooling.bench import waiting
 from pooling.bench.arenas import (
     Arena,
     ArenaError,
     PostgresArena,
+    SimulatedArena,
     SqliteArena,
     create_table,
     temporary_alias,
+    temporary_folder,
 )
-from pooling.bench.contenders import CONTENDERS, POOLED, STOCK
-from pooling.bench.sessions import arena_of_alias
-from pooling.bench.workloads import BenchUser
+from pooling.bench.places import arena_of_alias, distant_host, is_local
+from pooling.bench.users import KNOWN, BenchUser
+from pooling.bench.ways.orm import plain_entry
 from tests.bench.conftest import leftovers
 from tests.servers import execute, settings_from_url
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from pooling.bench.contenders import Contender
-
-
-def query(alias: str) -> None:
-    with connections[alias].cursor() as cursor:
-        cursor.execute("SELECT 1")
+    from typing import Any
 
 
-@pytest.mark.parametrize("contender", CONTENDERS, ids=lambda contender: contender.name)
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
-def test_a_side_leaves_nothing_behind(
-    arena: Arena, contender: Contender, error: type[BaseException] | None
-) -> None:
+def test_a_database_leaves_nothing_behind(arena: Arena, error: type[BaseException] | None) -> None:
     aliases = dict(connections.settings)
     made = []
 
     def use() -> None:
-        with arena.open_side(contender, pool_size=2) as side:
+        with arena.new_database() as entry:
+            arena.prepare(entry)
             made.extend(leftovers(arena))
-            assert side.alias in connections.settings
-            query(side.alias)  # and leave the connection open
             if error is not None:
                 raise error
 
@@ -63,9 +52,15 @@ def test_a_side_leaves_nothing_behind(
     assert connections.settings == aliases
 
 
-def test_a_side_begins_with_an_empty_table(arena: Arena) -> None:
-    with arena.open_side(STOCK, pool_size=1) as side:
-        assert not BenchUser.objects.using(side.alias).exists()
+def test_a_database_begins_with_the_known_users_and_is_cleared_of_others(arena: Arena) -> None:
+    with arena.new_database() as entry:
+        arena.prepare(entry)
+        with temporary_alias("bench", plain_entry(arena.vendor, entry)) as alias:
+            users = BenchUser.objects.using(alias)
+            assert list(users.order_by("pk").values_list("pk", flat=True)) == [*range(1, KNOWN + 1)]
+            BenchUser(username="new", first_name="New", email="n@example.com").save(using=alias)
+            arena.clear(entry)
+            assert users.count() == KNOWN
 
 
 def test_a_foreign_table_is_not_touched(sqlite_arena: SqliteArena) -> None:
@@ -74,9 +69,8 @@ def test_a_foreign_table_is_not_touched(sqlite_arena: SqliteArena) -> None:
         theirs.execute("CREATE TABLE poolbench_user (theirs)")
         theirs.execute("INSERT INTO poolbench_user VALUES ('precious')")
         theirs.commit()
-        settings = STOCK.settings("sqlite", entry)
         with (
-            temporary_alias("bench", settings) as alias,
+            temporary_alias("bench", plain_entry("sqlite", entry)) as alias,
             pytest.raises(ArenaError, match="has a table poolbench_user that this run did not"),
         ):
             create_table(alias)
@@ -122,6 +116,16 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
         pytest.fail("made")
 
 
+def test_private_files_are_in_memory_unless_somebody_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
+    assert temporary_folder(memory=tmp_path) == tmp_path
+    assert temporary_folder(memory=tmp_path / "missing") != tmp_path / "missing"
+    monkeypatch.setenv("TMPDIR", "/somewhere")
+    assert temporary_folder(memory=tmp_path) != tmp_path
+
+
 @pytest.mark.parametrize("alias", ["default", "postgresql"])
 def test_an_alias_gives_its_server_and_not_its_database(alias: str) -> None:
     with arena_of_alias(alias) as arena, arena.new_database() as entry:
@@ -137,69 +141,74 @@ def test_an_unknown_alias_is_an_error_with_the_choices() -> None:
         pytest.fail("found")
 
 
-def test_counts_each_of_the_stock_backends_connections(arena: Arena) -> None:
-    with arena.open_side(STOCK, pool_size=2) as side, side.census.turn():
-        for _ in range(7):
-            query(side.alias)
-            connections[side.alias].close()
-    assert side.census.opened == 7
-    assert side.census.peak >= 1
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        *[(host, True) for host in ("", "localhost", "127.0.0.1", "127.9.9.9", "::1", "/run/pg")],
+        *[(host, False) for host in ("db", "db.example.com", "10.0.0.7", "localhost.example.com")],
+    ],
+)
+def test_knows_this_machine(host: str, local: bool) -> None:
+    assert is_local(host) is local
 
 
-def test_counts_the_pools_connections_and_not_its_leases(arena: Arena) -> None:
-    with arena.open_side(POOLED, pool_size=2) as side, side.census.turn():
-        for _ in range(7):
-            query(side.alias)
-            connections[side.alias].close()
-    assert side.census.opened == 1
-    assert side.census.peak == 1
-
-
-def test_a_file_stays_until_the_last_connection_is_closed(
-    sqlite_arena: SqliteArena, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("entry", "environment", "distant"),
+    [
+        ({"HOST": ""}, {}, ""),
+        ({"HOST": "/run/postgresql"}, {"PGHOST": "db"}, ""),
+        ({"HOST": ""}, {"PGHOST": "db"}, "db"),
+        ({"HOST": "localhost,db2,db3"}, {}, "db2, db3"),
+        ({"HOST": "", "OPTIONS": {"host": "db"}}, {}, "db"),
+        ({"HOST": "localhost", "OPTIONS": {"hostaddr": "10.0.0.7"}}, {}, "10.0.0.7"),
+        ({"HOST": "", "OPTIONS": {"service": "shop"}}, {}, "service shop"),
+        ({"ENGINE": "pooling.backends.sqlite3", "NAME": "x"}, {"PGHOST": "db"}, ""),
+    ],
+)
+def test_finds_out_who_the_server_is_as_libpq_does(
+    entry: dict[str, Any], environment: dict[str, str], distant: str
 ) -> None:
-    def close_late(_seconds: float) -> None:
-        assert len(leftovers(sqlite_arena)) == 1
-        late.close()
-
-    with sqlite_arena.open_side(STOCK, pool_size=1) as side:
-        query(side.alias)
-        # As a pool does that closes in a thread of its own: Django thinks it is closed.
-        late, connections[side.alias].connection = connections[side.alias].connection, None
-        monkeypatch.setattr(waiting.time, "sleep", close_late)
-    assert leftovers(sqlite_arena) == []
+    assert distant_host(entry, environment) == distant
 
 
-def test_a_pool_is_ended_when_what_it_was_opening_is_gone_too(
-    monkeypatch: pytest.MonkeyPatch,
+def test_arenas_say_what_they_are(arena: Arena) -> None:
+    found = arena.describe()
+    assert found["version"][0].isdigit()
+    assert {"sqlite": "journal_mode", "postgresql": "max_connections"}[arena.vendor] in found
+    assert SimulatedArena().describe() == {}
+    assert leftovers(arena) == []
+
+
+def test_the_server_counts_connections_and_sees_those_that_are_open_together(
+    postgres_arena: PostgresArena,
 ) -> None:
-    pool = Mock()
-    pool.stats.side_effect = [Mock(size=1), Mock(size=1), Mock(size=0)]
-    monkeypatch.setattr(pooling, "get_pool", {"alias": pool}.__getitem__)
-    monkeypatch.setattr(waiting.time, "sleep", lambda _: pool.close.assert_called_once())
-    POOLED.end("alias")
-    assert pool.stats.call_count == 3
-
-
-def test_sees_connections_that_are_open_at_the_same_time(arena: Arena) -> None:
-    together = threading.Barrier(3)
+    together, over = threading.Barrier(3), threading.Event()
 
     def hold() -> None:
-        query(side.alias)
+        connections[alias].ensure_connection()
         together.wait(10)
-        # Nobody leaves before the end of the turn's last look.
         over.wait(10)
-        connections[side.alias].close()
+        connections[alias].close()
 
-    over = threading.Event()
-    with arena.open_side(STOCK, pool_size=2) as side:
-        threads = [threading.Thread(target=hold) for _ in range(2)]
-        with side.census.turn():
+    with postgres_arena.new_database() as entry:
+        postgres_arena.prepare(entry)
+        census = postgres_arena.census_of(entry)
+        with temporary_alias("bench", plain_entry("postgresql", entry)) as alias:
+            census.begin()
+            for _ in range(3):
+                connections[alias].ensure_connection()
+                connections[alias].close()
+            threads = [threading.Thread(target=hold) for _ in range(2)]
+            with census.turn():
+                for thread in threads:
+                    thread.start()
+                together.wait(10)
+            over.set()
             for thread in threads:
-                thread.start()
-            together.wait(10)
-        over.set()
-        for thread in threads:
-            thread.join()
-    assert side.census.opened == 2
-    assert side.census.peak == 2
+                thread.join()
+        found = census.end()
+        assert found.opened == 5
+        # One of the first three may still have been on its way out.
+        assert found.peak in (2, 3)
+        census.begin()
+        assert census.end().opened == 0

@@ -13,12 +13,18 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connections
 
-from pooling.bench import progress, report, runner, server, sessions
+from pooling.bench import places, progress, server
+from pooling.bench.arguments import QUICK
+from pooling.bench.plan import Plan
 from pooling.bench.progress import report_progress
-from pooling.bench.runner import Connections, Measurement, Plan, Result, Turn
+from pooling.bench.results import ContenderInfo, Document, Environment, Result, WorkloadInfo
+from pooling.bench.runner import Step
+from pooling.management.commands import poolbench as command
 
-QUICK = ("--rounds=1", "--iterations=4", "--threads=1,2", "--pool-size=2")
+SMALL = ("--rounds=1", "--iterations=4", "--threads=2", "--pool-size=2", "--workload=connect")
+TWO = ("--contender=stock,pooled",)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -28,62 +34,99 @@ def poolbench(*arguments: str) -> tuple[str, str]:
     return out.getvalue(), err.getvalue()
 
 
-def test_prints_a_table_for_each_database_and_progress_on_stderr() -> None:
-    out, err = poolbench(*QUICK)
-    for expected in ("SQLite 3.", "PostgreSQL 18.", "with psycopg", "stock ms", "pooled ms"):
-        assert expected in out
-    for operation in ("connect", "create", "read", "update", "delete", "total"):
-        assert out.count(f"  {operation}  ") == 4
-    assert "pooled, 2 threads: 2 connections opened, at most 2 at once (max_size 2)" in out
-    assert out.isascii()
-    assert [line.split(": ")[1] for line in err.splitlines()] == 2 * [
-        "connect, 1 thread",
-        "crud, 1 thread",
-        "connect, 2 threads",
-        "crud, 2 threads",
+def test_shows_contenders_at_all_databases_and_progress_on_stderr(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    names = ["stock", "pooled", "pooled-psycopg2", "simulated-unpooled", "simulated-pooled"]
+    out, err = poolbench(*SMALL, f"--contender={','.join(names)}", f"--json={file}")
+    for title in ("SQLite", "PostgreSQL", "simulated"):
+        assert title in out
+    assert err.splitlines() == [
+        f"{name}: connect, 2 threads" for name in ("SQLite", "PostgreSQL", "simulated")
     ]
+    document = json.loads(file.read_text())
+    assert document["left_out"] == []
+    assert [each["name"] for each in document["contenders"]] == names
+
+
+def test_the_json_has_what_is_promised(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    poolbench(*SMALL, *TWO, "--engine=sqlite", "--workload=crud", f"--json={file}")
+    document = json.loads(file.read_text())
+    sample = json.loads((ROOT / "tests/bench/sample.json").read_text())
+    for found in (document, sample):
+        assert found["schema"] == 1
+        assert found.keys() == Document.__annotations__.keys()
+        assert found["environment"].keys() == Environment.__annotations__.keys()
+        for name, shape in (
+            ("results", Result),
+            ("contenders", ContenderInfo),
+            ("workloads", WorkloadInfo),
+        ):
+            for each in found[name]:
+                assert each.keys() == shape.__annotations__.keys()
+    operations = ["connect", "insert", "read", "update", "delete", "total"]
+    assert [(each["operation"], each["contender"]) for each in document["results"]] == [
+        (operation, contender) for operation in operations for contender in ("stock", "pooled")
+    ]
+    assert document["settings"]["pool_size"] == 2
 
 
 @pytest.mark.parametrize("alias", ["default", "postgresql"])
 def test_uses_the_server_of_an_alias(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "PrivatePostgres", None)
-    out, _ = poolbench(*QUICK, f"--database={alias}")
+    monkeypatch.setattr(places, "PrivatePostgres", None)
+    out, _ = poolbench(*SMALL, *TWO, f"--database={alias}")
     assert ("PostgreSQL" in out) == (alias == "postgresql")
     assert ("SQLite" in out) == (alias == "default")
 
 
-def test_one_engine_only(tmp_path: Path) -> None:
-    file = tmp_path / "result.json"
-    out, _ = poolbench(*QUICK, "--engine=sqlite", f"--json={file}")
-    assert "PostgreSQL" not in out
-    data = json.loads(file.read_text())
-    assert data["schema"] == 1
-    assert data["environment"]["pool_size"] == 2
-    entries = data["results"]
-    assert len(entries) == 2 * 2 * 6
-    entry = next(each for each in entries if (each["contender"], each["threads"]) == ("pooled", 2))
-    assert entry["connections_peak"] <= 2
-    assert entry["ratio_low"] <= entry["ratio"] <= entry["ratio_high"]
-    assert len(entry["rounds_ms"]) == 1
+def test_every_output_is_written(tmp_path: Path) -> None:
+    names = {"csv": "a.csv", "markdown": "a.md", "report": "a.html", "json": "a.json"}
+    options = [f"--{option}={tmp_path / name}" for option, name in names.items()]
+    poolbench(*SMALL, *TWO, "--engine=sqlite", *options)
+    for name in names.values():
+        assert "pooled" in (tmp_path / name).read_text(), name
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--engine=oracle"], "invalid choice: 'oracle'.*sqlite.*postgresql"),
+        (["--engine=oracle"], "no engine 'oracle'.*sqlite, postgresql, simulated"),
+        (["--contender=pooledd"], "no contender 'pooledd'; did you mean 'pooled'?.*stock, "),
+        (["--workload=crud,cruds"], "no workload 'cruds'; did you mean 'crud'?.*connect, crud"),
+        (["--baseline=x"], "no contender 'x'.*stock, "),
+        (["--engine=sqlite", "--contender=asyncpg"], "asyncpg works with postgresql and not"),
+        (["--engine=sqlite", "--baseline=native"], "baseline 'native' does not work with sqlite"),
+        (["--contender=psycopg2-simple", "--threads=4"], "can do this with postgresql"),
+        (["--sweep=iterations", "--workload=spike"], "--sweep works with.*connect, crud, read"),
+        (["--sweep=colour"], "--sweep: invalid choice"),
         (["--rounds=0"], "--rounds: '0': a whole number from 1 is needed"),
         (["--iterations=many"], "--iterations: 'many': a whole number"),
         (["--pool-size=-1"], "--pool-size: '-1': a whole number"),
+        (["--pool-size=5000"], "100 connections at most"),
         (["--threads=1,x"], "--threads: 'x': a whole number"),
         (["--threads=5000"], "100 threads at most"),
+        (["--duration=0"], "--duration: '0': more than 0"),
+        (["--rtt=soon"], "--rtt: 'soon': a duration such as 1ms"),
+        (["--rtt=2000s"], "60 s at most"),
+        (["--simulated-unhealthy=2"], "a share such as 0.05 or 5%"),
         (["--database=shop"], "no database 'shop' in DATABASES; choose from 'default'"),
         (["--database=default", "--engine=sqlite"], "not allowed with"),
-        (["--json=/no/such/folder/x.json"], "no such folder"),
+        (["--json=/no/such/folder/x.json"], "--json.*no such folder"),
+        (["--report=/tmp"], "--report.*that is a folder"),
     ],
 )
 def test_bad_arguments_are_one_clear_message(arguments: list[str], message: str) -> None:
     with pytest.raises(CommandError, match=message):
         poolbench(*arguments)
+
+
+def test_who_is_not_installed_is_left_out_or_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("asyncpg", "sqlalchemy"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(CommandError, match="asyncpg: not installed: asyncpg"):
+        poolbench(*SMALL, "--contender=asyncpg")
+    out, _ = poolbench(*SMALL, "--engine=sqlite")
+    assert "SQLAlchemy" in out.partition("left out")[2]
 
 
 def test_a_missing_server_wheel_is_an_error_with_the_remedy(
@@ -94,16 +137,53 @@ def test_a_missing_server_wheel_is_an_error_with_the_remedy(
 
     monkeypatch.setattr(server, "find_programs", unavailable)
     with pytest.raises(CommandError, match="pip install"):
-        poolbench(*QUICK, "--engine=postgresql")
+        poolbench(*SMALL, "--engine=postgresql")
 
 
-def test_a_contender_that_fails_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> None:
-        raise ValueError("out of luck")
+# ---- servers elsewhere -----------------------------------------------------------------------
 
-    monkeypatch.setattr(runner, "take_turn", fail)
-    with pytest.raises(CommandError, match=r"stock failed at connect with 1 thread.*out of luck"):
-        poolbench(*QUICK, "--engine=sqlite")
+
+class Keyboard(io.StringIO):
+    def __init__(self, typed: str | None) -> None:
+        super().__init__(typed or "")
+        self._typed = typed
+
+    def isatty(self) -> bool:
+        return self._typed is not None
+
+
+@pytest.fixture
+def distant(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database 'postgresql' is on another machine; whoever measures there gets this far."""
+
+    def measure(*_: Any) -> None:
+        raise CommandError("measured")
+
+    monkeypatch.setitem(connections.settings["postgresql"], "HOST", "db.example.com")
+    monkeypatch.setattr(command.Command, "measure", measure)
+
+
+@pytest.mark.parametrize(
+    ("typed", "arguments", "outcome"),
+    [
+        (None, [], "is on another machine.*db.example.com.*say --yes"),
+        (None, ["--yes"], "measured"),
+        ("y\n", [], "measured"),
+        ("n\n", [], "nothing was done"),
+        ("\n", [], "nothing was done"),
+        ("", [], "nothing was done"),
+    ],
+)
+@pytest.mark.usefixtures("distant")
+def test_asks_before_it_uses_a_server_elsewhere(
+    typed: str | None, arguments: list[str], outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Keyboard(typed))
+    with pytest.raises(CommandError, match=outcome):
+        poolbench(*SMALL, "--database=postgresql", *arguments)
+
+
+# ---- signals ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -113,14 +193,11 @@ def test_a_signal_leaves_nothing_behind(
 ) -> None:
     folder = tmp_path / "tmp"
     folder.mkdir()
+    arguments = [f"--engine={engine}", "--iterations=100000", *TWO]
     process = subprocess.Popen(
-        [sys.executable, "-m", "django", "poolbench", f"--engine={engine}", "--iterations=100000"],
+        [sys.executable, "-m", "django", "poolbench", *arguments],
         cwd=ROOT,
-        env={
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "tests.settings",
-            "TMPDIR": str(folder),
-        },
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -134,76 +211,45 @@ def test_a_signal_leaves_nothing_behind(
     assert list(folder.iterdir()) == []
 
 
+# ---- progress --------------------------------------------------------------------------------
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
 
 
-def turns(plan: Plan) -> list[Turn]:
+def steps() -> list[Step]:
     return [
-        Turn(arena="SQLite", contender="stock", workload="crud", threads=1, round=number)
-        for number in range(plan.turns)
+        Step(database="SQLite", contender="stock", workload="crud", threads=1, round=number)
+        for number in range(3)
     ]
 
 
 def test_a_terminal_gets_a_bar_that_nobody_draws_while_the_clock_runs() -> None:
     screen = Terminal()
-    with report_progress(screen, 3) as on_turn:
-        for turn in turns(Plan(rounds=2))[:3]:
-            on_turn(turn)
+    with report_progress(screen, 3) as on_step:
+        for step in steps():
+            on_step(step)
             drawn = screen.tell()
         assert "2/3" in screen.getvalue()
         assert screen.tell() == drawn
-    assert progress.describe(turn) in screen.getvalue()
+    assert progress.describe(step) in screen.getvalue()
 
 
 def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("rich.progress", "rich.console", "rich.table"):
+    for name in ("rich.progress", "rich.console"):
         monkeypatch.setitem(sys.modules, name, None)
     screen = Terminal()
-    with report_progress(screen, 3) as on_turn:
-        for turn in turns(Plan())[:3]:
-            on_turn(turn)
+    with report_progress(screen, 3) as on_step:
+        for step in steps():
+            on_step(step)
     assert screen.getvalue() == "SQLite: crud, 1 thread\n"
-    assert report.render_table(made_up_result(), 80) == report.render_table(made_up_result())
 
 
-def made_up_result() -> Result:
-    seconds = {
-        "stock": (0.004, 0.006, 0.005, 0.005, 0.004),
-        "pooled": (0.001, 0.002) + (0.001,) * 3,
-    }
-    measurements = [
-        Measurement(
-            arena="Some database",
-            threads=1,
-            workload="connect",
-            operation=operation,
-            contender=contender,
-            seconds=seconds[contender if operation == "connect" else "stock"],
-        )
-        for operation in ("connect", "read")
-        for contender in seconds
-    ]
-    counted = Connections(
-        arena="Some database", threads=8, contender="pooled", opened=1234, peak=4, limit=4
-    )
-    return Result(measurements, [counted])
-
-
-def test_the_table_shows_medians_and_ratios_and_where_the_noise_is_larger() -> None:
-    text = report.render([made_up_result()], {"machine": "tin"}, Plan())
-    assert text.splitlines()[0] == "machine: tin"
-    assert text.splitlines()[-5:] == [
-        "threads  operation  stock ms  pooled ms     pooled is faster by",
-        "-------  ---------  --------  ---------  ----------------------",
-        "      1    connect     5.000      1.000       4.0 x (3.0 - 5.0)",
-        "      1       read     5.000      5.000  1.00 x (1.00 - 1.00) ?",
-        "pooled, 8 threads: 1,234 connections opened, at most 4 at once (max_size 4)",
-    ]
-
-
-def test_a_terminal_gets_a_table_as_wide_as_it_is() -> None:
-    drawn = report.render_table(made_up_result(), 75)
-    assert "4.0 x (3.0 - 5.0)" in drawn
-    assert "\x1b[" in drawn
+def test_the_progress_knows_the_number_of_turns_before() -> None:
+    plan = Plan(**QUICK)
+    cells = plan.cells("postgresql")
+    single = sum(cell.turns for cell in cells if cell.threads == 1)
+    everybody = len([each for each in plan.contenders if "postgresql" in each.vendors])
+    assert plan.turns("postgresql") == single + (everybody - 1) * sum(cell.turns for cell in cells)

@@ -1,31 +1,51 @@
-"""Contenders take turns fairly, failures are named, and nothing stays changed."""
+"""Contenders take turns fairly, failures are reported, and nothing is left behind."""
 
 from __future__ import annotations
 
-import logging
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from django.conf import settings
 from django.db import connections
 
-from pooling.bench.contenders import CONTENDERS, POOLED, STOCK
-from pooling.bench.runner import ContenderError, Plan, Turn, order, run, take_turn
-from pooling.bench.workloads import (
-    CONNECT,
-    CRUD,
-    BenchUser,
-    Client,
-    Operation,
-    Workload,
+from pooling.bench import processes
+from pooling.bench.contenders import (
+    CONTENDERS,
+    PERSISTENT,
+    POOLED,
+    POOLED_SIMULATION,
+    STOCK,
+    UNPOOLED_SIMULATION,
 )
-from tests.bench.conftest import leftovers
+from pooling.bench.document import make_document
+from pooling.bench.environment import describe
+from pooling.bench.plan import Plan
+from pooling.bench.runner import Step, order, run
+from pooling.bench.ways.base import Simulation
+from pooling.bench.workloads import CONNECT, CONTENTION, CRUD, EXHAUSTION, SPIKE, WORKLOADS
+from tests.bench import misbehaving
+from tests.bench.conftest import is_gone, leftovers
+from tests.bench.misbehaving import contender
 
 if TYPE_CHECKING:
-    from pooling.bench.arenas import Arena, SqliteArena
+    from pooling.bench.arenas import Arena, SimulatedArena, SqliteArena
+    from pooling.bench.results import Document, LeftOut, Result
 
-SMALL = Plan(rounds=2, iterations=6, threads=(1, 3), pool_size=2)
+FAST = Simulation(open_seconds=0.01, query_seconds=0.002, unhealthy=0.05)
+SIMULATED = (UNPOOLED_SIMULATION, POOLED_SIMULATION)
+
+
+def measure(arena: Arena, plan: Plan) -> Document:
+    left_out: list[LeftOut] = []
+    cells = run(arena, plan, left_out=left_out)
+    return make_document(plan, cells, describe(), left_out, 1.0)
+
+
+def by_contender(document: Document, operation: str) -> dict[str, Result]:
+    return {
+        result["contender"]: result
+        for result in document["results"]
+        if result["operation"] == operation
+    }
 
 
 def test_another_side_begins_each_round() -> None:
@@ -34,10 +54,12 @@ def test_another_side_begins_each_round() -> None:
 
 
 def test_sides_alternate_and_the_warm_up_comes_first(sqlite_arena: SqliteArena) -> None:
-    turns: list[Turn] = []
-    plan = Plan(rounds=3, iterations=1, threads=(1,), workloads=(CONNECT,))
-    run(sqlite_arena, plan, turns.append)
-    assert [(turn.round, turn.contender) for turn in turns] == [
+    steps: list[Step] = []
+    plan = Plan(
+        contenders=(STOCK, POOLED), rounds=3, iterations=1, threads=(1,), workloads=(CONNECT,)
+    )
+    [found] = run(sqlite_arena, plan, steps.append)
+    assert [(step.round, step.contender) for step in steps] == [
         (0, "stock"),
         (0, "pooled"),
         (1, "pooled"),
@@ -47,148 +69,210 @@ def test_sides_alternate_and_the_warm_up_comes_first(sqlite_arena: SqliteArena) 
         (3, "pooled"),
         (3, "stock"),
     ]
-    assert len(turns) == plan.turns
+    assert len(steps) == plan.turns("sqlite")
+    assert [list(record.rounds) for record in found.records] == [[1, 2, 3], [1, 2, 3]]
 
 
-def test_measures_every_operation_of_every_side_without_the_warm_up(arena: Arena) -> None:
-    result = run(arena, SMALL)
-    found = [(each.threads, each.operation, each.contender) for each in result.measurements]
-    operations = ["connect", "create", "read", "update", "delete", "total"]
-    assert sorted(found) == sorted(
-        (threads, operation, contender.name)
-        for threads in SMALL.threads
-        for operation in operations
-        for contender in CONTENDERS
-    )
-    for each in result.measurements:
-        assert len(each.seconds) == SMALL.rounds
-        assert min(each.seconds) > 0
-    assert leftovers(arena) == []
-
-
-def test_the_pooled_side_stays_within_its_limit_and_the_stock_side_opens_one_each_time(
-    arena: Arena,
-) -> None:
-    result = run(arena, Plan(rounds=1, iterations=24, threads=(8,), pool_size=3))
-    stock, pooled = result.connections
-    assert (stock.contender, stock.limit) == ("stock", None)
-    assert stock.opened == 24 * len(["connect", "create", "read", "update", "delete"]) * 2
-    assert (pooled.contender, pooled.limit) == ("pooled", 3)
-    assert 1 <= pooled.opened <= 3
-    assert 1 <= pooled.peak <= 3
-
-
-def test_the_same_seed_gives_the_same_users() -> None:
-    def names(seed: str) -> list[str]:
-        return [user.username for user in Client("", 20, seed).users]
-
-    assert names("1") == names("1")
-    assert names("1") != names("2")
-    assert len(set(names("1"))) == 20
-
-
-def test_the_workload_does_what_it_says(sqlite_arena: SqliteArena) -> None:
-    seen = {}
-
-    def look(client: Client, number: int) -> None:
-        users = BenchUser.objects.using(client.alias)
-        seen[stage, number] = list(users.values_list("username", "logins"))
-
-    with sqlite_arena.open_side(STOCK, pool_size=1) as side:
-        client = Client(side.alias, 1, "seed")
-        for stage in CRUD.operations:
-            stage.run(client, 0)
-            look(client, 0)
-    name = client.users[0].username
-    created, read, updated, deleted = seen.values()
-    assert created == read == [(name, 0)]
-    assert updated == [(name, 1)]
-    assert deleted == []
-
-
-@pytest.mark.parametrize("threads", [1, 4])
-@pytest.mark.parametrize("contender", CONTENDERS, ids=lambda contender: contender.name)
-def test_every_operation_gives_its_connection_back(
-    sqlite_arena: SqliteArena, contender: object, threads: int
-) -> None:
-    def look(client: Client, _number: int) -> None:
-        assert connections[client.alias].connection is None
-        connections[client.alias].ensure_connection()
-
-    with sqlite_arena.open_side(contender, pool_size=1) as side:
-        take_turn(side, Workload("look", (Operation("look", look),)), threads, 40, "seed")
-        assert connections[side.alias].connection is None
-
-
-@pytest.mark.parametrize("threads", [1, 4])
-def test_a_failing_contender_is_named_and_the_others_stop(arena: Arena, threads: int) -> None:
-    before = threading.active_count()
-
-    def fail(client: Client, number: int) -> None:
-        if number == 3:
-            raise ValueError("no such thing")
-
-    workload = Workload("hard", (Operation("fail", fail), Operation("never", fail)))
-    plan = Plan(rounds=1, iterations=40, threads=(threads,), workloads=(workload,))
-    with pytest.raises(ContenderError, match=r"stock failed at hard with \d thread.*no such thing"):
-        run(arena, plan)
-    assert threading.active_count() <= before + 1  # the pools' maintenance may have begun
-    assert leftovers(arena) == []
-
-
-@pytest.mark.parametrize("threads", [1, 4])
-def test_ctrl_c_ends_the_run_and_leaves_nothing(arena: Arena, threads: int) -> None:
-    def interrupt(turn: Turn) -> None:
-        if turn.round == 1:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(arena, Plan(rounds=1, iterations=8, threads=(threads,)), interrupt)
+def test_every_contender_does_every_workload(arena: Arena) -> None:
+    plan = Plan(rounds=1, iterations=12, threads=(1, 3), pool_size=2, haste=4)
+    document = measure(arena, plan)
+    present = [each for each in CONTENDERS.values() if each.missing() is None]
+    assert len(document["left_out"]) == len(CONTENDERS) - len(present)
+    expected = {each.name for each in present if arena.vendor in each.vendors}
+    assert {each["name"] for each in document["contenders"]} == expected
+    assert {each["name"] for each in document["workloads"]} == set(WORKLOADS)
+    for result in document["results"]:
+        where = (result["contender"], result["operation"], result["threads"], result["note"])
+        assert result["rounds"] == 1, where
+        if result["workload"] == "exhaustion":
+            assert result["operations"] + result["errors"] == 1, where
+            continue
+        if result["contender"] != "psycopg2-threaded":  # it cannot wait, and says so
+            assert (result["errors"], result["note"]) == (0, None), where
+        assert result["operations"] > 0, where
+        if result["contender"] in ("pooled", "native", "sqlalchemy", "asyncpg"):
+            assert result["peak_connections"] <= 2, where
+        assert sum(count for _, count in result["histogram"]) == result["operations"], where
+        assert 0 <= result["wait_share"] <= 1, where
+        assert result["ratio_low"] <= result["ratio"] <= result["ratio_high"], where
     assert leftovers(arena) == []
     assert not [name for name in connections.settings if name.startswith("poolbench")]
 
 
-def test_ctrl_c_while_threads_work_ends_them(
-    sqlite_arena: SqliteArena, monkeypatch: pytest.MonkeyPatch
+def test_connections_are_counted_where_they_are_made(arena: Arena) -> None:
+    plan = Plan(
+        contenders=(STOCK, PERSISTENT, POOLED),
+        workloads=(CRUD,),
+        rounds=2,
+        iterations=24,
+        threads=(6,),
+        pool_size=3,
+    )
+    found = by_contender(measure(arena, plan), "total")
+    assert found["stock"]["operations"] == 2 * 24
+    assert found["stock"]["connections_opened"] == 3 * 24  # with the warm-up
+    assert found["persistent"]["connections_opened"] == 6
+    assert 1 <= found["pooled"]["connections_opened"] <= 3
+    assert found["stock"]["baseline"]
+    assert found["stock"]["ratio"] == 1.0
+
+
+def test_bad_contenders_are_reported_and_the_others_go_on(sqlite_arena: SqliteArena) -> None:
+    bad = [
+        contender(way)
+        for way in (
+            misbehaving.Hanging,
+            misbehaving.Raising,
+            misbehaving.Refusing,
+            misbehaving.Dying,
+            misbehaving.Limping,
+            misbehaving.Leaving,
+            "Missing",
+        )
+    ]
+    plan = Plan(
+        contenders=(*bad, STOCK),
+        workloads=(CONNECT,),
+        rounds=2,
+        iterations=10,
+        threads=(1, 2),
+        bound=1.0,
+    )
+    document = measure(sqlite_arena, plan)
+    [missing] = document["left_out"]
+    assert missing["contender"] == "missing"
+    assert "has no attribute 'Missing'" in missing["reason"]
+    results = [each for each in document["results"] if each["threads"] == 2]
+    notes = {result["contender"]: result["note"] for result in results}
+    assert notes == {
+        "stock": None,
+        "hanging": "stopped: no answer within 3 s",
+        "raising": "20 x ConnectionError: out of luck",
+        "refusing": "ValueError: no such pool",
+        "dying": "its process has ended (7): something is rotten",
+        "limping": notes["limping"],
+        "leaving": "CrewError: SystemExit: bye",
+    }
+    assert "other kinds of errors" in (notes["limping"] or "")
+    by_name = {result["contender"]: result for result in results}
+    assert by_name["stock"]["operations"] == 20
+    assert by_name["stock"]["baseline"]
+    assert by_name["limping"]["errors"] > 0
+    assert by_name["limping"]["ratio"] is not None
+    assert by_name["raising"]["errors"] == 20
+    assert by_name["raising"]["ops_per_second"] is None
+    assert by_name["hanging"]["operations"] == 0
+    assert leftovers(sqlite_arena) == []
+
+
+def test_ctrl_c_ends_the_run_and_leaves_nothing(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    working = threading.Event()
-    done = []
-    join = threading.Thread.join
+    pids: list[int] = []
+    start = processes.ContenderProcess.start
 
-    def work(client: Client, number: int) -> None:
-        done.append(number)
-        working.set()
-        while not client.cancelled:  # each worker's first operation lasts until Ctrl-C
-            threading.Event().wait(0.001)
+    def noted(self: processes.ContenderProcess) -> None:
+        start(self)
+        assert self.pid is not None
+        pids.append(self.pid)
 
-    def interrupted(_thread: threading.Thread, _timeout: float | None = None) -> None:
-        assert working.wait(10)
-        monkeypatch.setattr(threading.Thread, "join", join)
-        raise KeyboardInterrupt
+    def interrupt(step: Step) -> None:
+        if step.round == 1:
+            raise KeyboardInterrupt
 
-    workload = Workload("endless", (Operation("work", work),))
-    with sqlite_arena.open_side(POOLED, pool_size=2) as side:
-        monkeypatch.setattr(threading.Thread, "join", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            take_turn(side, workload, 2, 40, "seed")
-        assert not [each for each in threading.enumerate() if each.name.startswith("poolbench-")]
-    assert set(done) == {0}
+    monkeypatch.setattr(processes.ContenderProcess, "start", noted)
+    plan = Plan(contenders=(STOCK, POOLED), rounds=1, iterations=8)
+    with pytest.raises(KeyboardInterrupt):
+        run(arena, plan, interrupt)
+    assert leftovers(arena) == []
+    assert len(pids) == 2
+    assert all(is_gone(pid) for pid in pids)
+    assert not [name for name in connections.settings if name.startswith("poolbench")]
 
 
-def test_debug_and_the_pools_log_are_off_meanwhile_and_restored(
-    sqlite_arena: SqliteArena, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(settings, "DEBUG", True)
-    logger = logging.getLogger("pooling")
-    monkeypatch.setattr(logger, "level", logging.DEBUG)
-    seen = []
+def test_exhaustion_tells_what_the_last_caller_got(sqlite_arena: SqliteArena) -> None:
+    plan = Plan(
+        contenders=(STOCK, POOLED, contender(misbehaving.Stingy)),
+        workloads=(EXHAUSTION,),
+        pool_size=2,
+        timeout=0.1,
+    )
+    found = by_contender(measure(sqlite_arena, plan), "exhaustion")
+    stock, pooled, stingy = found["stock"], found["pooled"], found["stingy"]
+    assert (stock["note"] or "").startswith("the last caller got a connection (after")
+    assert "no connection within 0.1 s (max_size=2, leased=2" in (pooled["note"] or "")
+    assert (pooled["p50_ms"] or 0) >= 100
+    assert "waited until a connection was given back" in (stingy["note"] or "")
+    assert [each["errors"] for each in (stock, pooled, stingy)] == [0, 1, 0]
+    assert not any(each["baseline"] for each in found.values())
 
-    def look(_client: Client, _number: int) -> None:
-        seen.append((settings.DEBUG, logger.level))
-        raise ValueError
 
-    workload = Workload("look", (Operation("look", look),))
-    with pytest.raises(ContenderError):
-        run(sqlite_arena, Plan(threads=(1,), workloads=(workload,)))
-    assert seen == [(False, logging.WARNING)]
-    assert (settings.DEBUG, logger.level) == (True, logging.DEBUG)
+def test_a_spike_meets_a_pool_without_connections(sqlite_arena: SqliteArena) -> None:
+    plan = Plan(contenders=(STOCK, POOLED), workloads=(SPIKE,), rounds=3, threads=(4,), pool_size=2)
+    found = by_contender(measure(sqlite_arena, plan), "spike")
+    assert found["stock"]["connections_opened"] == 4 * 4
+    # Somebody may be served before a second connection is needed.
+    assert 4 <= found["pooled"]["connections_opened"] <= 2 * 4
+
+
+def test_a_turn_may_be_ended_by_the_clock(sqlite_arena: SqliteArena) -> None:
+    plan = Plan(
+        contenders=(STOCK, POOLED),
+        workloads=(CRUD, CONTENTION),
+        rounds=1,
+        threads=(3,),
+        duration=0.1,
+    )
+    document = measure(sqlite_arena, plan)
+    for result in document["results"]:
+        assert result["operations"] > 0, result
+        assert result["errors"] == 0, result
+
+
+def test_the_pool_pays_at_the_simulated_database(simulated_arena: SimulatedArena) -> None:
+    plan = Plan(contenders=SIMULATED, simulation=FAST)
+    found = by_contender(measure(simulated_arena, plan), "read")
+    unpooled, pooled = found["simulated-unpooled"], found["simulated-pooled"]
+    assert unpooled["operations"] == pooled["operations"] == 100
+    assert unpooled["connections_opened"] >= 100
+    assert pooled["connections_opened"] < 10
+    assert pooled["ratio_low"] is not None
+    assert pooled["ratio_low"] > 1
+
+
+def test_the_same_run_twice_gives_intervals_that_overlap(simulated_arena: SimulatedArena) -> None:
+    plan = Plan(
+        contenders=SIMULATED,
+        simulation=FAST,
+        workloads=(CONNECT,),
+        rounds=5,
+        iterations=8,
+        threads=(1,),
+        seed=5,
+    )
+    first, second = (
+        by_contender(measure(simulated_arena, plan), "connect")["simulated-pooled"]
+        for _ in range(2)
+    )
+    assert first["ratio_low"] <= second["ratio_high"]
+    assert second["ratio_low"] <= first["ratio_high"]
+
+
+@pytest.mark.parametrize(("sweep", "values"), [("iterations", [1, 2, 5, 7]), ("pool-size", [1, 2])])
+def test_a_sweep_varies_one_thing(sqlite_arena: SqliteArena, sweep: str, values: list[int]) -> None:
+    plan = Plan(
+        contenders=(STOCK, POOLED),
+        sweep=sweep,
+        rounds=1,
+        iterations=7,
+        threads=(2,),
+        pool_size=2,
+        haste=4,
+    )
+    document = measure(sqlite_arena, plan)
+    pooled = [each for each in document["results"] if each["contender"] == "pooled"]
+    assert [each["sweep"] for each in pooled] == [
+        {"name": sweep, "value": value} for value in values
+    ]
+    stock = [each for each in document["results"] if each["contender"] == "stock"]
+    assert len(stock) == (len(values) if sweep == "iterations" else 0)

@@ -6,16 +6,16 @@ import random
 
 import pytest
 
-from pooling.bench.statistics import ratio
+from pooling.bench.statistics import BOUNDS, histogram, jain, percentile, ratio
 
 
-def noisy(draw: random.Random, seconds: float, rounds: int = 15) -> list[float]:
-    return [seconds * draw.uniform(0.8, 1.2) for _ in range(rounds)]
+def noisy(draw: random.Random, rate: float, rounds: int = 15) -> list[float]:
+    return [rate * draw.uniform(0.8, 1.2) for _ in range(rounds)]
 
 
 def test_finds_a_known_difference() -> None:
     draw = random.Random(3)
-    found = ratio(noisy(draw, 3.0), noisy(draw, 1.0))
+    found = ratio(noisy(draw, 1.0), noisy(draw, 3.0))
     assert found.low < 3.0 < found.high
     assert found.low < found.value < found.high
     assert found.is_clear
@@ -23,7 +23,7 @@ def test_finds_a_known_difference() -> None:
 
 def test_finds_that_the_other_side_is_slower() -> None:
     draw = random.Random(4)
-    found = ratio(noisy(draw, 1.0), noisy(draw, 2.0))
+    found = ratio(noisy(draw, 2.0), noisy(draw, 1.0))
     assert found.value == pytest.approx(0.5, rel=0.2)
     assert found.is_clear
 
@@ -37,22 +37,66 @@ def test_mostly_finds_no_difference_where_there_is_none() -> None:
 
 def test_compares_within_rounds_so_that_a_slow_phase_of_the_machine_does_not_count() -> None:
     weather = [1.0, 1.0, 5.0, 40.0, 1.0, 7.0, 1.0]
-    found = ratio([2 * factor for factor in weather], weather)
+    found = ratio(weather, [2 * factor for factor in weather])
     assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
 
 
 def test_is_not_sure_of_anything_after_a_few_rounds() -> None:
-    assert not ratio([2.0] * 4, [1.0] * 4).is_clear
-    assert ratio([2.0] * 5, [1.0] * 5).is_clear
+    assert not ratio([1.0] * 4, [2.0] * 4).is_clear
+    assert ratio([1.0] * 5, [2.0] * 5).is_clear
 
 
-def test_gives_the_same_interval_twice() -> None:
+def test_gives_the_same_interval_twice_and_a_similar_one_with_another_seed() -> None:
     draw = random.Random(6)
     baseline, other = noisy(draw, 2.0), noisy(draw, 1.0)
-    assert ratio(baseline, other) == ratio(baseline, other)
+    first, second = ratio(baseline, other), ratio(baseline, other, seed=2)
+    assert ratio(baseline, other) == first
+    assert first.low < second.high
+    assert second.low < first.high
 
 
 @pytest.mark.parametrize(("baseline", "other"), [([], []), ([1.0], [1.0, 2.0])])
-def test_wants_one_time_per_side_and_round(baseline: list[float], other: list[float]) -> None:
-    with pytest.raises(ValueError, match="one time per side and round"):
+def test_wants_one_rate_per_side_and_round(baseline: list[float], other: list[float]) -> None:
+    with pytest.raises(ValueError, match="one rate per side and round"):
         ratio(baseline, other)
+
+
+@pytest.mark.parametrize(
+    ("share", "value"), [(0.0, 1), (0.5, 50), (0.95, 95), (0.99, 99), (0.991, 100), (1.0, 100)]
+)
+def test_a_percentile_is_a_value_that_was_measured(share: float, value: int) -> None:
+    assert percentile(range(1, 101), share) == value
+
+
+def test_a_percentile_of_nothing_is_an_error() -> None:
+    with pytest.raises(ValueError, match="of nothing"):
+        percentile([], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("amounts", "index"),
+    [([5.0], 1.0), ([3, 3, 3], 1.0), ([9, 0, 0], 1 / 3), ([1, 2_664], 0.5)],
+)
+def test_jains_index_is_1_for_equal_shares_and_less_the_fewer_get_most(
+    amounts: list[float], index: float
+) -> None:
+    assert jain(amounts) == pytest.approx(index, rel=0.01)
+
+
+def test_where_nothing_was_shared_out_nothing_was_unfair() -> None:
+    assert jain([0, 0]) is None
+
+
+def test_a_histogram_counts_every_value_below_its_bound() -> None:
+    found = histogram([0.0, 0.5, 0.5, 1.0, 1e9])
+    assert [count for _, count in found if count] == [1, 2, 1, 1]
+    assert found[0][0] == BOUNDS[0]
+    assert found[-1][0] == BOUNDS[-1]
+    assert dict(found)[1.0] == 1
+    assert histogram([]) == []
+
+
+def test_a_histogram_has_no_empty_ends() -> None:
+    found = histogram([1.2, 90.0])
+    assert (found[0][1], found[-1][1]) == (1, 1)
+    assert sum(count for _, count in found) == 2

@@ -1,40 +1,55 @@
-"""`manage.py poolbench`: how much does pooling pay on this machine?"""
+"""`manage.py poolbench`: what does pooling give here, and which pool?"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import signal
+import sys
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseError
+from django.db import connections
 
-from pooling.bench import environment, report
+from pooling.bench import arguments
 from pooling.bench.arenas import ArenaError
+from pooling.bench.arguments import ArgumentError
+from pooling.bench.contenders import CONTENDERS, VENDORS
+from pooling.bench.output import csv, html, markdown, table
+from pooling.bench.places import arena_of_alias, distant_host, private_arena, vendor_of_alias
+from pooling.bench.plan import Plan
 from pooling.bench.progress import report_progress
-from pooling.bench.runner import ContenderError, Plan, run
-from pooling.bench.sessions import VENDORS, arena_of_alias, private_arena
+from pooling.bench.relay import RelayError
+from pooling.bench.sessions import measure
+from pooling.bench.workloads import WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from django.core.management.base import CommandParser
 
-    from pooling.bench.runner import Result
+    from pooling.bench.results import Document
 
 DEFAULTS = Plan()
+
+WRITERS: dict[str, Callable[[Document], str]] = {
+    "json": lambda document: json.dumps(document, indent=1) + "\n",
+    "csv": lambda document: csv.render(document),
+    "markdown": lambda document: markdown.render(document),
+    "report": lambda document: html.render(document),
+}
 
 
 class Command(BaseCommand):
     help = (
-        "Measures Django's database backends against the pooled ones: users created, read, updated "
-        "and deleted through the ORM, and connecting alone. Uses databases of its own and removes "
-        "them: SQLite files and a private PostgreSQL, or new databases on the server of --database."
+        "Measures ways to get a database connection against each other: Django's backends, the "
+        "pooled ones, other pools, and drivers by themselves. Works in databases of its own and "
+        "removes them: SQLite files, a private PostgreSQL and a simulated database, or new "
+        "databases on the server of --database."
     )
     # It has databases of its own, and says nothing about the project's.
     requires_system_checks = ()
@@ -43,101 +58,204 @@ class Command(BaseCommand):
         where = parser.add_mutually_exclusive_group()
         where.add_argument(
             "--engine",
-            choices=VENDORS,
-            help="only this one; both, if nothing is said",
+            action="append",
+            metavar="NAME",
+            help=f"only this kind of private database: {', '.join(VENDORS)}",
         )
         where.add_argument(
             "--database",
             metavar="ALIAS",
             help="new databases on the server, or beside the file, of this entry of DATABASES",
         )
-        for option, default, meaning in (
-            ("--rounds", DEFAULTS.rounds, "how often each side has its turn"),
-            ("--iterations", DEFAULTS.iterations, "operations of each kind in a round"),
-            ("--pool-size", DEFAULTS.pool_size, "max_size of the pools"),
-        ):
-            parser.add_argument(
-                option, type=at_least_one, default=default, help=f"{meaning} (default: %(default)s)"
-            )
+        _add_choices(parser)
+        _add_amounts(parser)
+        _add_conditions(parser)
+        _add_outputs(parser)
         parser.add_argument(
-            "--threads",
-            type=numbers_of_threads,
-            default=DEFAULTS.threads,
-            metavar="N[,N...]",
-            help="measure with so many threads (default: 1,8)",
+            "--yes", action="store_true", help="do not ask before using a server elsewhere"
         )
-        parser.add_argument("--seed", type=int, default=DEFAULTS.seed, help="for the users' data")
-        parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
 
     def handle(
         self,
         *,
-        engine: str | None,
+        engine: list[str] | None,
         database: str | None,
-        rounds: int,
-        iterations: int,
-        pool_size: int,
-        threads: tuple[int, ...],
-        seed: int,
-        json: Path | None,
-        **_: Any,
+        yes: bool,
+        simulated_open: float | None,
+        simulated_query: float | None,
+        simulated_unhealthy: float | None,
+        **options: Any,
     ) -> None:
-        plan = Plan(
-            rounds=rounds, iterations=iterations, pool_size=pool_size, threads=threads, seed=seed
-        )
-        if json is not None and not json.resolve().parent.is_dir():
-            raise CommandError(f"--json {json}: there is no such folder")
+        files = _output_files(options)
         try:
+            contender = options["contender"]
+            if database is not None:
+                vendors: tuple[str, ...] = (vendor_of_alias(database),)
+                self.make_sure(database, yes=yes)
+            else:
+                vendors = arguments.vendors_for(engine, contender)
+            plan = arguments.with_simulation(
+                arguments.make_plan(vendors, **{name: options[name] for name in PLANNED}),
+                open_seconds=simulated_open,
+                query_seconds=simulated_query,
+                unhealthy=simulated_unhealthy,
+            )
             with terminated_like_interrupted():
-                results = self.measure(plan, engine, database)
+                document = self.measure(plan, vendors, database)
         except KeyboardInterrupt:
             raise CommandError("interrupted; everything made was removed", returncode=130) from None
-        except (ArenaError, ContenderError, DatabaseError) as error:
+        except (ArgumentError, ArenaError, RelayError, DatabaseError) as error:
             raise CommandError(str(error)) from error
-        found = environment.describe()
-        width = shutil.get_terminal_size().columns if self.stdout.isatty() else None
-        self.stdout.write(report.render(results, found, plan, width=width))
-        if json is not None:
-            write_json(json, report.as_json(results, found, plan))
+        # The files first: a reader of the table may be gone (`| head`).
+        for writer, path in files.items():
+            path.write_text(WRITERS[writer](document), encoding="utf-8")
+        table.render(document, self.stdout)  # type: ignore[arg-type]
 
-    def measure(self, plan: Plan, engine: str | None, database: str | None) -> list[Result]:
+    def make_sure(self, alias: str, *, yes: bool) -> None:
+        """Ask before the benchmark runs on somebody else's machine."""
+        host = distant_host(connections.settings[alias])
+        if yes or not host:
+            return
+        what = f"The database {alias!r} is on another machine ({host})"
+        if not sys.stdin.isatty():
+            raise CommandError(
+                f"{what}; say --yes to put load on it and to make databases there for a while"
+            )
+        self.stderr.write(f"{what}. Put load on it, and make databases there for a while? [y/N] ")
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise CommandError("nothing was done")
+
+    def measure(self, plan: Plan, vendors: tuple[str, ...], database: str | None) -> Document:
         if database is not None:
             arenas = [arena_of_alias(database)]
         else:
-            arenas = [private_arena(vendor) for vendor in VENDORS if engine in (None, vendor)]
+            needed = plan.most_connections()
+            arenas = [private_arena(vendor, needed) for vendor in vendors]
         # Progress belongs to the terminal and not to the report, which may go to a file.
         self.stderr.style_func = None
         self.stderr.ending = ""
-        results = []
-        with ExitStack() as stack:
-            on_turn = stack.enter_context(
-                report_progress(self.stderr, plan.turns * len(arenas))  # type: ignore[arg-type]
-            )
-            for opening in arenas:
-                with opening as arena:
-                    results.append(run(arena, plan, on_turn))
-        return results
+        steps = sum(plan.turns(vendor) for vendor in vendors)
+        with report_progress(self.stderr, steps) as on_step:  # type: ignore[arg-type]
+            return measure(plan, arenas, on_step)
 
 
-def at_least_one(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 is needed")
-    return number
+PLANNED = (
+    "contender",
+    "workload",
+    "baseline",
+    "sweep",
+    "quick",
+    "rounds",
+    "iterations",
+    "threads",
+    "pool_size",
+    "duration",
+    "timeout",
+    "rtt",
+    "health_checks",
+    "seed",
+)
 
 
-def numbers_of_threads(text: str) -> tuple[int, ...]:
-    numbers = tuple(dict.fromkeys(at_least_one(part.strip()) for part in text.split(",")))
-    if max(numbers) > 100:
-        raise argparse.ArgumentTypeError(f"{text!r}: 100 threads at most")
-    return numbers
+def _add_choices(parser: CommandParser) -> None:
+    for option, choices in (("contender", CONTENDERS), ("workload", WORKLOADS)):
+        parser.add_argument(
+            f"--{option}",
+            action="append",
+            metavar="NAME[,NAME...]",
+            help=f"only these: {', '.join(choices)}",
+        )
+    parser.add_argument(
+        "--baseline", metavar="NAME", help="the contender that ratios refer to (default: stock)"
+    )
+    parser.add_argument(
+        "--sweep",
+        choices=("iterations", "pool-size"),
+        help="vary this instead of the workload: what grows with the number of operations, and "
+        "what with the size of the pool",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a first impression, within about 20 seconds"
+    )
 
 
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    path.write_text(json.dumps(data, indent=2) + "\n")
+def _add_amounts(parser: CommandParser) -> None:
+    for option, convert, default, meaning in (
+        ("--rounds", arguments.at_least_one, DEFAULTS.rounds, "how often each has its turn"),
+        ("--iterations", arguments.at_least_one, DEFAULTS.iterations, "operations in a round"),
+        ("--pool-size", arguments.pool_size, DEFAULTS.pool_size, "connections of each pool"),
+        ("--threads", arguments.numbers_of_threads, "1,8", "numbers of threads, with commas"),
+        ("--duration", arguments.positive_duration, None, "seconds of a turn, if not counted"),
+    ):
+        shown = "" if default is None else f" (default: {default})"
+        parser.add_argument(option, type=_argument(convert), metavar="N", help=meaning + shown)
+    parser.add_argument("--seed", type=int, help="for users, bootstrap and simulation (default: 1)")
+
+
+def _add_conditions(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--rtt",
+        type=_argument(arguments.duration),
+        metavar="1ms",
+        help="add this round-trip time to PostgreSQL's, with a TCP relay",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_argument(arguments.positive_duration),
+        metavar="0.5s",
+        help=f"of the pools, in `exhaustion` (default: {DEFAULTS.timeout:g}s)",
+    )
+    parser.add_argument(
+        "--health-checks",
+        action="store_true",
+        default=None,
+        help="every pool tests each connection with a round trip before it is used",
+    )
+    simulation = DEFAULTS.simulation
+    for option, convert, default, meaning in (
+        ("open", arguments.duration, f"{simulation.open_seconds:g}s", "to open a connection"),
+        ("query", arguments.duration, f"{simulation.query_seconds:g}s", "to answer a query"),
+        ("unhealthy", arguments.share, f"{simulation.unhealthy:g}", "share of bad connections"),
+    ):
+        parser.add_argument(
+            f"--simulated-{option}",
+            type=_argument(convert),
+            metavar=default,
+            help=f"of the simulated database: {meaning}",
+        )
+
+
+def _add_outputs(parser: CommandParser) -> None:
+    for option, what in (
+        ("--json", "everything, as data"),
+        ("--csv", "a line for each result"),
+        ("--markdown", "tables for a README"),
+        ("--report", "a page with charts, in one HTML file"),
+    ):
+        parser.add_argument(option, type=Path, metavar="FILE", help=f"write {what}")
+
+
+def _argument(convert: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Let argparse say what an `ArgumentError` says."""
+
+    def converted(text: str) -> Any:
+        try:
+            return convert(text)
+        except ArgumentError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return converted
+
+
+def _output_files(options: dict[str, Any]) -> dict[str, Path]:
+    """Return the files to write; a wrong folder is better known before than after minutes."""
+    files = {name: options[name] for name in WRITERS if options[name] is not None}
+    for name, path in files.items():
+        if not path.resolve().parent.is_dir():
+            raise CommandError(f"--{name} {path}: there is no such folder")
+        if path.is_dir():
+            raise CommandError(f"--{name} {path}: that is a folder")
+    return files
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""The ways to get a connection, as they run in the contenders' own processes."""

@@ -1,0 +1,116 @@
+"""What every way to get a connection has to offer."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pooling.bench.statements import Statements
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """A database that is not there.
+
+    Attributes:
+        open_seconds: how long it takes to open a connection.
+        query_seconds: how long it takes to answer.
+        unhealthy: the share of its connections that turn out to be of no use, from 0 to 1.
+    """
+
+    open_seconds: float = 0.1
+    query_seconds: float = 0.01
+    unhealthy: float = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where and how a contender works; the same for all of them.
+
+    Attributes:
+        vendor: `postgresql`, `sqlite` or `simulated`.
+        entry: the database, as an entry of Django's `DATABASES`.
+        pool_size: the most connections a pool may have.
+        threads: how many will ask for connections.
+        timeout: how long a pool may let a caller wait, in seconds.
+        health_checks: whether each connection is tested with a round trip before it is used.
+        simulation: how the simulated database behaves.
+        seed: for its moods.
+    """
+
+    vendor: str
+    entry: dict[str, Any]
+    pool_size: int
+    threads: int = 1
+    timeout: float = 30.0
+    health_checks: bool = False
+    simulation: Simulation = field(default_factory=Simulation)
+    seed: str = ""
+
+
+class Count:
+    """How many connections were opened, for databases that keep no books of it. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.open = 0
+        self.opened = 0
+        self.peak = 0
+
+    def change(self, by: int) -> None:
+        with self._lock:
+            self.open += by
+            self.opened += by > 0
+            self.peak = max(self.peak, self.open)
+
+
+class Way(ABC):
+    """One way to get a connection, used by several threads. Opening it opens a new pool.
+
+    `acquire` and `release` may return something to be awaited if `uses_tasks` is set.
+    """
+
+    uses_tasks = False
+    statements: Statements
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.count: Count | None = None if place.vendor == "postgresql" else Count()
+
+    @abstractmethod
+    def acquire(self) -> Any:
+        """Take a connection that is ready for use."""
+
+    @abstractmethod
+    def release(self, connection: Any) -> Any:
+        """End the request: give the connection back, or whatever this way does with it."""
+
+    def leave(self) -> None:  # noqa: B027 - most have nothing to do
+        """Close what the calling thread still has; it will not come again."""
+
+    def close(self) -> Any:  # noqa: B027 - likewise
+        """Close everything. All threads have left."""
+
+    def sqlite_options(self) -> dict[str, Any]:
+        """Return what makes SQLite's connections count themselves."""
+        if self.count is None:
+            return {}
+        count: Count = self.count
+
+        class CountedConnection(sqlite3.Connection):
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                self._counted = True
+                count.change(1)
+
+            def close(self) -> None:
+                super().close()
+                if self._counted:
+                    self._counted = False
+                    count.change(-1)
+
+        return {"factory": CountedConnection}

@@ -1,0 +1,92 @@
+"""Contenders as one hopes never to meet them. They run in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from pooling.bench.contenders import SQLITE, Contender
+from pooling.bench.ways.drivers import Bare
+
+if TYPE_CHECKING:
+    from pooling.bench.ways.base import Place
+
+
+class Hanging(Bare):
+    """Never gives anything."""
+
+    def acquire(self) -> Any:
+        threading.Event().wait()
+
+
+class Raising(Bare):
+    """Always says no."""
+
+    def acquire(self) -> Any:
+        raise ConnectionError("out of\nluck")
+
+
+class Refusing(Bare):
+    """Cannot even be made."""
+
+    def __init__(self, place: Place) -> None:
+        raise ValueError("no such pool")
+
+
+class Dying(Bare):
+    """Takes its process with it."""
+
+    def acquire(self) -> Any:
+        sys.stderr.write("something is rotten\n")
+        sys.stderr.flush()
+        os._exit(7)
+
+
+class Limping(Bare):
+    """Fails every other time."""
+
+    calls = 0
+
+    def acquire(self) -> Any:
+        Limping.calls += 1
+        if Limping.calls % 2:
+            raise ConnectionError(f"not now ({Limping.calls % 20})")
+        return super().acquire()
+
+
+class Leaving(Bare):
+    """Raises what nobody catches."""
+
+    def acquire(self) -> Any:
+        raise SystemExit("bye")
+
+
+class Stingy(Bare):
+    """Has few connections, and lets callers wait for ever."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._free = threading.Semaphore(place.pool_size)
+
+    def acquire(self) -> Any:
+        self._free.acquire()
+        return super().acquire()
+
+    def release(self, connection: Any) -> None:
+        super().release(connection)
+        self._free.release()
+
+
+def contender(way: type[Bare] | str) -> Contender:
+    """Return a contender for SQLite with one of the ways above, or with one that is not there."""
+    name = way if isinstance(way, str) else way.__name__
+    return Contender(
+        name=name.lower(),
+        title=name,
+        how="Badly.",
+        level="driver",
+        way=f"{__name__}:{name}",
+        vendors=(SQLITE,),
+    )

@@ -1,0 +1,128 @@
+"""Contenders' processes do as they are told, and never outlive the one that started them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pooling.bench.contenders import CONTENDERS, STOCK
+from pooling.bench.processes import (
+    ContenderFailedError,
+    ContenderProcess,
+    ContenderStoppedError,
+)
+from pooling.bench.tally import Turn
+from pooling.bench.ways.base import Place
+from pooling.bench.workloads import CONNECT
+from tests.bench import misbehaving
+from tests.bench.conftest import is_gone
+from tests.bench.misbehaving import contender
+
+ROOT = Path(__file__).resolve().parents[2]
+TURN = Turn(workload=CONNECT, iterations=3, seconds=None, seed="x")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(vendor="sqlite", entry={"NAME": str(tmp_path / "db.sqlite3")}, pool_size=1)
+
+
+def test_works_and_ends(place: Place) -> None:
+    with ContenderProcess(STOCK) as process:
+        process.start()
+        process.ready()
+        pid = process.pid
+        process.open(place, 10)
+        report = process.turn(TURN, 10)
+        assert len(report.phases["connect"].latencies) == 3
+        opened = process.close()
+        assert opened is not None
+        assert (opened.opened, opened.peak) == (3, 1)
+    assert pid is not None
+    assert is_gone(pid)
+    process.end()
+
+
+def test_one_that_hangs_is_killed_and_stays_so(place: Place) -> None:
+    with ContenderProcess(contender(misbehaving.Hanging)) as process:
+        process.start()
+        process.ready()
+        pid = process.pid
+        process.open(place, 10)
+        with pytest.raises(ContenderStoppedError, match=r"no answer within 0\.2 s"):
+            process.turn(TURN, 0.2)
+        assert pid is not None
+        assert is_gone(pid)
+        with pytest.raises(ContenderStoppedError, match="not running"):
+            process.close()
+
+
+def test_one_that_fails_can_be_asked_again(place: Place) -> None:
+    with ContenderProcess(contender(misbehaving.Refusing)) as process:
+        process.start()
+        process.ready()
+        for _ in range(2):
+            with pytest.raises(ContenderFailedError, match="ValueError: no such pool"):
+                process.open(place, 10)
+
+
+@pytest.mark.parametrize("name", ["pooled", "pooled-psycopg2"])
+def test_each_has_its_own_driver(name: str, postgresql_url: str) -> None:
+    """Which one Django has chosen shows in what it raises."""
+    from tests.servers import settings_from_url
+
+    entry = settings_from_url(postgresql_url, "pooling.backends.postgresql")
+    place = Place(vendor="postgresql", entry={**entry, "NAME": "missing"}, pool_size=1)
+    with ContenderProcess(CONTENDERS[name]) as process:
+        process.start()
+        process.ready()
+        process.open(place, 10)
+        [text] = process.turn(TURN, 10).phases["connect"].errors
+        assert 'database "missing" does not exist' in text
+        # psycopg 3 names the place in another way.
+        assert ("connection failed" in text) == (name == "pooled")
+
+
+def test_they_die_with_the_one_that_started_them(tmp_path: Path) -> None:
+    script = f"""
+import django
+from django.conf import settings
+
+settings.configure()
+django.setup()
+
+from pooling.bench.processes import ContenderProcess
+from pooling.bench.tally import Turn
+from pooling.bench.ways.base import Place
+from pooling.bench.workloads import CONNECT
+from tests.bench.misbehaving import Hanging, contender
+
+process = ContenderProcess(contender(Hanging))
+process.start()
+process.ready()
+process.open(Place(vendor="sqlite", entry={{"NAME": {str(tmp_path / "db")!r}}}, pool_size=1), 10)
+print(process.pid, flush=True)
+process.turn(Turn(workload=CONNECT, iterations=3, seconds=None, seed="x"), 60)
+"""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.communicate(timeout=10)
+    assert is_gone(pid)
+
+
+def test_one_that_dies_is_reported_with_its_last_words(place: Place) -> None:
+    with ContenderProcess(contender(misbehaving.Dying)) as process:
+        process.start()
+        process.ready()
+        process.open(place, 10)
+        with pytest.raises(ContenderStoppedError, match=r"has ended \(7\): something is rotten"):
+            process.turn(TURN, 10)

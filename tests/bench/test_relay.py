@@ -1,0 +1,119 @@
+"""The relay passes everything on, in order, and late."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pooling.bench.contenders import POOLED, STOCK
+from pooling.bench.plan import Plan
+from pooling.bench.relay import Relay, RelayError
+from pooling.bench.runner import run
+from pooling.bench.workloads import CONNECT
+from tests.bench.conftest import is_gone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pooling.bench.arenas import PostgresArena
+
+RTT = 0.02
+
+
+@pytest.fixture
+def echo_port() -> Iterator[int]:
+    """A server that sends back what it gets, to one client after the other."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    with client:
+                        while data := client.recv(65536):
+                            client.sendall(data)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+def receive(client: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size and (more := client.recv(65536)):
+        data += more
+    return data
+
+
+def test_adds_the_time_there_and_back(echo_port: int) -> None:
+    with (
+        Relay("127.0.0.1", echo_port, RTT) as relay,
+        socket.create_connection((relay.host, relay.port), timeout=10) as client,
+    ):
+        begin = time.monotonic()
+        client.sendall(b"first")
+        assert receive(client, 5) == b"first"
+        assert time.monotonic() - begin >= 2 * RTT  # with the handshake's
+        begin = time.monotonic()
+        client.sendall(b"again")
+        assert receive(client, 5) == b"again"
+        assert time.monotonic() - begin >= RTT
+
+
+def test_keeps_the_order_of_what_is_sent_in_pieces(echo_port: int) -> None:
+    data = b"".join(b"%08d" % number for number in range(50_000))
+    with (
+        Relay("127.0.0.1", echo_port, 0.002) as relay,
+        socket.create_connection((relay.host, relay.port), timeout=10) as client,
+    ):
+        sender = threading.Thread(target=client.sendall, args=(data,))
+        sender.start()
+        assert receive(client, len(data)) == data
+        sender.join()
+
+
+def test_hangs_up_when_the_server_is_not_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with (
+        Relay("127.0.0.1", port, 0.001) as relay,
+        socket.create_connection((relay.host, relay.port), timeout=10) as client,
+    ):
+        client.sendall(b"anybody?")
+        with contextlib.suppress(ConnectionError):
+            assert client.recv(10) == b""
+
+
+def test_its_process_ends_with_it(echo_port: int) -> None:
+    with Relay("127.0.0.1", echo_port, RTT) as relay:
+        assert relay._process is not None
+        pid = relay._process.pid
+    assert is_gone(pid)
+
+
+def test_says_so_when_it_does_not_start() -> None:
+    with pytest.raises(RelayError, match="did not start"), Relay("127.0.0.1", 1, "x"):  # type: ignore[arg-type]
+        pytest.fail("started")
+
+
+def test_contenders_meet_it_and_the_census_does_not(postgres_arena: PostgresArena) -> None:
+    plan = Plan(
+        contenders=(STOCK, POOLED),
+        workloads=(CONNECT,),
+        rounds=1,
+        iterations=5,
+        threads=(1,),
+        rtt=RTT,
+    )
+    [found] = run(postgres_arena, plan)
+    for record in found.records:
+        assert min(record.rounds[1].phases["connect"].latencies) >= RTT
+        assert record.opened is not None
+    assert [record.opened.opened for record in found.records] == [10, 1]
