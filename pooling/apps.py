@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
-from django.core import checks
 
 
 class PoolingConfig(AppConfig):
@@ -13,7 +12,11 @@ class PoolingConfig(AppConfig):
     verbose_name = "Connection pools"
 
     def ready(self) -> None:
-        """Register the system checks. Opens no connection."""
-        from pooling.checks import check_pools
+        """Begin to watch: checks, activities, publishing. Opens no connection."""
+        from pooling import activity, checks
+        from pooling.core.maintenance import MAINTENANCE
+        from pooling.fleet.publisher import PUBLISHER
 
-        checks.register(check_pools)
+        checks.register()
+        activity.watch()
+        MAINTENANCE.accompany(PUBLISHER)

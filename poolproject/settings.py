@@ -8,6 +8,7 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
+from poolproject.cache import cache
 from poolproject.database import database
 from poolproject.environment import Environment
 
@@ -72,6 +73,7 @@ WSGI_APPLICATION = "poolproject.wsgi.application"
 ASGI_APPLICATION = "poolproject.asgi.application"
 
 DATABASES = {"default": database(env, BASE_DIR)}
+CACHES = {"default": cache(env, BASE_DIR)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "users.User"

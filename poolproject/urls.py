@@ -8,5 +8,6 @@ admin.site.site_title = "pooling"
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="users:list"), name="home"),
     path("admin/", admin.site.urls),
+    path("pooling/", include("pooling.urls")),
     path("", include("users.urls")),
 ]

@@ -12,6 +12,7 @@ from django.db.backends.signals import connection_created
 from django.db.utils import DEFAULT_DB_ALIAS
 from django.utils.asyncio import async_unsafe
 
+from pooling import activity
 from pooling.backends.cursors import OpenCursors
 from pooling.backends.driver import DatabaseDriver
 from pooling.conf import pool_config
@@ -19,6 +20,7 @@ from pooling.core import forks
 from pooling.core.errors import LeaseError
 from pooling.core.pool import Pool
 from pooling.registry import REGISTRY
+from pooling.signals import SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -53,6 +55,9 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
     pool: Any = None
     """Django's PostgreSQL wrapper asks `self.pool` everywhere whether *its* pool is in use. It is
     never, not even when `OPTIONS["pool"]`, which is ours, looks like it. See `resolve_pool`."""
+
+    patience: float | None = None
+    """Seconds that this wrapper waits for a connection, if not the pool's `timeout`."""
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = DEFAULT_DB_ALIAS) -> None:
         super().__init__(settings_dict, alias)
@@ -103,7 +108,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         pool = REGISTRY.get(
             key,
             self.database_identity(self.settings_dict["NAME"]),
-            lambda: Pool(self.driver_class(self, config), config),
+            lambda: Pool(self.driver_class(self, config), config, listener=SIGNALS),
         )
         driver = pool.driver
         if isinstance(driver, DatabaseDriver):
@@ -160,7 +165,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         self.closed_in_transaction = False
         self.errors_occurred = False
         self.run_commit_hooks_on_set_autocommit_on = False
-        self.connection = self.get_new_connection({})
+        self.connection = self._acquire(pool)
         self.autocommit = self.settings_dict["AUTOCOMMIT"]
         try:
             self._announce(pool)
@@ -179,10 +184,18 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         pool = self.resolve_pool()
         if pool is None:
             return super().get_new_connection(conn_params)
+        return self._acquire(pool)
+
+    def _acquire(self, pool: Pool[Any]) -> Any:
+        """Lease a connection from this wrapper's pool and return the driver's own object."""
         if self._lease is not None:
             # Somebody set `connection` to None behind our back: nobody knows in what state it is.
             self._give_up_lease()
-        lease = pool.acquire(thread_bound=not self._thread_sharing_count)
+        lease = pool.acquire(
+            self.patience,
+            thread_bound=not self._thread_sharing_count,
+            note=activity.current(),
+        )
         self._untrusted = False
         self._lease = lease
         return lease.connection

@@ -36,6 +36,9 @@ class DatabaseDriver(abc.ABC):
     def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
         self.config = config
         self.alias = wrapper.alias
+        self.vendor: str = wrapper.vendor
+        self.aliases: set[str] = set()
+        """The aliases of `DATABASES` that have used the pool so far."""
         self._wrapper_class = type(wrapper)
         self._settings: Mapping[str, Any] = {}
         self.operational_error = wrapper.Database.OperationalError
@@ -54,6 +57,12 @@ class DatabaseDriver(abc.ABC):
         settings = {**wrapper.settings_dict}
         settings["OPTIONS"] = {**settings["OPTIONS"], "pool": False}
         self._settings = settings
+        self.aliases = self.aliases | {wrapper.alias}
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The entry of `DATABASES` that the next connection follows, secrets included."""
+        return self._settings
 
     def opener(self) -> BaseDatabaseWrapper:
         """Return a wrapper of the user's class without a pool."""

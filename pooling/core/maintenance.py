@@ -56,7 +56,7 @@ class Maintenance:
             self._due[pool] = when
             for companion in self._companions:
                 if companion not in self._due:
-                    self._due[companion] = when
+                    self._due[companion] = when = min(when, self._clock.now())
             if self._thread is None or not self._thread.is_alive():
                 self._start_locked()
             elif when < self._wakes_at:
@@ -66,8 +66,8 @@ class Maintenance:
     def accompany(self, companion: Maintainable) -> None:
         """Have `companion` maintained as well, from the next use of a pool on.
 
-        In a forked child, too, as soon as a pool is used there. A companion is asked again, perhaps
-        sooner than it wants, each time a pool is due sooner than before.
+        In a forked child, too, as soon as a pool is used there. A companion may be asked sooner
+        than it wants; one that wants no more is asked again when a pool is due sooner than before.
         """
         with self._lock:
             if companion not in self._companions:

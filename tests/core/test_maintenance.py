@@ -236,3 +236,20 @@ def test_a_pool_at_rest_needs_no_maintenance_any_more(lab: Lab) -> None:
     lab.pass_time(1000.0)
     assert pool.maintain() is None
     assert lab.maintenance.due == float("inf")
+
+
+def test_a_companion_comes_along_as_soon_as_something_is_maintained() -> None:
+    maintenance = Maintenance(clock := FakeClock())
+    companion = Chore(clock.now() + 5.0, None)
+    maintenance.accompany(companion)
+    maintenance.accompany(companion)
+    assert not companion.threads
+    maintenance.call(chore := Chore(), clock.now() + 30.0)
+    companion.wait_for_round()
+    clock.advance(5.0)
+    companion.wait_for_round()
+    # It wants no more, until something is due sooner than before.
+    maintenance.call(chore, clock.now() + 1.0)
+    companion.wait_for_round()
+    end_of(maintenance, lambda: clock.advance(30.0))
+    assert len(companion.threads) == 3

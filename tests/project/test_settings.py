@@ -106,6 +106,7 @@ class TestEnvFile:
         documented = set(re.findall(r"^#?([A-Z_]+)=", example, flags=re.MULTILINE))
         source = (REPOSITORY / "poolproject" / "settings.py").read_text()
         source += (REPOSITORY / "poolproject" / "database.py").read_text()
+        source += (REPOSITORY / "poolproject" / "cache.py").read_text()
         used = set(re.findall(r'env\.\w+\(\s*"([A-Z_]+)"', source))
         used |= {f"POOL_{name.upper()}" for name in ("min_size", "max_size", "timeout", "recycle")}
         assert documented == used

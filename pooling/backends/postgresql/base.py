@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
-from django.utils.asyncio import async_unsafe
 
 from pooling.backends.base import PooledDatabaseWrapper, frozen
 from pooling.backends.postgresql.creation import DatabaseCreation
@@ -16,6 +15,8 @@ from pooling.backends.postgresql.features import DatabaseFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+
+    from pooling.core.pool import Pool
 
 NOT_OF_THE_SESSION = {"password", "context"}
 """Parameters that do not tell one session from another: a password may change while sessions live
@@ -29,14 +30,12 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
     creation_class = DatabaseCreation
     features_class = DatabaseFeatures
 
-    @async_unsafe
-    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """Acquire a connection; its session knows the isolation level, and this wrapper too."""
-        connection = super().get_new_connection(conn_params)
-        if self._lease is not None:
-            self.isolation_level = IsolationLevel(
-                self.settings_dict["OPTIONS"].get("isolation_level", IsolationLevel.READ_COMMITTED)
-            )
+    def _acquire(self, pool: Pool[Any]) -> Any:
+        """Lease a connection; its session knows the isolation level, and this wrapper has to."""
+        connection = super()._acquire(pool)
+        self.isolation_level = IsolationLevel(
+            self.settings_dict["OPTIONS"].get("isolation_level", IsolationLevel.READ_COMMITTED)
+        )
         return connection
 
     def session_identity(self, params: dict[str, Any]) -> Hashable:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import abc
 import math
+import os
 import select
+import socket
 from typing import TYPE_CHECKING, Any
 
 from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
@@ -53,6 +55,17 @@ RESTORE_SESSION = (
 know that they are gone. As one message this is one round trip."""
 
 
+LONGEST_NAME = 63
+"""PostgreSQL cuts `application_name` after so many bytes."""
+
+
+def application_name() -> str:
+    """Return what this process's sessions are called on the server: pooling host:pid."""
+    pid = f":{os.getpid()}"
+    host = socket.gethostname().encode("ascii", "replace").decode()
+    return f"pooling {host}"[: LONGEST_NAME - len(pid)] + pid
+
+
 class PsycopgDriver(DatabaseDriver):
     """What both drivers have in common."""
 
@@ -72,8 +85,14 @@ class PsycopgDriver(DatabaseDriver):
         return opener
 
     def connection_params(self, opener: BaseDatabaseWrapper) -> dict[str, Any]:
-        """Return the parameters; a connect that hangs must end at some time."""
+        """Return the parameters; a connect that hangs must end at some time.
+
+        The session says in `pg_stat_activity` whose it is, unless the user's parameters, PGAPPNAME
+        or a service file name it: libpq uses the fallback last.
+        """
         params = super().connection_params(opener)
+        if "application_name" not in f"{params.get('options')} {os.environ.get('PGOPTIONS')}":
+            params.setdefault("fallback_application_name", application_name())
         if self.config.timeout is not None:
             bound = max(math.ceil(self.config.timeout), SHORTEST_CONNECT_TIMEOUT)
             params.setdefault("connect_timeout", bound)

@@ -1,0 +1,260 @@
+"""Checks of `DATABASES` and `POOLING` that look at nothing but the settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.core import checks
+from django.db import connections
+
+from pooling.conf import SYNONYMS, persistent, read_pool_config
+from pooling.fleet.options import FleetOptions
+from pooling.metrics import access
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from django.apps import AppConfig
+
+    from pooling.core.config import PoolConfig
+
+ENGINES = "pooling.backends."
+
+SETTING = (
+    *(field.name for field in dataclasses.fields(FleetOptions)),
+    "activity",
+    "metrics_token",
+    "metrics_networks",
+    "processes",
+    "threads",
+)
+"""The keys of `settings.POOLING`."""
+
+
+def pooled() -> Iterator[tuple[str, Mapping[str, Any], PoolConfig]]:
+    """Return the entries of `DATABASES` that have a pool with sound options."""
+    for alias, entry in _entries():
+        config, problems = read_pool_config({**entry, "CONN_MAX_AGE": 0}, alias)
+        if config is not None and not problems:
+            yield alias, entry, config
+
+
+def check_pools(
+    app_configs: Sequence[AppConfig] | None,  # noqa: ARG001 - the signature of a system check
+    **kwargs: Any,  # noqa: ARG001
+) -> list[checks.CheckMessage]:
+    """Find wrong and useless pool options in `DATABASES`."""
+    found: list[checks.CheckMessage] = []
+    for alias, entry in _entries():
+        # A pool and CONN_MAX_AGE exclude each other, which is not about any option: E002.
+        config, problems = read_pool_config({**entry, "CONN_MAX_AGE": 0}, alias)
+        if config is None and not problems:
+            continue  # OPTIONS["pool"] is False
+        hint = "See the option table in pooling's README."
+        found += [checks.Error(problem, hint=hint, id="pooling.E001") for problem in problems]
+        found += _persistent(alias, entry)
+        found += _health_checks(alias, entry)
+        if config is not None:
+            found += _useless(alias, _given(entry), config)
+            found += _in_memory(alias, entry)
+    return found + _lonely()
+
+
+def check_setting(
+    app_configs: Sequence[AppConfig] | None,  # noqa: ARG001
+    **kwargs: Any,  # noqa: ARG001
+) -> list[checks.CheckMessage]:
+    """Find mistakes in the setting `POOLING`."""
+    given = getattr(settings, "POOLING", {})
+    if not isinstance(given, Mapping):
+        problems = [f"POOLING: must be a mapping of options, not {type(given).__name__}"]
+    else:
+        problems = [
+            f"POOLING: unknown option {key!r}; {_suggestion(key)}"
+            for key in given
+            if key not in SETTING
+        ]
+        problems += [
+            f"POOLING[{key!r}]: must be a whole number from 1, not {given[key]!r}"
+            for key in ("processes", "threads")
+            if given.get(key) is not None and not _counts(given[key])
+        ]
+        problems += _fleet_problems(given)
+        problems += access.problems(given)
+    hint = "See pooling's documentation, docs/checks.md, for the options of POOLING."
+    return [checks.Error(problem, hint=hint, id="pooling.E003") for problem in problems]
+
+
+def _fleet_problems(given: Mapping[str, Any]) -> Iterator[str]:
+    every = given.get("publish_every", 1.0)
+    number = isinstance(every, (int, float)) and not isinstance(every, bool)
+    if every is not None and not (number and 0 < every <= 3600):
+        yield (
+            "POOLING['publish_every']: must be a number of seconds above 0, at most 3600, or None "
+            f"to publish nothing, not {every!r}"
+        )
+    cache = given.get("cache", "default")
+    if cache != "default" and cache not in settings.CACHES:
+        yield f"POOLING['cache']: there is no CACHES[{cache!r}]"
+    if not isinstance(given.get("prefix", ""), str):
+        yield f"POOLING['prefix']: must be a string, not {given['prefix']!r}"
+    if not isinstance(given.get("activity", True), bool):
+        yield f"POOLING['activity']: must be True or False, not {given['activity']!r}"
+
+
+def _entries() -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (alias, entry)
+        for alias, entry in dict[str, Any](settings.DATABASES).items()
+        if str(entry.get("ENGINE", "")).startswith(ENGINES)
+    ]
+
+
+def _given(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that somebody has written down."""
+    given = (entry.get("OPTIONS") or {}).get("pool")
+    if not isinstance(given, Mapping):
+        return {}
+    return {SYNONYMS.get(str(key), str(key)): value for key, value in given.items()}
+
+
+def _persistent(alias: str, entry: Mapping[str, Any]) -> list[checks.CheckMessage]:
+    max_age = entry.get("CONN_MAX_AGE", 0)
+    if max_age == 0:
+        return []
+    return [
+        checks.Error(
+            persistent(f"DATABASES[{alias!r}]", max_age),
+            hint="The option recycle says how old a connection may become.",
+            id="pooling.E002",
+        )
+    ]
+
+
+def _health_checks(alias: str, entry: Mapping[str, Any]) -> list[checks.CheckMessage]:
+    if not entry.get("CONN_HEALTH_CHECKS"):
+        return []
+    return [
+        checks.Warning(
+            f"DATABASES[{alias!r}]: CONN_HEALTH_CHECKS has no effect with a pool",
+            hint=(
+                "Remove it. The pool looks at each connection's socket before every use, and pays "
+                "a round trip after ping_after seconds of rest; with ping_after=0 before every use."
+            ),
+            id="pooling.W001",
+        )
+    ]
+
+
+def _useless(alias: str, given: Mapping[str, Any], config: PoolConfig) -> list[checks.CheckMessage]:
+    return [
+        checks.Warning(
+            f"DATABASES[{alias!r}]['OPTIONS']['pool']: {problem}", hint=hint, id="pooling.W002"
+        )
+        for problem, hint in _without_effect(given, config)
+    ]
+
+
+def _without_effect(given: Mapping[str, Any], config: PoolConfig) -> Iterator[tuple[str, str]]:
+    """Find options that cannot do anything beside the others. Defaults are nobody's mistake."""
+    if "max_idle" in given and config.max_idle is not None:
+        if config.recycle is not None and config.max_idle >= config.recycle:
+            yield (
+                (
+                    f"max_idle={config.max_idle:g} has no effect: connections are replaced sooner, "
+                    f"at the age of recycle={config.recycle:g}"
+                ),
+                "Remove max_idle, or make it smaller than recycle.",
+            )
+        if config.min_size == config.max_size:
+            yield (
+                (
+                    f"max_idle={config.max_idle:g} has no effect: no idle connection is above "
+                    f"min_size={config.min_size}, which is max_size"
+                ),
+                "Remove max_idle, or make min_size smaller.",
+            )
+    if "ping_after" in given and config.ping_after:
+        ends = [
+            (name, value)
+            for name, value in (
+                ("recycle", config.recycle),
+                ("max_idle", config.max_idle if config.min_size == 0 else None),
+            )
+            if value is not None and config.ping_after >= value
+        ]
+        for name, value in ends[:1]:
+            yield (
+                (
+                    f"ping_after={config.ping_after:g} has no effect: no connection rests for so "
+                    f"long with {name}={value:g}"
+                ),
+                f"Make ping_after smaller than {name}, or say ping_after=None if that is meant.",
+            )
+
+
+def _in_memory(alias: str, entry: Mapping[str, Any]) -> list[checks.CheckMessage]:
+    name = str(entry.get("NAME") or "")
+    if "sqlite3" not in str(entry["ENGINE"]) or name.startswith("file:memorydb_"):
+        return []  # the latter is what Django makes of any SQLite database for its tests
+    if not (name in ("", ":memory:") or name.startswith("file::memory:") or "mode=memory" in name):
+        return []
+    return [
+        checks.Warning(
+            f"DATABASES[{alias!r}]: a SQLite database in memory is not pooled: every connection "
+            "would be another, empty database",
+            hint=(
+                "Use a file, or say OPTIONS['pool'] = False, or use the engine "
+                "django.db.backends.sqlite3."
+            ),
+            id="pooling.W004",
+        )
+    ]
+
+
+def _lonely() -> list[checks.CheckMessage]:
+    """Find pools of one connection that several aliases share."""
+    users: dict[int, list[str]] = defaultdict(list)
+    for alias, entry, config in pooled():
+        if config.max_size == 1 and entry.get("CONN_MAX_AGE", 0) == 0:
+            pool = _pool_of(alias)
+            if pool is not None:
+                users[id(pool)].append(alias)
+    return [
+        checks.Warning(
+            f"DATABASES: {_listed(aliases)} are the same database and share a pool of "
+            "max_size=1: whoever uses both at once waits for himself",
+            hint=(
+                "Raise max_size, or give one of them a name in OPTIONS['pool'], other than its "
+                "alias, so that each has a pool."
+            ),
+            id="pooling.W003",
+        )
+        for aliases in users.values()
+        if len(aliases) > 1
+    ]
+
+
+def _pool_of(alias: str) -> Any:
+    try:
+        return connections[alias].resolve_pool()  # type: ignore[attr-defined]
+    except Exception:  # settings that do not even make a pool are for other checks to explain
+        return None
+
+
+def _listed(aliases: Sequence[str]) -> str:
+    return f"{', '.join(map(repr, aliases[:-1]))} and {aliases[-1]!r}"
+
+
+def _suggestion(key: object) -> str:
+    close = difflib.get_close_matches(str(key), SETTING, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"the options are {', '.join(SETTING)}"
+
+
+def _counts(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -1,0 +1,134 @@
+"""The numbers of many processes, put together by metric."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from pooling.core.durations import BUCKETS, Durations
+from pooling.metrics.table import METRICS, Metric
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+EDGES = range(12, 54, 2)
+"""The buckets at whose upper bounds histograms are cut: from 64 µs to 67 s, each twice the one
+before. The pool itself counts finer and further; so many series would be a burden for nothing."""
+
+BOUNDS = tuple(Durations.upper_bound(edge) for edge in EDGES)
+"""Upper bounds in seconds, without the infinite one."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Distribution:
+    """Counted durations in the form of a Prometheus histogram.
+
+    Attributes:
+        cumulative: how many were within each of `BOUNDS`, and how many in all.
+        seconds: their sum.
+    """
+
+    cumulative: tuple[int, ...]
+    seconds: float
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.cumulative[-1]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Sample:
+    """One value, and of what.
+
+    Attributes:
+        labels: `pool`, `host`, `process`, and the metric's own label if it has one.
+        value: the number; 0 for durations.
+        durations: the distribution, for a histogram.
+    """
+
+    labels: dict[str, str]
+    value: int = 0
+    durations: Distribution | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Family:
+    """A metric with its samples."""
+
+    metric: Metric
+    samples: tuple[Sample, ...]
+
+
+def families(processes: Iterable[Mapping[str, Any]]) -> list[Family]:
+    """Return every metric with the samples of these snapshots (see `pooling.fleet`)."""
+    sources = list(_sources(processes))
+    return [Family(metric, tuple(_samples(metric, sources))) for metric in METRICS]
+
+
+def merged(pools: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the statistics of pools by name, those with the same name added up.
+
+    A process may have several pools of a name, for one database with two time zones for instance;
+    two samples with the same labels would make a scraper refuse them all.
+    """
+    by_name: dict[str, dict[str, Any]] = {}
+    for pool in pools:
+        stats = pool["stats"]
+        name = pool["name"]
+        by_name[name] = _sum(by_name[name], stats) if name in by_name else dict(stats)
+    return by_name
+
+
+def padded(buckets: Sequence[int]) -> tuple[int, ...]:
+    """Return buckets with the empty ones at the end that snapshots leave out."""
+    return (*buckets, *[0] * (BUCKETS - len(buckets)))
+
+
+def _sources(
+    processes: Iterable[Mapping[str, Any]],
+) -> Iterator[tuple[dict[str, str], Mapping[str, Any]]]:
+    for process in processes:
+        for name, stats in merged(process["pools"]).items():
+            yield (
+                {"pool": name, "host": str(process["host"]), "process": str(process["pid"])},
+                stats,
+            )
+
+
+def _samples(
+    metric: Metric, sources: Iterable[tuple[dict[str, str], Mapping[str, Any]]]
+) -> Iterator[Sample]:
+    for labels, stats in sources:
+        for part, value in metric.read(stats):
+            extra = {} if metric.label is None else {metric.label: str(part)}
+            if metric.kind == "histogram":
+                yield Sample({**labels, **extra}, durations=_distribution(value))
+            else:
+                yield Sample({**labels, **extra}, int(value))
+
+
+def _distribution(value: Mapping[str, Any]) -> Distribution:
+    buckets = padded(value["buckets"])
+    running = tuple(accumulate(buckets))
+    return Distribution((*(running[edge] for edge in EDGES), running[-1]), float(value["seconds"]))
+
+
+def _sum(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _added(value, other[key]) for key, value in one.items()}
+
+
+def _added(one: Any, other: Any) -> Any:
+    if isinstance(one, dict) and "buckets" in one:
+        pairs = zip(padded(one["buckets"]), padded(other["buckets"]), strict=True)
+        return {
+            "count": one["count"] + other["count"],
+            "seconds": one["seconds"] + other["seconds"],
+            "buckets": [first + second for first, second in pairs],
+        }
+    if isinstance(one, dict):
+        return {key: one.get(key, 0) + other.get(key, 0) for key in {**one, **other}}
+    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
+        return one + other
+    return one if one is not None else other

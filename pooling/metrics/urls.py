@@ -1,0 +1,12 @@
+"""Part of `pooling.urls`: the metrics for a scraper."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from pooling.metrics.views import metrics, metrics_json
+
+urlpatterns = [
+    path("metrics", metrics, name="pooling-metrics"),
+    path("metrics.json", metrics_json, name="pooling-metrics-json"),
+]

@@ -1,0 +1,64 @@
+"""The metrics over HTTP. Who gets them: `pooling.metrics.access`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth.decorators import login_not_required
+from django.http import HttpResponse, HttpResponseForbidden, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from pooling import fleet
+from pooling.metrics.access import may_read
+from pooling.metrics.exposition import OPENMETRICS, PROMETHEUS, render
+from pooling.metrics.families import families
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from django.http import HttpRequest
+
+NUMBERS = ("name", "aliases", "vendor", "options", "stats")
+"""What the JSON tells of a pool. Who holds connections is for the admin's page."""
+
+
+# Django's LoginRequiredMiddleware would send a scraper to the login page; these look themselves.
+@login_not_required
+@never_cache
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Answer with the numbers of all processes, as OpenMetrics or Prometheus text."""
+    if not may_read(request):
+        return _denied()
+    openmetrics = "application/openmetrics-text" in request.headers.get("Accept", "")
+    return HttpResponse(
+        render(families(fleet.processes()), openmetrics=openmetrics),
+        content_type=OPENMETRICS if openmetrics else PROMETHEUS,
+    )
+
+
+@login_not_required
+@never_cache
+@require_safe
+def metrics_json(request: HttpRequest) -> HttpResponse:
+    """Answer with the numbers of all processes, as JSON."""
+    if not may_read(request):
+        return _denied()
+    seen = fleet.see()
+    return JsonResponse(
+        {
+            "alone": seen.alone,
+            "problem": seen.problem,
+            "processes": [_numbers(process) for process in seen.processes],
+        }
+    )
+
+
+def _numbers(process: Mapping[str, Any]) -> dict[str, Any]:
+    known = {key: process[key] for key in ("host", "pid", "command", "started", "age")}
+    return {**known, "pools": [{key: pool[key] for key in NUMBERS} for pool in process["pools"]]}
+
+
+def _denied() -> HttpResponse:
+    return HttpResponseForbidden("403 Forbidden\n", content_type="text/plain; charset=utf-8")

@@ -1,0 +1,266 @@
+"""What the page says, and that it always comes."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import connections
+from django.urls import reverse
+
+from pooling import Pool, PoolConfig, get_pool
+from pooling.admin import figures, words
+from pooling.fleet.server import Accounts
+from tests.admin.conftest import LIVE, PAGE, Staff, text
+from tests.backends.databases import PostgresDatabase, eventually
+
+if TYPE_CHECKING:
+    from django.test import Client
+
+SECRET = "geheimes-passwort-11"
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers are asked anew for every page, and waited for."""
+    monkeypatch.setattr("pooling.fleet.server.ASK_EVERY", 0.0)
+    monkeypatch.setattr("pooling.fleet.server.PATIENCE", 20.0)
+    monkeypatch.setattr("pooling.admin.tables.ACCOUNTS", Accounts())
+
+
+def section(page: str, name: str) -> str:
+    """Return the part of the page about one pool."""
+    sections = re.findall(r'<section class="pool".*?</section>', page, re.DOTALL)
+    [found] = [each for each in sections if f'data-key="pool {name}"' in each]
+    return re.sub(r"\s+", " ", found)
+
+
+def test_the_page_tells_of_each_pool(
+    staff: Staff, reports: PostgresDatabase, patient: None
+) -> None:
+    wrapper = reports.wrapper(pool={"max_size": 3, "name": "reports", "leak_after": 60.0})
+    idle = reports.wrapper(pool={"max_size": 3, "name": "reports", "leak_after": 60.0})
+    wrapper.ensure_connection()
+    idle.ensure_connection()
+    idle.close()
+    part = section(text(staff("view")), "reports")
+    assert "1 of 3 places are in use, nobody waits." in part
+    assert 'aria-label="1 leased, 0 connecting, 1 idle, 1 free, at most 3"' in part
+    assert "MainThread" in part
+    assert "test_the_page_tells_of_each_pool" in part  # the stack
+    assert "The last ten minutes" in part
+    assert re.search(r"PostgreSQL [\d.]+: \d+ of \d+ connections, of which \d+ are reserved", part)
+    assert "pooling " in part
+    assert "this one" in part
+    assert "<code>max_idle</code>" in part
+    wrapper.close()
+
+
+def test_the_page_says_that_it_sees_one_process(staff: Staff) -> None:
+    page = text(staff("view"))
+    assert "This page sees one process" in page
+    assert "LocMemCache" in page
+
+
+def test_the_page_needs_no_script_and_no_inline_style(staff: Staff) -> None:
+    client = staff("view", "change")
+    page = text(client)
+    assert "?refresh=5" in page
+    assert '<meta http-equiv="refresh"' not in page
+    assert '<meta http-equiv="refresh" content="5">' in text(client, refresh="5")
+    assert '<meta http-equiv="refresh"' not in text(client, refresh="x")
+    live = client.get(reverse(LIVE)).content.decode()
+    for found in (page, live):
+        inner = found[found.index('class="pools-where"') :]
+        assert " style=" not in inner
+        assert not re.search(r"<script(?![^>]*src=)", inner)
+        assert not re.search(r"\son\w+=", inner)
+
+
+def test_the_page_does_not_show_itself(
+    live_server: Any, transactional_db: None, staff: Staff
+) -> None:
+    import urllib.request
+
+    client = staff("view")
+    cookie = f"sessionid={client.cookies['sessionid'].value}"
+    request = urllib.request.Request(live_server.url + reverse(PAGE), headers={"Cookie": cookie})
+    connections["default"].close()
+    with urllib.request.urlopen(request, timeout=60) as response:
+        part = section(response.read().decode(), "default")
+    assert "Nobody." in part
+
+
+def test_an_exhausted_pool_is_said_so_and_the_page_comes(
+    staff: Staff, reports: PostgresDatabase, patient: None
+) -> None:
+    wrapper = reports.wrapper(pool={"max_size": 1, "name": "reports"})
+    wrapper.ensure_connection()
+    page = text(staff("view"))
+    part = section(page, "reports")
+    assert "Every place is taken, but nobody waits." in part
+    assert "The server was not heard: every connection of this process is in use." in part
+    assert "reports: Every place is taken" in page
+    assert wrapper.resolve_pool().stats().timeouts == 0
+    wrapper.close()
+
+
+def test_a_stopped_server_is_said_so_and_the_page_comes(
+    staff: Staff, private_postgres: Any, patient: None
+) -> None:
+    from tests.fleet.test_server import complete
+    from tests.servers import settings_from_url
+
+    entry = complete(settings_from_url(private_postgres.url, "pooling.backends.postgresql"))
+    database = PostgresDatabase(entry, private_postgres.url)
+    wrapper = database.wrapper(pool={"name": "stopped"})
+    wrapper.ensure_connection()
+    wrapper.close()
+    client = staff("view")
+    private_postgres.stop()
+    part = eventually(lambda: _error_of(client))
+    assert "The server was not heard" in part
+    assert entry["PASSWORD"] not in part
+    wrapper.resolve_pool().close()
+    database.close()
+
+
+def _error_of(client: Client) -> str | None:
+    part = section(text(client), "stopped")
+    return part if "Last connect error:" in part else None
+
+
+def test_no_secret_is_on_the_page(
+    staff: Staff, database_settings: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = database_settings("pooling.backends.postgresql", HOST="127.0.0.1", PORT="1", NAME="x")
+    entry["PASSWORD"] = SECRET
+    settings.SECRET_KEY = SECRET + "-key"
+    database = PostgresDatabase(entry, "")
+    wrapper = database.wrapper(pool={"timeout": 5.0, "name": "secretive"})
+
+    def connect(self: Any) -> Any:
+        raise ValueError(f"cannot parse host=h password={SECRET}")
+
+    monkeypatch.setattr("pooling.backends.driver.DatabaseDriver.connect", connect)
+    with pytest.raises(Exception, match="cannot parse"):
+        wrapper.ensure_connection()
+    client = staff("view", "change")
+    page = text(client)
+    assert "cannot parse host=h password=********" in page
+    assert SECRET not in page + client.get(reverse(LIVE)).content.decode()
+    wrapper.resolve_pool().close()
+
+
+def test_names_are_escaped(staff: Staff, reports: PostgresDatabase) -> None:
+    wrapper = reports.wrapper(pool={"name": "<b>x</b>"})
+    lease = wrapper.resolve_pool().acquire(note="<script>alert(1)</script>")
+    page = text(staff("view", "change"))
+    assert "<b>x</b>" not in page
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    lease.pool.release(lease)
+
+
+# ---- when the database of the users is the one in trouble -------------------------------------
+
+
+@pytest.fixture
+def on_server(transactional_db: None, staff: Staff) -> Any:
+    """A function that asks a real server, whose threads lease connections of their own."""
+    client = staff("view", "change")
+    connections["default"].close()
+    return client
+
+
+def test_the_page_comes_while_its_own_pool_is_exhausted(on_server: Client) -> None:
+    text(on_server)
+    pool = get_pool()
+    leases = [pool.acquire() for _ in range(pool.config.max_size)]
+    try:
+        page = text(on_server)
+        assert "The database that knows the users cannot be asked" in page
+        assert "Every place is taken" in section(page, "default")
+        assert pool.stats().timeouts == 0
+    finally:
+        for lease in leases:
+            pool.release(lease)
+    assert "cannot be asked at the moment" not in text(on_server)
+
+
+def test_without_a_pass_it_says_so_soon(on_server: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pooling.admin.door.PATIENCE", 0.05)
+    pool = get_pool()
+    leases = [pool.acquire() for _ in range(pool.config.max_size)]
+    try:
+        response = on_server.get(reverse(PAGE))
+        assert response.status_code == 503
+        assert "does not answer" in response.content.decode()
+        assert "leased" not in response.content.decode()
+    finally:
+        for lease in leases:
+            pool.release(lease)
+
+
+# ---- words and figures -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, words.NOTHING),
+        (0.000012, "12 µs"),
+        (0.0012, "1.2 ms"),
+        (0.25, "250 ms"),
+        (3.21, "3.2 s"),
+        (42.0, "42 s"),
+        (250.0, "4 min 10 s"),
+        (7500.0, "2 h 5 min"),
+        (200000.0, "2 d 7 h"),
+    ],
+)
+def test_durations_have_a_unit_that_fits(seconds: float | None, shown: str) -> None:
+    assert words.duration(seconds) == shown
+
+
+def pool_entry(**numbers: Any) -> dict[str, Any]:
+    class NoDriver:
+        operational_error = Exception
+
+    pool: Pool[Any] = Pool(NoDriver(), PoolConfig(max_size=4))  # type: ignore[arg-type]
+    plain = {name: getattr(pool.stats(), name) for name in ("size", "idle", "leased", "waiting")}
+    stats = {**plain, "max_size": 4, "connecting": 0, "last_error": None, **numbers}
+    suspended = numbers.get("suspended", 0)
+    return {"stats": stats, "suspended_in": suspended, "parts": [({}, {"stats": stats})]}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "level", "start"),
+    [
+        ({}, "good", "0 of 4 places are in use"),
+        ({"leased": 4, "size": 4}, "busy", "Every place is taken, but nobody waits"),
+        ({"leased": 4, "size": 4, "waiting": 1}, "bad", "Exhausted: every place is taken and 1"),
+        ({"waiting": 2, "last_error": "no"}, "bad", "There is no connection to the server: 2"),
+        ({"waiting": 2, "leased": 1, "size": 1}, "busy", "2 callers wait for a connection"),
+        ({"suspended": 1, "waiting": 3}, "bad", "Suspended: nobody gets a connection"),
+    ],
+)
+def test_a_verdict_is_a_sentence(numbers: dict[str, Any], level: str, start: str) -> None:
+    found = words.verdict(pool_entry(**numbers))
+    assert found[0] == level
+    assert found[1].startswith(start)
+
+
+def test_a_bar_has_as_many_places_as_the_pool() -> None:
+    bar = figures.bar({"leased": 2, "connecting": 1, "idle": 1, "size": 4, "max_size": 5})
+    assert sum(part["width"] for part in bar["segments"]) == figures.WIDTH
+    assert len(bar["lines"]) == 4
+    assert figures.bar({"leased": 7, "connecting": 0, "idle": 0, "size": 7, "max_size": 5})[
+        "segments"
+    ] == [{"kind": "leased", "x": 0.0, "width": 1000.0}]
+
+
+def test_a_curve_has_gaps() -> None:
+    assert figures._steps([1.0, None, 2.0], 2.0, closed=False) == "M117 20.5H118M119 2.0H120"
+    assert figures._steps([1.0, 1.0], 1.0, closed=True) == "M118 40V2.0H119H120V40Z"

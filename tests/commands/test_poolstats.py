@@ -1,0 +1,293 @@
+"""`manage.py poolstats`."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+from io import StringIO
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from pooling import activity, fleet, overview
+from pooling.management.commands import poolstats
+from tests.backends.databases import PATIENCE, Database, PostgresDatabase
+from tests.metrics.samples import holder, measured, pool, process
+
+if TYPE_CHECKING:
+    from tests.backends.projects import Project
+
+
+@pytest.fixture
+def show(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function that runs the command for a fleet, and returns what it writes."""
+
+    def run(*processes: Any, options: dict[str, Any] | None = None, **more: Any) -> str:
+        seen = fleet.Fleet(list(processes), more.pop("alone", None), more.pop("problem", None))
+        monkeypatch.setattr(fleet, "see", lambda: seen)
+        stdout = StringIO()
+        call_command("poolstats", stdout=stdout, **(options or {}))
+        return stdout.getvalue()
+
+    return run
+
+
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of the table's lines, which are two spaces apart."""
+    table = text.split("\n\n")[0].splitlines()
+    return [re.split(r"\s{2,}", line.strip()) for line in table]
+
+
+def test_the_table_has_a_line_for_each_pool_of_each_process(show: Any) -> None:
+    busy = pool(
+        waits=measured(*[0.002] * 99, 1.5), holds=measured(0.1), timeouts=2, rejected=1,
+        connect_errors=4, leased=10, idle=0, waiting=6, connecting=0,
+    )  # fmt: skip
+    text = show(process(busy, pool("other"), pid=7), process(pool(), pid=8, host="web2"))
+    heading, _, *body, total = rows(text)
+
+    assert heading[:8] == ["host", "pid", "pool", "max", "used", "idle", "conn", "wait"]
+    assert [row[:8] for row in body] == [
+        ["web1", "7", "default", "10", "10", "0", "0", "6"],
+        ["web1", "7", "other", "10", "3", "2", "0", "0"],
+        ["web2", "8", "default", "10", "3", "2", "0", "0"],
+    ]
+    assert body[0][8:] == [
+        "2.05 ms", "2.05 ms", "2.05 ms", "0.131 s", "0.131 s", "0.131 s", "3", "4", "exhausted",
+    ]  # fmt: skip
+    assert total == ["total", "30", "16", "4", "0", "6", "3", "4"]
+
+
+def test_the_columns_are_straight_and_plain_in_a_pipe(show: Any) -> None:
+    text = show(process(pool("a"), pool("a longer name")), process(pool(), pid=12345))
+    lines = text.split("\n\n")[0].splitlines()
+
+    assert "\x1b" not in text
+    start = lines[0].index("pool")
+    assert [line[start:].split()[0] for line in lines[2:4]] == ["a", "a"]
+    assert len({line.rindex("ok") for line in lines[2:5]}) == 1
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_a_narrow_terminal_gets_fewer_columns_and_no_broken_lines(width: int) -> None:
+    busy = pool(waits=measured(0.002), holds=measured(0.1))
+    text = overview.render([process(busy)], alone=None, problem=None, width=width)
+    headings = rows(text)[0]
+
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert {"host", "pid", "pool", "max", "used", "idle", "wait", "timeouts"} <= set(headings)
+    assert ("wait p50" in headings) == (width == 200)
+    if width == 120:
+        assert [each for each in headings if "p95" in each] == ["wait p95", "hold p95"]
+
+
+def test_it_says_who_holds_connections_longest_first(show: Any) -> None:
+    shop = pool("shop")
+    shop["holders"] = [holder("GET /", 0.5), holder("GET /report/", 61.0), holder(None, 2.0)]
+    text = show(process(shop, pid=7))
+    part = text[text.index("Who holds") :].splitlines()
+
+    assert part == [
+        "Who holds a connection, longest first:",
+        "      61 s  GET /report/  (thread 'Thread-1', web1 7, pool 'shop')",
+        "       2 s  (unknown)  (thread 'Thread-1', web1 7, pool 'shop')",
+        "     0.5 s  GET /  (thread 'Thread-1', web1 7, pool 'shop')",
+    ]
+
+
+def test_many_holders_are_counted(show: Any) -> None:
+    shop = pool("shop")
+    shop["holders"] = [holder(f"GET /{number}/", number) for number in range(15)]
+    shop["more_holders"] = 3
+    text = show(process(shop))
+
+    assert text.count("GET /") == overview.HOLDERS
+    assert "... and 8 more" in text
+
+
+def test_it_says_what_it_cannot_see(show: Any) -> None:
+    assert "Only this process can be seen: nobody else." in show(alone="nobody else")
+    assert "Other processes may be missing: no cache." in show(process(pool()), problem="no cache")
+    assert "No process has a pool in use." in show(process())
+
+
+def test_the_last_error_and_the_state_are_shown(show: Any) -> None:
+    text = show(
+        process(pool("a", last_error="connection refused\nis the server running?"), pid=1),
+        process(pool("b", suspended=True), pid=2),
+    )
+
+    assert "  pool 'a': connection refused is the server running?" in text
+    assert rows(text)[3][-1] == "suspended"
+
+
+def test_what_another_process_wrote_cannot_move_the_cursor(show: Any) -> None:
+    evil = pool("\x1b[2Jname", last_error="\x1b[31mred")
+    evil["holders"] = [holder("GET /\x1b]0;title\x07", 1.0, thread="\x1b[H")]
+
+    assert "\x1b" not in show(process(evil, host="\x1b[1m"))
+
+
+def test_old_numbers_say_how_old_they_are(show: Any) -> None:
+    stale = process(pool())
+    stale["age"] = 6.2
+
+    assert rows(show(stale))[2][-1] == "ok, 6.2 s ago"
+
+
+def test_the_json_is_all_there_is(show: Any) -> None:
+    found = json.loads(show(process(pool("a"), pid=5), options={"json": True}))
+
+    assert found["alone"] is None
+    assert found["problem"] is None
+    assert found["processes"] == [process(pool("a"), pid=5)]
+
+
+def test_pools_can_be_chosen_by_name_and_by_alias(show: Any) -> None:
+    shared = pool("first")
+    shared["aliases"] = ["first", "default"]
+    seen = (process(shared, pool("b"), pid=1), process(pool("b"), pid=2), process(pool()))
+
+    def shown(**options: Any) -> list[str]:
+        found = json.loads(show(*seen, options={"json": True, **options}))
+        return [each["name"] for one in found["processes"] for each in one["pools"]]
+
+    assert shown(pool="b") == ["b", "b"]
+    assert shown(alias="default") == ["first", "default"]
+    assert shown(alias="default", pool="first") == ["first"]
+    assert shown(pool="none") == []
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--alias", "nonsense"], "there is no DATABASES['nonsense']"),
+        (["--count", "2"], "--count needs --watch"),
+        (["--watch", "0"], "a number of seconds above 0"),
+        (["--watch", "nan"], "a number of seconds above 0"),
+        (["--watch", "--count", "0"], "a whole number from 1"),
+    ],
+)
+def test_bad_input_is_refused_with_a_reason(args: list[str], message: str) -> None:
+    with pytest.raises(CommandError, match=re.escape(message)):
+        call_command("poolstats", *args)
+
+
+def test_an_alias_without_a_pool_is_refused(sqlite: Database) -> None:
+    with sqlite.alias("unpooled", pool=False), pytest.raises(CommandError, match="has no pool"):
+        call_command("poolstats", alias="unpooled")
+
+
+def test_watching_shows_it_again_and_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(poolstats, "sleep", pauses.append)
+    call_command("poolstats", "--watch", "7", "--count", "3", "--json")
+    lines = capsys.readouterr().out.splitlines()
+
+    assert pauses == [7.0, 7.0]
+    assert len([json.loads(line) for line in lines]) == 3
+
+
+def test_ctrl_c_ends_watching_without_a_trace(project: Project) -> None:
+    """In a real terminal, where each look clears the screen."""
+    master, slave = pty.openpty()
+    watching = subprocess.Popen(
+        project.command("manage.py", "poolstats", "--watch", "0.05"),
+        cwd=project.folder,
+        env=project.environment(),
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    os.close(slave)
+    text = ""
+
+    def read() -> bool:
+        nonlocal text
+        try:
+            text += os.read(master, 65536).decode()
+        except OSError:  # Linux's way to say that the other end is closed
+            return False
+        return True
+
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while text.count(poolstats.CLEAR) < 3:
+            assert time.monotonic() < deadline, text
+            if select.select([master], [], [], 1)[0]:
+                assert read(), text
+        watching.send_signal(signal.SIGINT)
+        while select.select([master], [], [], PATIENCE)[0] and read():
+            pass
+        assert watching.wait(PATIENCE) == 0
+    finally:
+        if watching.poll() is None:
+            watching.kill()
+            watching.wait()
+        os.close(master)
+    assert "Traceback" not in text
+    assert "Only this process can be seen" in text
+
+
+def test_at_a_quiet_moment_the_numbers_are_those_of_pg_stat_activity(
+    postgresql: PostgresDatabase,
+) -> None:
+    wrappers = [postgresql.wrapper(pool={"name": "quiet"}) for _ in range(4)]
+    with activity.doing("the quiet test"):
+        for wrapper in wrappers:
+            wrapper.ensure_connection()
+    wrappers[0].close()
+    stdout = StringIO()
+    call_command("poolstats", "--pool", "quiet", stdout=stdout)
+    (row,) = rows(stdout.getvalue())[2:-1]
+
+    assert row[1:7] == [str(os.getpid()), "quiet", "10", "3", "1", "0"]
+    assert len(postgresql.sessions()) == 4
+    assert stdout.getvalue().count("the quiet test") == 3
+
+
+def test_it_needs_no_database(project: Project) -> None:
+    project.databases["default"]["NAME"] = "/nonexistent/database"
+    project.write(
+        "settings.py", (project.folder / "settings.py").read_text() + "DATABASES['default'].update("
+        "NAME='/nonexistent/x', HOST='127.0.0.1', PORT='1')\n",
+    )  # fmt: skip
+
+    assert "No process has a pool in use." in project.manage("poolstats").stdout
+
+
+def test_no_secret_is_shown(postgresql: PostgresDatabase) -> None:
+    planted = "planted-s3cret-passw0rd"
+    broken = postgresql.wrapper(
+        PASSWORD=planted, HOST="127.0.0.1", PORT="1", pool={"name": "broken", "timeout": 0.1}
+    )
+    with pytest.raises(broken.Database.OperationalError):
+        broken.get_new_connection({})
+    for options in ({}, {"json": True}):
+        stdout = StringIO()
+        call_command("poolstats", stdout=stdout, **options)
+        assert "broken" in stdout.getvalue()
+        assert planted not in stdout.getvalue()
+    broken.resolve_pool().close()  # type: ignore[attr-defined]
+
+
+def test_watching_in_a_pipe_clears_no_screen(project: Project) -> None:
+    command = project.command("manage.py", "poolstats", "--watch", "0.01", "--count", "5")
+    done = subprocess.run(
+        command, cwd=project.folder, env=project.environment(), capture_output=True, text=True,
+        timeout=PATIENCE, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0
+    assert done.stdout.count("No process has a pool in use.") == 5
+    assert "\x1b" not in done.stdout
+    assert done.stderr == ""

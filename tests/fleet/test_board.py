@@ -1,0 +1,221 @@
+"""The entries in the cache, and caches that fail, hang or are not shared."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.cache import caches
+from django.core.cache.backends.filebased import FileBasedCache
+
+from pooling import fleet
+from pooling.fleet import orders
+from pooling.fleet.board import Board
+from pooling.fleet.options import fleet_options
+from pooling.fleet.orders import Desk
+from pooling.fleet.publisher import Publisher
+from tests.backends.databases import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from django.conf import LazySettings
+
+BACKENDS = "django.core.cache.backends."
+
+
+class BrokenCache(FileBasedCache):
+    """Fails with a text that holds a secret."""
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        raise ConnectionError("redis://:geheim@host is away")
+
+    set = get_many = get
+
+
+class HangingCache(FileBasedCache):
+    """Answers when the test says so."""
+
+    gate = threading.Event()
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        self.gate.wait(60)
+        return super().get(*args, **kwargs)
+
+
+@pytest.fixture
+def use_cache(settings: LazySettings, tmp_path: Path) -> Any:
+    def use(backend: str, location: str = "") -> None:
+        location = location or str(tmp_path / "cache")
+        settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": location}}
+
+    return use
+
+
+@pytest.fixture
+def board(shared_cache: None) -> Board:
+    return Board(fleet_options())
+
+
+def entry(id_: str) -> dict[str, Any]:
+    return {"id": id_, "time": time.time(), "host": "host", "pid": 1, "pools": []}
+
+
+def ids(board: Board) -> set[str]:
+    return {found["id"] for found in board.read()}
+
+
+@pytest.mark.parametrize(
+    ("backend", "word"),
+    [
+        ("locmem.LocMemCache", "LocMemCache"),
+        ("dummy.DummyCache", "DummyCache"),
+        ("db.DatabaseCache", "needs a connection itself"),
+    ],
+)
+def test_some_caches_show_one_process(use_cache: Any, backend: str, word: str) -> None:
+    use_cache(BACKENDS + backend, "somewhere")
+    seen = fleet.see()
+    assert fleet.sees_one_process()
+    assert len(seen.processes) == 1
+    assert word in (seen.alone or "")
+    fleet.send("drain", "there is no such pool")
+
+
+def test_publishing_can_be_turned_off(shared_cache: None, settings: LazySettings) -> None:
+    assert not fleet.sees_one_process()
+    settings.POOLING = {"publish_every": None}
+    assert "publish_every" in (fleet.see().alone or "")
+
+
+def test_a_cache_that_does_not_exist_is_said_so(settings: LazySettings) -> None:
+    settings.POOLING = {"cache": "elsewhere"}
+    assert "'elsewhere'" in (fleet.see().alone or "")
+
+
+def test_a_process_that_the_index_lost_comes_back(board: Board) -> None:
+    board.publish(entry("a"))
+    board.publish(entry("b"))
+    assert ids(board) == {"a", "b"}
+    # 1. a reads the index. 2. b enters itself. 3. a writes what it read, without b.
+    caches["default"].set("pooling:fleet:index", json.dumps({"a": time.time()}), 60)
+    assert ids(board) == {"a"}
+    board.publish(entry("b"))
+    assert ids(board) == {"a", "b"}
+
+
+@pytest.mark.parametrize("rubbish", ["[]", "{", "null", "7"])
+def test_rubbish_in_the_cache_is_ignored(board: Board, rubbish: str) -> None:
+    for key in ("index", "orders", "process:a"):
+        caches["default"].set(f"pooling:fleet:{key}", rubbish, 60)
+    assert board.read() == []
+    assert board.orders() == []
+    board.publish(entry("a"))
+    assert ids(board) == {"a"}
+
+
+def test_an_order_that_was_crossed_out_is_put_up_again(board: Board) -> None:
+    desk = Desk()
+    desk.sent({"id": "x", "time": time.time(), "action": "drain", "pool": "p", "arguments": {}})
+    desk.put_up(board)
+    board.put_orders([], 60)
+    desk.put_up(board)
+    assert [order["id"] for order in board.orders()] == ["x"]
+
+
+def test_an_order_ends(board: Board) -> None:
+    desk = Desk()
+    old = time.time() - orders.LIFETIME - 1
+    desk.sent({"id": "x", "time": old, "action": "drain", "pool": "p", "arguments": {}})
+    assert desk.put_up(board) == []
+
+
+@pytest.mark.parametrize(
+    ("action", "arguments", "words"),
+    [
+        ("explode", {}, "unknown action"),
+        ("drain", {"max_size": 3}, "takes no max_size"),
+        ("resize", {}, "needs min_size or max_size"),
+        ("resize", {"max_size": 0}, "at least 1"),
+        ("resize", {"min_size": 5, "max_size": 4}, "must not exceed"),
+        ("resize", {"size": 4}, "takes no size"),
+    ],
+)
+def test_orders_that_make_no_sense_are_refused(
+    action: str, arguments: dict[str, int], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        fleet.send(action, "there is no such pool", **arguments)
+
+
+def test_a_cache_that_fails_is_named_without_its_words(use_cache: Any) -> None:
+    use_cache(f"{__name__}.BrokenCache")
+    seen = fleet.see()
+    assert len(seen.processes) == 1
+    assert seen.problem == "the cache failed: ConnectionError"
+    with pytest.raises(fleet.FleetError, match="ConnectionError"):
+        fleet.send("drain", "there is no such pool")
+
+
+@pytest.fixture
+def hanging(use_cache: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    use_cache(f"{__name__}.HangingCache")
+    gate = threading.Event()
+    monkeypatch.setattr(HangingCache, "gate", gate)
+    monkeypatch.setattr("pooling.fleet.board.PATIENCE", 0.05)
+    yield gate
+    gate.set()
+
+
+def test_a_cache_that_hangs_keeps_nobody_waiting(
+    hanging: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pooling.fleet.board.bounded.__defaults__", (0.05,))
+    assert "did not answer" in (fleet.see().problem or "")
+
+
+@pytest.fixture
+def publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
+    """A publisher of the test's own, which always finds a pool."""
+    monkeypatch.setattr("pooling.fleet.publisher.REGISTRY.pools", lambda: [object()])
+    publisher = Publisher()
+    monkeypatch.setattr(publisher, "_measure", lambda pools: None)
+    monkeypatch.setattr("pooling.fleet.publisher.snapshot", lambda: entry("me"))
+    return publisher
+
+
+def test_maintenance_does_not_wait_for_a_cache_that_hangs(
+    hanging: threading.Event, publisher: Publisher
+) -> None:
+    assert publisher.maintain() is not None
+    assert publisher._busy
+    publisher._next = 0.0
+    assert publisher.maintain() is not None  # and no second worker hangs as well
+    hanging.set()
+    eventually(lambda: not publisher._busy)
+    assert ids(Board(fleet_options())) == {"me"}
+
+
+def test_a_cache_that_fails_is_mentioned_once(
+    use_cache: Any,
+    publisher: Publisher,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "pooling")
+    use_cache(f"{__name__}.BrokenCache")
+    for _ in range(3):
+        publisher._exchange()
+    use_cache(BACKENDS + "filebased.FileBasedCache")
+    for _ in range(2):
+        publisher._exchange()
+    said = [record.message for record in caplog.records if "published" in record.message]
+    assert said == [
+        "the connection pools cannot be published: ConnectionError",
+        "the connection pools are published again",
+    ]
+    assert "geheim" not in caplog.text

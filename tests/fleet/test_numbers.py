@@ -1,0 +1,244 @@
+"""What a snapshot holds, and what it never does."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pooling import Pool, PoolConfig
+from pooling.core.durations import Durations
+from pooling.fleet.history import COLUMNS, EVERY, SLOTS, History
+from pooling.fleet.snapshots import (
+    MOST_HOLDERS,
+    MOST_STACKS,
+    command_name,
+    durations,
+    snapshot,
+)
+from pooling.fleet.sums import sums
+from tests.backends.databases import PostgresDatabase, SqliteDatabase, eventually
+
+if TYPE_CHECKING:
+    from pooling import PoolStats
+
+SECRET = "geheimes-passwort-7"
+
+
+def own(pool: Pool[Any], **changes: Any) -> dict[str, Any]:
+    [entry] = [each for each in snapshot()["pools"] if each["name"] == pool.name]
+    return entry
+
+
+@pytest.fixture
+def sqlite(database_settings: Any) -> Any:
+    database = SqliteDatabase(database_settings("pooling.backends.sqlite3"))
+    yield database
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("argv", "name"),
+    [
+        (["/srv/venv/bin/gunicorn", "--env", "PASSWORD=x"], "gunicorn"),
+        (["manage.py", "runserver", "--secret"], "manage.py runserver"),
+        (["/bin/django-admin", "--settings=x"], "django-admin"),
+        (["/lib/celery/__main__.py", "worker"], "celery"),
+        (["-c"], "python"),
+        ([], "python"),
+    ],
+)
+def test_a_command_is_named_without_its_arguments(argv: list[str], name: str) -> None:
+    assert command_name(argv) == name
+
+
+def test_a_snapshot_is_plain_data_that_tells_everything(sqlite: SqliteDatabase) -> None:
+    wrapper = sqlite.wrapper(pool={"max_size": 3, "name": "told", "leak_after": 60.0})
+    wrapper.ensure_connection()
+    pool = wrapper.resolve_pool()
+    entry = json.loads(json.dumps(own(pool)))
+    stats = pool.stats()
+    assert set(entry["stats"]) == {field.name for field in dataclasses.fields(stats)}
+    assert entry["options"] == dataclasses.asdict(pool.config)
+    assert entry["vendor"] == "sqlite"
+    assert entry["aliases"] == [wrapper.alias]
+    assert (entry["stats"]["size"], entry["stats"]["leased"]) == (1, 1)
+    [holder] = entry["holders"]
+    assert holder["thread"] == "MainThread"
+    assert "test_a_snapshot_is_plain_data" in holder["stack"]
+    wrapper.close()
+    assert own(pool)["holders"] == []
+    assert own(pool)["stats"]["holds"]["count"] == 1
+
+
+def test_a_snapshot_of_a_crowd_stays_small(sqlite: SqliteDatabase) -> None:
+    pool = sqlite.wrapper(pool={"max_size": 120, "name": "crowd", "leak_after": 60}).resolve_pool()
+    leases = [pool.acquire() for _ in range(120)]
+    entry = own(pool)
+    assert len(entry["holders"]) == MOST_HOLDERS
+    assert entry["more_holders"] == 120 - MOST_HOLDERS
+    assert sum(holder["stack"] is not None for holder in entry["holders"]) == MOST_STACKS
+    for lease in leases:
+        pool.release(lease)
+
+
+def test_no_secret_of_the_settings_is_in_a_snapshot(
+    database_settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = database_settings(
+        "pooling.backends.postgresql", HOST="127.0.0.1", PORT="1", NAME="nowhere"
+    )
+    entry["PASSWORD"] = SECRET
+    entry["OPTIONS"]["sslpassword"] = SECRET + "-ssl"
+    database = PostgresDatabase(entry, "")
+    wrapper = database.wrapper(pool={"timeout": 5.0, "name": "secretive"})
+
+    def connect(self: Any) -> Any:
+        raise ValueError(f"invalid dsn: password={SECRET} sslpassword={SECRET}-ssl")
+
+    monkeypatch.setattr("pooling.backends.driver.DatabaseDriver.connect", connect)
+    with pytest.raises(Exception, match="invalid dsn"):
+        wrapper.ensure_connection()
+    pool = wrapper.resolve_pool()
+    seen = own(pool)
+    assert seen["stats"]["last_error"] == "invalid dsn: password=******** sslpassword=********"
+    assert SECRET not in json.dumps(snapshot())
+    assert entry["USER"] == seen["user"]
+    pool.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("postgresql://u:geheim@host/db", "(a connection string)"),
+        ("dbname=x password=geheim", "(a connection string)"),
+        ("file:/srv/db.sqlite3?key=geheim", "file:/srv/db.sqlite3"),
+        ("shop", "shop"),
+    ],
+)
+def test_a_name_that_is_a_connection_string_is_not_shown(name: str, shown: str) -> None:
+    from pooling.fleet.snapshots import _database
+
+    assert _database({"NAME": name}) == shown
+
+
+def stats(**changes: Any) -> PoolStats:
+    """Return the statistics of a pool that was never used, with changes."""
+
+    class NoDriver:
+        operational_error = Exception
+
+    pool: Pool[Any] = Pool(NoDriver(), PoolConfig(name="unused"))  # type: ignore[arg-type]
+    return dataclasses.replace(pool.stats(), **changes)
+
+
+def counted(*buckets: int) -> Durations:
+    return Durations(sum(buckets), 1.0, (*buckets, *[0] * (80 - len(buckets))))
+
+
+def test_a_history_keeps_the_highest_and_counts_what_happened() -> None:
+    history = History()
+    begin = 1000.0 * EVERY
+    history.sample(stats(leased=1, acquired=10), begin)
+    history.sample(stats(leased=4, acquired=15), begin + 2)
+    history.sample(stats(leased=2, acquired=17, timeouts=3), begin + 4)
+    history.sample(stats(leased=0, acquired=20, timeouts=3), begin + EVERY)
+    found = history.as_dict()
+    assert found["last"] == 1001
+    assert found["leased"] == [4, 0]
+    assert found["acquired"] == [7, 3]
+    assert found["failed"] == [3, 0]
+
+
+def test_a_history_has_gaps_and_an_end() -> None:
+    history = History()
+    history.sample(stats(), 0.0)
+    history.sample(stats(size=3), 3.0 * EVERY)
+    assert history.as_dict()["size"] == [0, None, None, 3]
+    for slot in range(4, 2 * SLOTS):
+        history.sample(stats(), float(slot * EVERY))
+    assert {len(history.as_dict()[name]) for name in COLUMNS} == {SLOTS}
+
+
+def test_cleared_statistics_and_a_clock_set_back_do_no_harm() -> None:
+    history = History()
+    history.sample(stats(acquired=10, holds=counted(0, 10)), 5.0 * EVERY)
+    history.sample(stats(acquired=0), 6.0 * EVERY)
+    history.sample(stats(acquired=4, holds=counted(0, 4)), 6.0 * EVERY + 1)
+    assert history.as_dict()["acquired"] == [0, 4]
+    history.sample(stats(acquired=5), 1.0 * EVERY)
+    assert history.as_dict()["last"] == 1
+    assert len(history.as_dict()["size"]) == 1
+
+
+def test_the_sum_of_processes_adds_up() -> None:
+    def process(pid: int, **numbers: Any) -> dict[str, Any]:
+        history = History()
+        for slot in (100, 101, 102):
+            history.sample(stats(leased=pid, **numbers), float(slot * EVERY))
+        taken = stats(leased=pid, max_size=10, last_error="no", **numbers)
+        plain = {field.name: getattr(taken, field.name) for field in dataclasses.fields(taken)}
+        plain["waits"] = durations(counted(0, 0, pid))
+        plain["holds"] = durations(counted())
+        plain["discards"] = {"idle": pid}
+        pool = {
+            "name": "default",
+            "aliases": ["default"],
+            "vendor": "sqlite",
+            "database": "x",
+            "host": "",
+            "port": "",
+            "options": {"max_size": 10 * pid},
+            "stats": plain,
+            "holders": [{"thread": "t", "seconds": float(pid), "note": None, "stack": None}],
+            "more_holders": 0,
+            "history": history.as_dict(),
+        }
+        return {"host": "h", "pid": pid, "pools": [pool]}
+
+    [total] = sums([process(1, suspended=True), process(2)])
+    assert total["stats"]["leased"] == 3
+    assert total["stats"]["max_size"] == 20
+    assert total["stats"]["waits"]["count"] == 3
+    assert total["stats"]["discards"] == {"idle": 3}
+    assert total["stats"]["last_error"] == "no"
+    assert (total["suspended_in"], total["stats"]["suspended"]) == (1, False)
+    assert total["differing"] == ["max_size"]
+    assert [holder["process"] for holder in total["holders"]] == ["h:2", "h:1"]
+    assert total["history"]["leased"][-2:] == [3, 3]
+    assert total["history"]["leased"][0] is None
+
+
+def test_the_numbers_equal_the_server_s(database_settings: Any, postgresql_url: str) -> None:
+    from tests.servers import execute
+
+    entry = database_settings("pooling.backends.postgresql")
+    database = PostgresDatabase(entry, postgresql_url)
+    wrappers = [database.wrapper(pool={"max_size": 5, "name": "true"}) for _ in range(3)]
+    for wrapper in wrappers:
+        with wrapper.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    wrappers[0].set_autocommit(False)
+    with wrappers[0].cursor() as cursor:
+        cursor.execute("SELECT 1")
+    wrappers[1].close()
+    wrappers[2].close()
+    pool = wrappers[0].resolve_pool()
+
+    def server_says() -> dict[str, int]:
+        return dict(
+            execute(
+                postgresql_url,
+                "SELECT state, count(*) FROM pg_stat_activity "
+                f"WHERE datname = '{entry['NAME']}' GROUP BY 1",
+            )
+        )
+
+    eventually(lambda: server_says() == {"idle in transaction": 1, "idle": 2})
+    seen = own(pool)["stats"]
+    assert (seen["leased"], seen["idle"], seen["size"]) == (1, 2, 3)
+    wrappers[0].rollback()
+    wrappers[0].close()
+    pool.close()

@@ -1,0 +1,81 @@
+"""Snapshots as `pooling.fleet` has them, for numbers that a real pool would not show on demand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pooling import DiscardReason
+from pooling.core.durations import Stopwatch
+from pooling.fleet.snapshots import durations
+
+
+def measured(*seconds: float) -> dict[str, Any]:
+    """Return durations in the form of a snapshot."""
+    stopwatch = Stopwatch()
+    for each in seconds:
+        stopwatch.count(each)
+    return durations(stopwatch.read())
+
+
+def pool(name: str = "default", **stats: Any) -> dict[str, Any]:
+    """Return a pool of a snapshot: 10 places, 3 leased, 2 idle, nobody waiting."""
+    numbers = {
+        "name": name,
+        "min_size": 1,
+        "max_size": 10,
+        "size": 5,
+        "idle": 2,
+        "leased": 3,
+        "connecting": 0,
+        "waiting": 0,
+        "suspended": False,
+        "closed": False,
+        "acquired": 0,
+        "waited": 0,
+        "waits": measured(),
+        "holds": measured(),
+        "timeouts": 0,
+        "rejected": 0,
+        "connects": 0,
+        "connect_errors": 0,
+        "recovered": 0,
+        "last_error": None,
+        "discards": {str(reason): 0 for reason in DiscardReason},
+    }
+    return {
+        "name": name,
+        "aliases": [name],
+        "vendor": "postgresql",
+        "database": "shop",
+        "host": "",
+        "port": "",
+        "user": "",
+        "options": {},
+        "stats": {**numbers, **stats},
+        "holders": [],
+        "more_holders": 0,
+        "history": None,
+    }
+
+
+def holder(note: str | None, seconds: float, thread: str = "Thread-1") -> dict[str, Any]:
+    """Return a lease of a snapshot."""
+    return {"thread": thread, "seconds": seconds, "note": note, "stack": None}
+
+
+def process(
+    *pools: dict[str, Any], pid: int = 1, host: str = "web1", time: float = 1000.0
+) -> dict[str, Any]:
+    """Return a process of the fleet."""
+    return {
+        "id": f"{host}:{pid}",
+        "host": host,
+        "pid": pid,
+        "command": "gunicorn",
+        "python": "3.11.0",
+        "started": 0.0,
+        "time": time,
+        "threads": 1,
+        "age": 0.0,
+        "pools": list(pools),
+    }
