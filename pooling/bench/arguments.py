@@ -7,7 +7,7 @@ import difflib
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .contenders import CONTENDERS, VENDORS
+from .contenders import CONTENDERS, USUAL, VENDORS
 from .plan import Plan
 from .workloads import WORKLOADS
 
@@ -165,7 +165,7 @@ def _contenders(given: Sequence[str] | None, vendors: Sequence[str]) -> tuple[Co
     if given:
         chosen = choose("contender", given, CONTENDERS)
     else:
-        chosen = tuple(CONTENDERS.values())
+        chosen = USUAL
         return tuple(each for each in chosen if set(each.vendors) & set(vendors))
     for each in chosen:
         if not set(each.vendors) & set(vendors):

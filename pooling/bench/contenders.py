@@ -45,6 +45,7 @@ class Contender:
         blocked: modules hidden from it.
         has_pool: whether the size of a pool is of interest to it.
         most_threads: with how many threads it works, if that is limited.
+        on_request: whether it takes part only if it is named.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Contender:
     blocked: tuple[str, ...] = ()
     has_pool: bool = False
     most_threads: int | None = None
+    on_request: bool = False
 
     @property
     def version(self) -> str:
@@ -138,6 +140,20 @@ POOLED_PSYCOPG2 = Contender(
     version_from="pooling",
     blocked=("psycopg",),
     has_pool=True,
+)
+POOLED_WATCHED = Contender(
+    name="pooled-watched",
+    title="pooling, watched",
+    how=(
+        "As pooling, with snapshots published to a file cache and all of them read ten times a "
+        "second, twenty times as often as an open admin page does."
+    ),
+    level="orm",
+    way="pooling.bench.ways.watched:Watched",
+    vendors=(SQLITE, POSTGRESQL),
+    version_from="pooling",
+    has_pool=True,
+    on_request=True,
 )
 NATIVE = Contender(
     name="native",
@@ -246,6 +262,7 @@ CONTENDERS = {
         PERSISTENT,
         POOLED,
         POOLED_PSYCOPG2,
+        POOLED_WATCHED,
         NATIVE,
         DJANGO_DB_CONNECTION_POOL,
         BARE,
@@ -258,3 +275,4 @@ CONTENDERS = {
         POOLED_SIMULATION,
     )
 }
+USUAL = tuple(contender for contender in CONTENDERS.values() if not contender.on_request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from .contenders import CONTENDERS, SIMULATED
+from .contenders import SIMULATED, USUAL
 from .ways.base import Simulation
 from .workloads import CONTENTION, READ, WORKLOADS, Workload
 
@@ -83,7 +83,7 @@ class Plan:
         bound: seconds that a turn may take beyond what it has to.
     """
 
-    contenders: tuple[Contender, ...] = tuple(CONTENDERS.values())
+    contenders: tuple[Contender, ...] = USUAL
     workloads: tuple[Workload, ...] | None = None
     usual: tuple[Workload, ...] = tuple(WORKLOADS.values())
     baseline: str | None = None

@@ -1,0 +1,40 @@
+"""The contender that is watched while it works takes part on request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pooling.bench.contenders import CONTENDERS, USUAL
+from pooling.bench.processes import ContenderProcess
+from pooling.bench.tally import Turn
+from pooling.bench.waiting import wait_until
+from pooling.bench.ways.base import Place
+from pooling.bench.workloads import CONNECT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+WATCHED = CONTENDERS["pooled-watched"]
+
+
+def test_it_takes_part_only_if_it_is_named() -> None:
+    assert WATCHED not in USUAL
+    assert CONTENDERS["pooled"] in USUAL
+
+
+def test_it_publishes_while_it_works_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    place = Place(vendor="sqlite", entry={"NAME": str(tmp_path / "db.sqlite3")}, pool_size=2)
+    turn = Turn(workload=CONNECT, iterations=3, seconds=None, seed="x")
+    with ContenderProcess(WATCHED) as process:
+        process.start()
+        process.ready()
+        process.open(place, 10)
+        assert not process.turn(turn, 10).phases["connect"].errors
+        assert wait_until(lambda: bool(list(tmp_path.glob("poolbench-*/*.djcache"))))
+        process.close()
+    assert list(tmp_path.glob("poolbench-*")) == []
