@@ -56,7 +56,8 @@ class Lookout:
         if thread is not None:
             self._over = True
             self._wake.set()
-            thread.join()
+            if thread.is_alive():  # an interrupt may have come before it was started
+                thread.join()
 
     def _watch(self) -> None:
         try:

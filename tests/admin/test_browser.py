@@ -122,6 +122,7 @@ def browser_page(site: str, complaints: list[str]) -> Iterator[Page]:
 
 
 def assert_fits(page: Page) -> None:
+    page.wait_for_load_state("load")  # before the style sheets are there, nothing fits
     viewport = page.viewport_size
     width = page.evaluate("document.documentElement.scrollWidth")
     assert viewport is not None
