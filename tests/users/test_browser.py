@@ -85,6 +85,7 @@ def phone(site: str, complaints: list[str]) -> Iterator[Page]:
 
 
 def assert_fits(page: Page) -> None:
+    page.wait_for_load_state("load")
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= PHONE["width"], f"{page.url} is {width} pixels wide"
 
