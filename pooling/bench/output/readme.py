@@ -28,7 +28,15 @@ if TYPE_CHECKING:
 
 BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
 CHART = Path("docs/benchmark.svg")
-HEADER = ["contender", "operations/s", "times the baseline", "p50 ms", "p99 ms", "connections"]
+HEADER = [
+    "contender",
+    "operations/s",
+    "times the baseline",
+    "p50 ms",
+    "p99 ms",
+    "connections",
+    "errors",
+]
 DATABASE, WORKLOAD, THREADS = "PostgreSQL", "crud", 8
 
 
@@ -67,11 +75,9 @@ def block(report: Report, groups: Sequence[Group]) -> str:
             pipes([words.capital(LEVELS.get(level, level)), *HEADER[1:]], _rows(report, found))
             for level, found in by_level(group.main)
         ]
-    machine = ", ".join(
-        plain(report.environment[name])
-        for name in ("cpu", "system")
-        if report.environment.get(name)
-    )
+    # The name of the system will do; its release says more about a machine than readers need.
+    system = plain(report.environment.get("system") or "").partition(" ")[0]
+    machine = ", ".join(filter(None, (plain(report.environment.get("cpu") or ""), system)))
     parts.append(
         f"{escape(' · '.join(filter(None, (summary(report), machine))))}. In brackets 95 % "
         "intervals, with ? where the rounds do not tell a contender from the baseline. Your "
@@ -91,6 +97,7 @@ def _rows(report: Report, results: Sequence[Result]) -> list[list[str]]:
             words.short(each.p50_ms),
             words.short(each.p99_ms),
             words.count(each.connections_opened),
+            words.count(each.errors),
         ]
         for each in ordered
     ]
@@ -110,6 +117,8 @@ def chart(report: Report, group: Group) -> str:
         if each.ratio and not each.baseline:
             unclear = each.has_interval and not each.is_clear
             said += f" ({words.factor(each.ratio)} x{' ?' if unclear else ''})"
+        if each.errors:
+            said = f"{words.count(each.errors)} errors, {said}"
         return Row(report.title(each.contender), said, quiet=each.baseline, bar=each.ops_per_second)
 
     title = f"{group.database}, {report.workload_title(group.workload)}"
@@ -118,7 +127,7 @@ def chart(report: Report, group: Group) -> str:
         "benchmark",
         title,
         " ".join(words.findings(report, group.main)),
-        f"{title} · operations/s (times the baseline)",
+        f"{title} · operations/s",
     )
     drawn = bars(text, sections(group.main, row, lambda _each: True), style=style.ALONE)
     return drawn + "\n"

@@ -43,6 +43,19 @@ def test_the_block_is_replaced_and_the_rest_is_left_alone(root: Path) -> None:
     assert text.index("PostgreSQL, CRUD") < text.index("SQLite, CRUD")
 
 
+def test_every_row_has_as_many_columns_as_its_header_and_errors_are_among_them() -> None:
+    report = read(document())
+    tables = [
+        part.splitlines()
+        for part in readme.block(report, readme.choose(report)).split("\n\n")
+        if part.startswith("|")
+    ]
+    assert tables
+    for header, *rows in tables:
+        assert header.endswith("| errors |")
+        assert {row.count(" |") for row in rows} == {header.count(" |")}
+
+
 def test_the_same_run_gives_the_same_readme(root: Path) -> None:
     run(root)
     once = (root / "README.md").read_text(), (root / readme.CHART).read_text()
