@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import threading
@@ -57,9 +58,13 @@ def use_cache(settings: LazySettings, tmp_path: Path) -> Any:
     return use
 
 
+PREFIX = "test_board"
+
+
 @pytest.fixture
 def board(shared_cache: None) -> Board:
-    return Board(fleet_options())
+    """A board of the test's own: this process may be publishing to the usual one."""
+    return Board(dataclasses.replace(fleet_options(), prefix=PREFIX))
 
 
 def entry(id_: str) -> dict[str, Any]:
@@ -103,7 +108,7 @@ def test_a_process_that_the_index_lost_comes_back(board: Board) -> None:
     board.publish(entry("b"))
     assert ids(board) == {"a", "b"}
     # 1. a reads the index. 2. b enters itself. 3. a writes what it read, without b.
-    caches["default"].set("pooling:fleet:index", json.dumps({"a": time.time()}), 60)
+    caches["default"].set(f"{PREFIX}:fleet:index", json.dumps({"a": time.time()}), 60)
     assert ids(board) == {"a"}
     board.publish(entry("b"))
     assert ids(board) == {"a", "b"}
@@ -112,7 +117,7 @@ def test_a_process_that_the_index_lost_comes_back(board: Board) -> None:
 @pytest.mark.parametrize("rubbish", ["[]", "{", "null", "7"])
 def test_rubbish_in_the_cache_is_ignored(board: Board, rubbish: str) -> None:
     for key in ("index", "orders", "process:a"):
-        caches["default"].set(f"pooling:fleet:{key}", rubbish, 60)
+        caches["default"].set(f"{PREFIX}:fleet:{key}", rubbish, 60)
     assert board.read() == []
     assert board.orders() == []
     board.publish(entry("a"))
