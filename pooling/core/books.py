@@ -117,6 +117,7 @@ class Books(Generic[C]):
         self.next_upkeep = NEVER
         self.next_search = NEVER
         self.last_error: BaseException | None = None
+        self.last_words = ""
 
     def adopt(self, config: PoolConfig) -> None:
         """Take over options, those that every release asks for in the handiest form."""
@@ -371,13 +372,16 @@ class Books(Generic[C]):
         self.provide()
 
     def not_opened(
-        self, record: PooledConnection[C], error: BaseException, *, transient: bool
+        self, record: PooledConnection[C], error: BaseException, words: str, *, transient: bool
     ) -> None:
         """Decide what becomes of those who wait for a connection that could not be opened.
 
         When the server is away for the moment, they go on waiting: for the next attempt, or for
         somebody's release. When trying again is useless, the first in the queue gets the error, and
         an attempt is made for the next one, who may have more luck (a password that just changed).
+
+        Args:
+            words: what the error says. It is not asked here: that would run somebody else's code.
         """
         now = self.now()
         self.records.discard(record)
@@ -385,7 +389,7 @@ class Books(Generic[C]):
         self.opening -= 1
         self._dismiss(record)
         self.totals.connect_errors += 1
-        self.totals.last_error = str(error).strip()
+        self.totals.last_error = self.last_words = words
         self.failures += 1
         # Not an error that somebody is going to raise: its traceback would hold their frames.
         self.last_error = error if transient else None
@@ -481,5 +485,5 @@ def holder_of(record: PooledConnection[C], now: float) -> Holder:
         thread=record.thread.name if record.thread else "(unknown)",
         seconds=now - record.since,
         note=record.note,
-        stack=None if record.stack is None else "".join(record.stack.format()),
+        frames=record.stack,
     )

@@ -7,6 +7,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Generic
 
+from pooling.core import report
 from pooling.core.books import Task
 from pooling.core.connection import DiscardReason, PooledConnection
 from pooling.core.driver import C, Driver
@@ -85,11 +86,11 @@ class Crew(Generic[C]):
         try:
             connection = self._driver.connect()
         except BaseException as error:
-            transient = self._is_transient(error)
+            words, transient = report.words(error), self._is_transient(error)
             self._pool.decide(
-                partial(self._pool.books.not_opened, record, error, transient=transient)
+                partial(self._pool.books.not_opened, record, error, words, transient=transient)
             )
-            logger.warning("%r: could not connect: %s", self._pool, str(error).strip())
+            logger.warning("%r: could not connect: %s", self._pool, words)
             if not isinstance(error, Exception):
                 raise
         else:
@@ -117,7 +118,7 @@ class Crew(Generic[C]):
             verdict = None
         except Exception as error:
             logger.info(
-                "%r: a connection turned out to be dead: %s", self._pool, str(error).strip()
+                "%r: a connection turned out to be dead: %s", self._pool, report.words(error)
             )
         finally:
             self._pool.decide(lambda: self._pool.books.examined(record, verdict))

@@ -34,6 +34,7 @@ from pooling.core.workers import WORKERS, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from traceback import StackSummary
 
     from pooling.core.stats import Holder, PoolStats
 
@@ -259,6 +260,8 @@ class Pool(Generic[C]):
         """Lease an idle connection that may be used as it is; if there is none, queue up."""
         books = self.books
         thread = threading.current_thread()
+        # Here, since it looks at source files, which is not for the lock.
+        stack = None if books.config.leak_after is None else report.stack()
         now = self._now()
         refusal = None
         with self._lock:
@@ -269,7 +272,7 @@ class Pool(Generic[C]):
                     books.idle.pop()
                 else:
                     record = None
-                    refusal = self._queue_locked(lease, now, thread, thread_bound, note)
+                    refusal = self._queue_locked(lease, now, thread, thread_bound, note, stack)
             except BaseException:
                 upkeep.mend(books)
                 raise
@@ -278,8 +281,8 @@ class Pool(Generic[C]):
                 raise refusal
             self._expect_service(now)
             return None
-        if books.config.leak_after is not None:
-            record.stack = report.stack()
+        if stack is not None:
+            record.stack = stack
             record.leak_reported = False
         try:
             fresh = now < record.good_until and now < record.expires_at
@@ -297,6 +300,7 @@ class Pool(Generic[C]):
         thread: threading.Thread,
         thread_bound: bool,
         note: str | None,
+        stack: StackSummary | None,
     ) -> PoolError | None:
         """Put `lease` into the queue, or return why it cannot be served."""
         books = self.books
@@ -306,7 +310,6 @@ class Pool(Generic[C]):
         if books.queue_is_full():
             books.totals.rejected += 1
             return self._error(TooManyWaiters, report.too_many_waiters(books.stats()))
-        stack = None if books.config.leak_after is None else report.stack()
         books.queue(Waiter(lease, now, thread, thread_bound, note, stack))
         return None
 
@@ -366,7 +369,7 @@ class Pool(Generic[C]):
                 timeout,
                 books.holders(),
                 own=books.held_by(waiter.thread),
-                last_error=books.obstacle,
+                last_words=None if books.obstacle is None else books.last_words,
             ),
         )
         error.__cause__ = books.obstacle

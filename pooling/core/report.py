@@ -24,7 +24,7 @@ def timeout(
     holders: Sequence[Holder],
     *,
     own: int,
-    last_error: BaseException | None,
+    last_words: str | None,
 ) -> str:
     """Say why a caller got no connection: the numbers, the holders, and what the server said.
 
@@ -33,12 +33,12 @@ def timeout(
         seconds: how long the caller waited.
         holders: who holds connections.
         own: how many of them the waiting thread itself holds.
-        last_error: why the last attempt to connect failed, if it did.
+        last_words: why the last attempt to connect failed, if it did.
     """
     within = "" if seconds is None else f" within {seconds:g} s"
     parts = [f"pool {stats.name!r}: no connection{within} ({_counts(stats)})"]
-    if last_error is not None:
-        parts.append(f"the last attempt to connect failed: {str(last_error).strip()}")
+    if last_words is not None:
+        parts.append(f"the last attempt to connect failed: {last_words}")
     if holders:
         parts.append(f"held by {_named(holders)}")
     if own:
@@ -61,6 +61,14 @@ def leak(pool: str, holder: Holder) -> str:
     return (
         f"{pool}: thread {holder.thread!r} has held a connection for {holder.seconds:.1f} s{where}"
     )
+
+
+def words(error: BaseException) -> str:
+    """Return what an error says, or its name if it says nothing or cannot say it."""
+    try:
+        return str(error).strip() or type(error).__name__
+    except Exception:
+        return type(error).__name__
 
 
 def stack() -> traceback.StackSummary:

@@ -11,6 +11,7 @@ from pooling.core.durations import Durations, Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from traceback import StackSummary
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,13 +73,18 @@ class Holder:
         thread: the name of the thread that acquired it.
         seconds: for how long.
         note: what it was acquired for, if the caller said so: a request's path for instance.
-        stack: where it was acquired, formatted; only known with `leak_after`.
+        frames: where it was acquired; only known with `leak_after`.
     """
 
     thread: str
     seconds: float
     note: str | None = None
-    stack: str | None = None
+    frames: StackSummary | None = None
+
+    @property
+    def stack(self) -> str | None:
+        """Where it was acquired, as text. This reads source files: not for the pool's lock."""
+        return None if self.frames is None else "".join(self.frames.format())
 
 
 class Totals:
