@@ -69,13 +69,27 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
+    global _told
     for forkable in list(_forkables):
         forkable.after_fork_in_child()
+    _told = os.getpid()
 
+
+def _after_fork_in_child_again() -> None:
+    if _told != os.getpid():
+        _after_fork_in_child()
+
+
+_told = os.getpid()
+"""The process in which everybody knows that it is the present one."""
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork, and nothing to forget
     os.register_at_fork(
         before=_before_fork,
         after_in_parent=_after_fork_in_parent,
         after_in_child=_after_fork_in_child,
+    )
+    # Python swallows an interrupt in a hook and does not call the hook again. So there are two.
+    os.register_at_fork(
+        after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child_again
     )

@@ -38,7 +38,8 @@ class Maintenance:
         forks.register(self)
 
     def _start_over(self) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant: a finaliser may run at any allocation, and it may use a pool.
+        self._lock = threading.RLock()
         self._bell = threading.Lock()
         self._bell.acquire()
         self._thread: threading.Thread | None = None
@@ -51,15 +52,15 @@ class Maintenance:
         Never blocks, so it may be called under a pool's lock.
         """
         with self._lock:
-            if when >= self._due.get(pool, float("inf")):
-                return
-            self._due[pool] = when
-            for companion in self._companions:
-                if companion not in self._due:
-                    self._due[companion] = when = min(when, self._clock.now())
+            sooner = when < self._due.get(pool, float("inf"))
+            if sooner:
+                self._due[pool] = when
+                for companion in self._companions:
+                    if companion not in self._due:
+                        self._due[companion] = when = min(when, self._clock.now())
             if self._thread is None or not self._thread.is_alive():
                 self._start_locked()
-            elif when < self._wakes_at:
+            elif sooner and when < self._wakes_at:
                 self._wakes_at = when
                 self._ring_locked()
 
@@ -76,21 +77,31 @@ class Maintenance:
     def run_once(self) -> float | None:
         """Maintain the pools that are due; return when the next one is, None if there is none."""
         now = self._clock.now()
-        with self._lock:
-            pools = [pool for pool, when in self._due.items() if when <= now]
-            for pool in pools:
-                del self._due[pool]
-        for pool in pools:
-            try:
-                again = pool.maintain()
-            except Exception:
-                logger.exception("the maintenance of %r failed and will be tried again", pool)
-                again = now + AFTER_AN_ERROR
+        pools: list[Any] = []
+        try:
             with self._lock:
-                if again is not None:
-                    self._due[pool] = min(again, self._due.get(pool, float("inf")))
+                pools += [pool for pool, when in list(self._due.items()) if when <= now]
+                for pool in pools:
+                    del self._due[pool]
+            while pools:
+                self._maintain(pools[-1], now)
+                pools.pop()
+        except BaseException:  # this thread comes to its end: the next one does what it has left
+            with self._lock:
+                self._due.update(dict.fromkeys(pools, now))
+            raise
         with self._lock:
             return min(self._due.values(), default=None)
+
+    def _maintain(self, pool: Any, now: float) -> None:
+        try:
+            again = pool.maintain()
+        except Exception:
+            logger.exception("the maintenance of %r failed and will be tried again", pool)
+            again = now + AFTER_AN_ERROR
+        if again is not None:
+            with self._lock:
+                self._due[pool] = min(again, self._due.get(pool, float("inf")))
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's thread, and the pools until they are used here."""

@@ -37,8 +37,10 @@ class Workers:
     def _start_over(self) -> None:
         self._idle: dict[_Worker, None] = {}
         self._changed = threading.Condition()
-        self._running = 0
-        self._forks = 0
+        self._running: set[object] = set()
+        """One token for each job in progress."""
+        self._forks: set[int] = set()
+        """The threads that are about to fork."""
 
     def run(self, job: Job) -> None:
         """Run `job` soon in another thread, or here and now when no thread can be had.
@@ -60,17 +62,25 @@ class Workers:
 
     def perform(self, job: Job) -> None:
         """Do a job in this thread, when no fork is under way."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._forks, FORK_PATIENCE)
-            self._running += 1
+        token = object()
         try:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._forks, FORK_PATIENCE)
+                self._running.add(token)
             job()
         except Exception:
             logger.exception("a background job of the connection pool failed")
         finally:
-            with self._changed:
-                self._running -= 1
-                self._changed.notify_all()
+            try:
+                self._end(token)
+            except BaseException:  # what ends this thread must not make every fork wait for it
+                self._end(token)
+                raise
+
+    def _end(self, token: object) -> None:
+        with self._changed:
+            self._running.discard(token)
+            self._changed.notify_all()
 
     def before_fork(self) -> None:
         """Wait until no worker is inside a driver, and let none begin.
@@ -79,13 +89,13 @@ class Workers:
         opening a SQLite file would wait for ever for SQLite's.
         """
         with self._changed:
-            self._forks += 1
+            self._forks.add(threading.get_ident())
             self._changed.wait_for(lambda: not self._running, FORK_PATIENCE)
 
     def after_fork_in_parent(self) -> None:
         """Let the workers go on."""
         with self._changed:
-            self._forks = max(self._forks - 1, 0)
+            self._forks.discard(threading.get_ident())
             self._changed.notify_all()
 
     def after_fork_in_child(self) -> None:

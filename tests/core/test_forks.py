@@ -221,7 +221,7 @@ def test_a_fork_waits_for_the_jobs_in_progress(monkeypatch: pytest.MonkeyPatch) 
     assert running == []
     job.open()
     forker.result()
-    assert running == [0]
+    assert running == [set()]
     workers.run(job)
     job.wait_for(2)
 
