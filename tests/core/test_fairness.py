@@ -29,7 +29,7 @@ def test_32_threads_share_4_connections_evenly() -> None:
 
     def take_turns(number: int) -> None:
         def may_release() -> bool:
-            all_wait = lab.clock.sleepers >= THREADS - SIZE
+            all_wait = pool.stats().waiting >= THREADS - SIZE
             return (all_wait and holders[0] == number) or len(turns) >= TURNS
 
         while len(turns) < TURNS:
