@@ -16,6 +16,7 @@ from pooling.core.errors import (
     PoolConfigError,
     PoolError,
     PoolTimeout,
+    ServerDown,
     TooManyWaiters,
 )
 from pooling.core.listener import Listener
@@ -40,6 +41,7 @@ __all__ = [
     "PoolError",
     "PoolStats",
     "PoolTimeout",
+    "ServerDown",
     "TooManyWaiters",
     "get_pool",
 ]

@@ -24,6 +24,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pooling")
 
+_LOCK = threading.Lock
+"""What the locks of this process were made of when the pools' modules were imported."""
+
+
+def _refuse_late_patching() -> None:
+    """Raise if the standard library's threads were replaced after they had been taken over here."""
+    if threading.Lock is not _LOCK:
+        raise ImproperlyConfigured(
+            "the standard library's threads were replaced (monkey.patch_all()) after the pool had "
+            "been imported, so that its locks would stop the whole process: patch before Django is "
+            "imported. With gunicorn's gevent workers and --preload that means in "
+            "gunicorn.conf.py; see docs/deployment.md"
+        )
+
 
 class Registry:
     """The pools of this process.
@@ -35,7 +49,7 @@ class Registry:
         self._pools: dict[Hashable, tuple[str, Pool[Any]]] = {}
         self._retired: list[Pool[Any]] = []
         """Closed pools that may have leases out. Somebody has to keep them until these are back."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser may run at any allocation, and use a pool
         forks.register(self)
 
     def get(self, key: Hashable, database: str, make: Callable[[], Pool[Any]]) -> Pool[Any]:
@@ -52,6 +66,7 @@ class Registry:
                 self._retired.append(pool)
                 pool = None
             if pool is None:
+                _refuse_late_patching()
                 pool = make()
                 self._pools[key] = (database, pool)
             return pool
@@ -86,7 +101,7 @@ class Registry:
 
     def after_fork_in_child(self) -> None:
         """Take a new lock. The pools, which empty themselves, go on under their keys."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 REGISTRY = Registry()

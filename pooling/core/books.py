@@ -13,8 +13,8 @@ The invariants between any two calls:
 
 An interrupt (Ctrl-C) can strike between any two lines, also here. So the lines stand in an order in
 which each connection has an owner after every one of them: who gets it is written down before who
-had it is crossed out, and the change of a record's `turn` is the moment at which it passes from one
-to the other. `upkeep.mend` then puts right what such a moment left double or uncounted.
+had it is crossed out, and the change of a record's `owner` is the moment at which it passes from
+one to the other. `upkeep.mend` then puts right what such a moment left double or uncounted.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import enum
 import itertools
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Generic, NamedTuple
+from weakref import ref
 
 from pooling.core.connection import LEASED, DiscardReason, Lease, PooledConnection, State
 from pooling.core.driver import C
@@ -71,8 +72,8 @@ class Errand(NamedTuple, Generic[C]):
 
     task: Task
     record: PooledConnection[C]
-    turn: int
-    """The record's turn that goes with it; with another one, the errand never came to be."""
+    number: int
+    """What names it as the record's owner; if another one does, the errand never came to be."""
     reason: DiscardReason | None = None
     """Why the connection is closed, if that is the task."""
 
@@ -96,8 +97,6 @@ class Books(Generic[C]):
         """The right end is the warm one: what came back last is used first."""
         self.waiters: OrderedDict[Waiter[C], None] = OrderedDict()
         self.errands: deque[Errand[C]] = deque()
-        self.orphans: deque[tuple[PooledConnection[C], int]] = deque()
-        """Leases that were garbage-collected, with their turns; appended to without the lock."""
         self.connecting = 0
         self.opening = 0
         """The part of `connecting` that is new, not being tested or cleaned."""
@@ -107,7 +106,7 @@ class Books(Generic[C]):
         """Discarded connections that no worker has closed yet."""
         self.rest_bells: list[threading.Lock] = []
         """To be released as soon as nothing is connecting and nothing closing."""
-        self.turns = itertools.count(1)
+        self.numbers = itertools.count(1)
         """Numbers the owners of all connections. No number comes twice, so what an interrupt kept
         from becoming an owner never does so by chance later."""
         self.generation = 0
@@ -116,6 +115,10 @@ class Books(Generic[C]):
         self.next_attempt = NEVER
         self.next_upkeep = NEVER
         self.next_search = NEVER
+        self.suspicious = False
+        """Whether idle connections wait for a test because others were found dead."""
+        self.down_since: float | None = None
+        """Since when every attempt to connect has found the server away."""
         self.last_error: BaseException | None = None
         self.last_words = ""
 
@@ -125,6 +128,8 @@ class Books(Generic[C]):
         self.max_size = config.max_size
         self.max_uses = INFINITE if config.max_uses is None else config.max_uses
         self.ping_after = INFINITE if config.ping_after is None else config.ping_after
+        self.leak_after = config.leak_after
+        self.fail_fast = INFINITE if config.fail_fast is None else config.fail_fast
 
     @property
     def leased(self) -> int:
@@ -152,9 +157,9 @@ class Books(Generic[C]):
         record.thread = thread
         record.thread_bound = thread_bound
         record.note = note
-        lease.turn = next(self.turns)
+        lease.reference = ref(lease)
         lease.owned = record
-        record.turn = lease.turn
+        record.owner = lease.reference
         record.state = LEASED
 
     def queue(self, waiter: Waiter[C], *, first: bool = False) -> None:
@@ -185,6 +190,14 @@ class Books(Generic[C]):
 
     # ---- what becomes of a connection ----------------------------------------------------------
 
+    def take_back(
+        self, record: PooledConnection[C], reason: DiscardReason | None, now: float
+    ) -> None:
+        """Decide on a connection whose lease ends; unless there is a `reason`, it works."""
+        self.totals.holds.count(now - record.since)
+        record.good_until = now + self.ping_after
+        self.keep_or_discard(record, reason, now)
+
     def keep_or_discard(
         self, record: PooledConnection[C], reason: DiscardReason | None, now: float
     ) -> None:
@@ -192,8 +205,16 @@ class Books(Generic[C]):
 
         Unless there is a reason against it, it goes to the first in the queue, or becomes idle.
         """
-        reason = reason or self.retirement(record, now)
+        if reason is None and (
+            now >= record.expires_at
+            or record.uses >= self.max_uses
+            or record.generation != self.generation
+            or len(self.records) > self.max_size
+        ):
+            reason = self.retirement(record, now)
         if reason is not None:
+            if reason is DiscardReason.BROKEN:
+                self._suspect(record)
             self.discard(record, reason)
             self.provide()
         elif self.waiters and not self.suspended:
@@ -205,8 +226,28 @@ class Books(Generic[C]):
         else:
             record.since = now
             record.thread = None
+            record.owner = None
             record.state = IDLE
             self.idle.append(record)
+
+    def _suspect(self, dead: PooledConnection[C]) -> None:
+        """Have idle connections tested, before anybody gets them: where one died, others may have.
+
+        Those that have shown since then that they live are left alone.
+        """
+        found = dead.since if dead.state is State.CONNECTING else INFINITE
+        for record in self.idle:
+            if record.since < found:
+                record.good_until = NEVER
+                self.suspicious = True
+
+    def _test_suspects(self) -> None:
+        """Have suspects tested, a few at a time, beginning with those that are used last."""
+        suspects = [record for record in self.idle if record.good_until == NEVER]
+        self.suspicious = bool(suspects)
+        for record in suspects[: max(OPENERS - (self.connecting - self.opening), 0)]:
+            self.employ(Task.PING, record)
+            self.idle.remove(record)
 
     def settle(self, waiter: Waiter[C], now: float, error: BaseException | None = None) -> None:
         """Take a waiter out of the queue that is served, or will raise `error`."""
@@ -230,9 +271,9 @@ class Books(Generic[C]):
 
     def discard(self, record: PooledConnection[C], reason: DiscardReason) -> None:
         """Take a connection out of the books and have it closed."""
-        turn = next(self.turns)
-        self.errands.append(Errand(Task.CLOSE, record, turn, reason))
-        record.turn = turn
+        number = next(self.numbers)
+        self.errands.append(Errand(Task.CLOSE, record, number, reason))
+        record.owner = number
         self.closing.add(record)
         record.state = State.CLOSED
         self.records.discard(record)
@@ -266,6 +307,7 @@ class Books(Generic[C]):
     def close(self, error: Callable[[], BaseException]) -> None:
         """Serve nobody any more; `error` makes what those who wait shall raise."""
         self.closed = True
+        self.generation += 1
         now = self.now()
         for waiter in list(self.waiters):
             self.settle(waiter, now, error())
@@ -319,6 +361,8 @@ class Books(Generic[C]):
                 self._open(now)
             else:
                 break
+        if self.suspicious:
+            self._test_suspects()
         while (
             len(self.records) < self.config.min_size
             and now >= self.next_upkeep
@@ -327,11 +371,24 @@ class Books(Generic[C]):
             self._open(now)
 
     def _may_open(self, now: float) -> bool:
+        openers = OPENERS if self.down_since is None else 1
         return (
             len(self.records) < self.max_size
-            and self.opening < OPENERS + len(self.stalled)
+            and self.opening < openers + len(self.stalled)
             and now >= self.next_attempt
         )
+
+    def known_down(self, now: float) -> bool:
+        """Tell whether waiting is in vain: `fail_fast` is over, and nobody has a connection."""
+        return (
+            self.down_since is not None
+            and now - self.down_since >= self.fail_fast
+            and len(self.records) == self.opening
+        )
+
+    def wants_probe(self, now: float) -> bool:
+        """Tell whether somebody should wait for an attempt to reach a server that is down."""
+        return self.opening <= len(self.stalled) and now >= self.next_attempt
 
     def _open(self, now: float) -> None:
         """Reserve a place and have a connection opened for it."""
@@ -342,12 +399,36 @@ class Books(Generic[C]):
 
     def employ(self, task: Task, record: PooledConnection[C]) -> None:
         """Give a connection into the hands of a worker, who reports back when it is done."""
-        turn = next(self.turns)
-        self.errands.append(Errand(task, record, turn))
+        number = next(self.numbers)
+        self.errands.append(Errand(task, record, number))
         record.since = self.now()
-        record.turn = turn
+        record.owner = number
         record.state = State.CONNECTING
         self.connecting += 1
+
+    def take_errand(self, hands: list[Errand[C]]) -> None:
+        """Move the next errand, if there is one, into the hands of a worker."""
+        if self.errands:
+            hands.append(self.errands[0])
+            self.errands.popleft()
+
+    def give_up(self, errand: Errand[C]) -> None:
+        """Take back an errand from a worker that came to its end before the errand did."""
+        task, record, number, _ = errand
+        if record.owner != number or errand in self.errands:
+            return
+        if task is Task.CLOSE:
+            if record in self.closing:
+                self.errands.append(errand)
+        elif record in self.records:
+            if task is Task.OPEN and not hasattr(record, "connection"):
+                self.opening -= 1
+                self._dismiss(record)
+                self.records.discard(record)
+                record.state = State.CLOSED
+            else:
+                self.examined(record, DiscardReason.BROKEN)
+        self.provide()
 
     def _dismiss(self, record: PooledConnection[C]) -> None:
         self.connecting -= 1
@@ -367,21 +448,28 @@ class Books(Generic[C]):
         self.totals.connects += 1
         self.failures = 0
         self.next_attempt = self.next_upkeep = NEVER
-        self.last_error = None
+        self.last_error = self.down_since = None
         self.keep_or_discard(record, None, now)
         self.provide()
 
     def not_opened(
-        self, record: PooledConnection[C], error: BaseException, words: str, *, transient: bool
+        self,
+        record: PooledConnection[C],
+        error: BaseException,
+        words: str,
+        server_down: Callable[[], BaseException] | None,
     ) -> None:
         """Decide what becomes of those who wait for a connection that could not be opened.
 
         When the server is away for the moment, they go on waiting: for the next attempt, or for
-        somebody's release. When trying again is useless, the first in the queue gets the error, and
-        an attempt is made for the next one, who may have more luck (a password that just changed).
+        somebody's release, until the server counts as down. When trying again is useless, the first
+        in the queue gets the error, and an attempt is made for the next one, who may have more luck
+        (a password that just changed).
 
         Args:
             words: what the error says. It is not asked here: that would run somebody else's code.
+            server_down: makes what those who wait shall raise when the server counts as down; None
+                if trying again is useless.
         """
         now = self.now()
         self.records.discard(record)
@@ -392,13 +480,20 @@ class Books(Generic[C]):
         self.totals.last_error = self.last_words = words
         self.failures += 1
         # Not an error that somebody is going to raise: its traceback would hold their frames.
-        self.last_error = error if transient else None
+        self.last_error = error if server_down else None
         self.next_upkeep = now + UPKEEP_PAUSE
-        if transient:
+        if server_down:
+            if self.down_since is None:
+                self.down_since = now
             pause = min(FIRST_PAUSE * 2 ** min(self.failures - 1, 16), LONGEST_PAUSE)
             self.next_attempt = now + pause * (1 - self.draw() / 2)
-        elif self.waiters:
-            self.settle(next(iter(self.waiters)), now, error)
+            if self.known_down(now):
+                for waiter in list(self.waiters):
+                    self.settle(waiter, now, server_down())
+        else:
+            self.down_since = None  # it has answered
+            if self.waiters:
+                self.settle(next(iter(self.waiters)), now, error)
         self.provide()
 
     def examined(self, record: PooledConnection[C], reason: DiscardReason | None) -> None:
@@ -408,10 +503,6 @@ class Books(Generic[C]):
         record.thread = None
         if reason is None:
             record.good_until = now + self.ping_after
-        else:
-            # Where one connection died, others may have: each of the idle ones has to be pinged.
-            for suspect in self.idle:
-                suspect.good_until = NEVER
         self.keep_or_discard(record, reason, now)
         self.provide()
 
@@ -476,7 +567,7 @@ class Books(Generic[C]):
 
     def held_by(self, thread: threading.Thread) -> int:
         """Return how many connections `thread` holds."""
-        return sum(record.thread is thread for record in self.records)
+        return sum(record.thread is thread and record.state is LEASED for record in self.records)
 
 
 def holder_of(record: PooledConnection[C], now: float) -> Holder:

@@ -6,7 +6,7 @@ import dataclasses
 
 from pooling.core.errors import PoolConfigError
 
-RESETS = ("rollback", "session")
+RESETS = ("rollback", "session", "always")
 
 LONGEST = 1e9
 """The longest duration in seconds, some thirty years. More is a mistake, and so is infinity."""
@@ -24,13 +24,18 @@ class PoolConfig:
         recycle: the age at which a connection is replaced. Each connection draws its own age from
             the last fifth before this, so that they never all go at once.
         max_idle: idle connections above `min_size` are closed after this.
+        fail_fast: how long the server may be away before callers no longer wait for it. From then
+            on one of them at a time tries to reach it, and the others get the last error at once,
+            unless a connection is left that may become free. 0 fails with the first error, `None`
+            makes everybody wait as long as `timeout` says.
         max_waiting: callers beyond those the pool has places for that may queue; more fail at once.
         max_uses: leases after which a connection is replaced.
         ping_after: idle time after which the next `acquire` pays one round trip to test the
             connection. 0 tests every time, `None` never.
         reset: what a release does beyond ending the transaction: `"rollback"` (nothing more),
-            `"session"` (undo what the lease changed in the session), or the dotted path of a
-            function that takes the raw connection.
+            `"session"` (undo what the lease changed in the session, if it did), `"always"` (the
+            same without looking whether it did), or the dotted path of a function that takes the
+            raw connection.
         leak_after: a lease older than this is reported once, with the stack that acquired it.
         name: what logs, errors and metrics call the pool.
 
@@ -43,6 +48,7 @@ class PoolConfig:
     timeout: float | None = 30.0
     recycle: float | None = 3600.0
     max_idle: float | None = 600.0
+    fail_fast: float | None = 10.0
     max_waiting: int | None = None
     max_uses: int | None = None
     ping_after: float | None = 30.0
@@ -57,6 +63,7 @@ class PoolConfig:
             *_seconds("timeout", self.timeout),
             *_seconds("recycle", self.recycle),
             *_seconds("max_idle", self.max_idle),
+            *_seconds("fail_fast", self.fail_fast, zero=True),
             *_count("max_waiting", self.max_waiting, at_least=0, optional=True),
             *_count("max_uses", self.max_uses, at_least=1, optional=True),
             *_seconds("ping_after", self.ping_after, zero=True),

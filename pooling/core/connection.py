@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import threading
     from traceback import StackSummary
     from types import TracebackType
+    from weakref import ref
 
     from pooling.core.pool import Pool
     from pooling.core.waiter import Waiter
@@ -68,12 +69,12 @@ class PooledConnection(Generic[C]):
         "good_until",
         "leak_reported",
         "note",
+        "owner",
         "since",
         "stack",
         "state",
         "thread",
         "thread_bound",
-        "turn",
         "uses",
     )
 
@@ -92,8 +93,10 @@ class PooledConnection(Generic[C]):
         """When `recycle` is over for it."""
         self.uses = 0
         """How many leases reached their caller."""
-        self.turn = 0
-        """The number of its present owner, which tells it from an earlier one's stale handle."""
+        self.owner: object = None
+        """Whose it is: a lease's (a reference to it, which is dead when nobody has the lease any
+        more), an errand's (its number), or the books' (None). Whoever has a stale handle sees that
+        the owner is another."""
         self.thread: threading.Thread | None = None
         """Who holds it. The object, since thread idents are used again after a thread's end."""
         self.thread_bound = False
@@ -109,16 +112,17 @@ class PooledConnection(Generic[C]):
 class Lease(Generic[C]):
     """One caller's turn with one connection; a context manager that gives the raw connection.
 
-    A lease belongs to its caller from `acquire` to `release`. When the caller loses it, the garbage
-    collector gives the connection back in its stead: late, but nothing is lost.
+    A lease belongs to its caller from `acquire` to `release`. When the caller loses it, the pool
+    sees that it was garbage-collected and takes the connection back: late, but nothing is lost. It
+    has no finaliser: that could be interrupted, and run in a thread that has the pool's lock.
     """
 
-    __slots__ = ("__weakref__", "owned", "pool", "turn", "waiter")
+    __slots__ = ("__weakref__", "owned", "pool", "reference", "waiter")
 
     def __init__(self, pool: Pool[C]) -> None:
         self.owned: PooledConnection[C] | None = None
-        """What the lease owns as long as `turn` is that of the connection. The pool's business."""
-        self.turn = 0
+        """What the lease owns, as long as `reference` is the owner there. The pool's business."""
+        self.reference: ref[Lease[C]] | None = None
         self.pool = pool
         self.waiter: Waiter[C] | None = None
         """Where this lease stands in the pool's queue, while it does."""
@@ -127,7 +131,7 @@ class Lease(Generic[C]):
     def current(self) -> bool:
         """Whether the lease has begun and is not over."""
         record = self.owned
-        return record is not None and record.turn == self.turn and record.state is LEASED
+        return record is not None and record.owner is self.reference
 
     @property
     def record(self) -> PooledConnection[C]:
@@ -137,7 +141,7 @@ class Lease(Generic[C]):
             LeaseError: when the lease is over.
         """
         record = self.owned
-        if record is None or record.turn != self.turn or record.state is not LEASED:
+        if record is None or record.owner is not self.reference:
             raise self.over()
         return record
 
@@ -154,7 +158,10 @@ class Lease(Generic[C]):
         Raises:
             LeaseError: when the lease is over.
         """
-        return self.record.connection
+        record = self.owned
+        if record is None or record.owner is not self.reference:
+            raise self.over()
+        return record.connection
 
     def release(self) -> None:
         """Give the connection back; see `Pool.release`."""
@@ -174,14 +181,6 @@ class Lease(Generic[C]):
         traceback: TracebackType | None,
     ) -> None:
         self.release()
-
-    def __del__(self) -> None:
-        # This may run at any allocation, in any thread, also in one that holds the pool's lock: so
-        # no lock here, only an append, which is atomic. The pool looks into the list when it is
-        # out of idle connections, and in maintenance.
-        record = getattr(self, "owned", None)  # not there if __init__ was interrupted
-        if record is not None:
-            self.pool.orphan(record, self.turn)
 
     def __repr__(self) -> str:
         return f"<Lease of pool {self.pool.name!r}: {'current' if self.current else 'over'}>"

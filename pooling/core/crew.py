@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic
 
 from pooling.core import report
-from pooling.core.books import Task
+from pooling.core.books import Errand, Task
 from pooling.core.connection import DiscardReason, PooledConnection
 from pooling.core.driver import C, Driver
 
@@ -56,12 +56,25 @@ class Crew(Generic[C]):
             self._workers.run(self._run_next)
 
     def _run_next(self) -> None:
-        """Do the next errand, if another worker was not quicker."""
+        """Do the next errand, if another worker was not quicker.
+
+        It is in `hands` from the instant it is off the list: whatever ends this thread, the books
+        hear of it, and the connection does not stay where nobody looks for it.
+        """
+        hands: list[Errand[C]] = []
         try:
-            task, record, turn, reason = self._pool.books.errands.popleft()
-        except IndexError:
-            return
-        if record.turn != turn:
+            self._pool.decide(partial(self._pool.books.take_errand, hands))
+            for errand in hands:
+                self._do(*errand)
+        except BaseException:
+            for errand in hands:
+                self._pool.decide(partial(self._pool.books.give_up, errand))
+            raise
+
+    def _do(
+        self, task: Task, record: PooledConnection[C], number: int, reason: DiscardReason | None
+    ) -> None:
+        if record.owner != number:
             return
         if task is Task.CLOSE:
             self._close_connection(record, reason)
@@ -86,9 +99,10 @@ class Crew(Generic[C]):
         try:
             connection = self._driver.connect()
         except BaseException as error:
-            words, transient = report.words(error), self._is_transient(error)
+            words = report.words(error)
+            server_down = self._pool.server_down if self._is_transient(error) else None
             self._pool.decide(
-                partial(self._pool.books.not_opened, record, error, words, transient=transient)
+                partial(self._pool.books.not_opened, record, error, words, server_down)
             )
             logger.warning("%r: could not connect: %s", self._pool, words)
             if not isinstance(error, Exception):

@@ -21,6 +21,10 @@ class TooManyWaiters(PoolError):
     """`max_waiting` callers are queueing already, so this one was turned away at once."""
 
 
+class ServerDown(PoolError):
+    """The server has been away for `fail_fast` seconds, so this caller was not made to wait."""
+
+
 class PoolClosed(PoolError):
     """The pool was closed for good, before or while the caller asked it for a connection."""
 

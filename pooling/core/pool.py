@@ -10,13 +10,14 @@ import logging
 import random
 import threading
 from functools import partial
+from threading import current_thread
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pooling.core import forks, report, upkeep
 from pooling.core.books import Books
 from pooling.core.clock import SYSTEM_CLOCK, Clock
 from pooling.core.config import PoolConfig
-from pooling.core.connection import LEASED, DiscardReason, Lease, PooledConnection
+from pooling.core.connection import DiscardReason, Lease, PooledConnection
 from pooling.core.crew import Crew
 from pooling.core.driver import C, Driver
 from pooling.core.errors import (
@@ -24,6 +25,7 @@ from pooling.core.errors import (
     PoolClosed,
     PoolError,
     PoolTimeout,
+    ServerDown,
     TooManyWaiters,
     as_driver_error,
 )
@@ -40,7 +42,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pooling")
 
+BROKEN = DiscardReason.BROKEN
+
 T = TypeVar("T")
+
+
+def nobody() -> None:
+    """Own a connection in the stead of a lease that nobody has any more."""
 
 
 class Pool(Generic[C]):
@@ -74,7 +82,7 @@ class Pool(Generic[C]):
         self._clock = clock
         self._now = clock.now
         self._maintenance = maintenance
-        self._lock = threading.Lock()
+        self._take_new_lock()
         self.books: Books[C] = Books(config or PoolConfig(), clock.now, draw)
         """Who owns what; for the core alone, and only with the lock."""
         self._crew = Crew(self, driver, listener, clock, workers)
@@ -105,6 +113,8 @@ class Pool(Generic[C]):
         Raises:
             PoolTimeout: nothing became free in time. Its cause is the last failure to connect.
             TooManyWaiters: `max_waiting` was reached.
+            ServerDown: the server has been away for `fail_fast` seconds, and nobody has a
+                connection that could become free. Its cause is the last failure to connect.
             PoolClosed: the pool is closed.
             Exception: what the driver said when it could not connect and trying again is useless.
 
@@ -112,9 +122,7 @@ class Pool(Generic[C]):
         """
         lease: Lease[C] = Lease(self)
         try:
-            record = self._take(lease, thread_bound, note)
-            if record is None:
-                record = self._wait(lease, timeout)
+            record = self._take(lease, thread_bound, note) or self._wait(lease, timeout)
             record.uses += 1
         except BaseException:
             self._abandon(lease)
@@ -130,8 +138,10 @@ class Pool(Generic[C]):
         Raises:
             LeaseError: the lease is over, or another pool's. Nothing has changed then.
         """
-        record = self._owned(lease)
-        reason: DiscardReason | None = DiscardReason.BROKEN
+        record = lease.owned
+        if record is None or record.owner is not lease.reference or lease.pool is not self:
+            raise self._not_ours(lease)
+        reason: DiscardReason | None = BROKEN
         try:
             self.driver.reset(record.connection)
             if ping:
@@ -140,9 +150,7 @@ class Pool(Generic[C]):
         except Exception as error:  # whatever it is, the connection cannot be trusted any more
             logger.debug("%r: a connection could not be reset: %s", self, error)
         finally:
-            now = self._now()
-            record.good_until = now + self.books.ping_after
-            self._give_back(record, lease, reason, now)
+            self._give_back(record, lease, reason)
 
     def discard(self, lease: Lease[C]) -> None:
         """Give up a leased connection as broken. It is closed in the background.
@@ -150,11 +158,10 @@ class Pool(Generic[C]):
         Raises:
             LeaseError: the lease is over, or another pool's.
         """
-        self._give_back(self._owned(lease), lease, DiscardReason.BROKEN, self._now())
-
-    def orphan(self, record: PooledConnection[C], turn: int) -> None:
-        """Note that a lease was garbage-collected. Takes no lock, so any finaliser may call it."""
-        self.books.orphans.append((record, turn))
+        record = lease.owned
+        if record is None or record.owner is not lease.reference or lease.pool is not self:
+            raise self._not_ours(lease)
+        self._give_back(record, lease, BROKEN)
 
     # ---- what operators do ---------------------------------------------------------------------
 
@@ -259,11 +266,12 @@ class Pool(Generic[C]):
     ) -> PooledConnection[C] | None:
         """Lease an idle connection that may be used as it is; if there is none, queue up."""
         books = self.books
-        thread = threading.current_thread()
+        thread = current_thread()
         # Here, since it looks at source files, which is not for the lock.
-        stack = None if books.config.leak_after is None else report.stack()
+        stack = None if books.leak_after is None else report.stack()
         now = self._now()
-        refusal = None
+        if self._is_deciding():
+            raise self._intruder_error()
         with self._lock:
             try:
                 if books.idle and not books.waiters and not books.suspended:
@@ -285,8 +293,11 @@ class Pool(Generic[C]):
             record.stack = stack
             record.leak_reported = False
         try:
-            fresh = now < record.good_until and now < record.expires_at
-            if fresh and self.driver.is_alive(record.connection):
+            if (
+                now < record.good_until
+                and now < record.expires_at
+                and self.driver.is_alive(record.connection)
+            ):
                 return record
         except Exception:
             logger.debug("%r: the liveness test failed", self, exc_info=True)
@@ -306,10 +317,14 @@ class Pool(Generic[C]):
         books = self.books
         if books.closed:
             return self._closed_error()
-        upkeep.search_for_lost(books, now)
+        if now >= books.next_search:
+            upkeep.search_for_lost(books, now)
         if books.queue_is_full():
             books.totals.rejected += 1
             return self._error(TooManyWaiters, report.too_many_waiters(books.stats()))
+        if books.known_down(now) and not books.wants_probe(now):
+            books.totals.rejected += 1
+            return self.server_down()
         books.queue(Waiter(lease, now, thread, thread_bound, note, stack))
         return None
 
@@ -323,7 +338,7 @@ class Pool(Generic[C]):
 
         The caller had come to its turn, so it becomes the first in the queue.
         """
-        thread = threading.current_thread()
+        thread = current_thread()
         if not self.decide(lambda: self.books.doubt(record, lease, thread)):
             raise self._closed_error()
         self._expect_service(self._now())
@@ -343,11 +358,7 @@ class Pool(Generic[C]):
         left = None if timeout is None else waiter.since + timeout - self._now()
         self._clock.wait(waiter.bell, left)
         if not waiter.settled:
-            with self._lock:
-                if not waiter.settled and not lease.current:
-                    waiter.error = self._timeout_error(waiter, timeout)
-                    self.books.withdraw(waiter)
-                    self.books.totals.timeouts += 1
+            self.decide(partial(self._time_out_locked, waiter, timeout))
         lease.waiter = None
         error, waiter.error = waiter.error, None
         if error is not None:
@@ -359,9 +370,11 @@ class Pool(Generic[C]):
                 del error  # its traceback holds this frame: without this, a cycle
         return lease.record
 
-    def _timeout_error(self, waiter: Waiter[C], timeout: float | None) -> PoolError:
-        """Say why a waiter got nothing. Caller holds the lock."""
+    def _time_out_locked(self, waiter: Waiter[C], timeout: float | None) -> None:
+        """Take a waiter out of the queue and say why it got nothing, unless it did by now."""
         books = self.books
+        if waiter.settled or waiter.lease.current:
+            return
         error = self._error(
             PoolTimeout,
             report.timeout(
@@ -373,7 +386,9 @@ class Pool(Generic[C]):
             ),
         )
         error.__cause__ = books.obstacle
-        return error
+        waiter.error = error
+        books.withdraw(waiter)
+        books.totals.timeouts += 1
 
     def _abandon(self, lease: Lease[C]) -> None:
         """Clean up after an acquire that failed or was interrupted."""
@@ -381,37 +396,36 @@ class Pool(Generic[C]):
             self.decide(partial(self.books.withdraw, lease.waiter))
             lease.waiter = None
         if lease.current:
-            self._give_back(lease.record, lease, None, self._now())
+            self._give_back(lease.record, lease, None)
         self._crew.run_errands()
 
     # ---- giving back ---------------------------------------------------------------------------
 
-    def _owned(self, lease: Lease[C]) -> PooledConnection[C]:
-        """Return what a lease of this pool owns."""
-        record = lease.owned
-        if record is not None and record.turn == lease.turn and lease.pool is self:
-            return record
-        if lease.pool is not self:
-            raise LeaseError(
-                f"pool {self.name!r} cannot take back a connection of pool {lease.pool.name!r}"
-            )
-        return lease.record  # which raises
+    def _not_ours(self, lease: Lease[C]) -> LeaseError:
+        """Return the error for who wants to give back what `lease` does not own."""
+        if lease.pool is self:
+            return lease.over()
+        return LeaseError(
+            f"pool {self.name!r} cannot take back a connection of pool {lease.pool.name!r}"
+        )
 
     def _give_back(
-        self,
-        record: PooledConnection[C],
-        lease: Lease[C],
-        reason: DiscardReason | None,
-        now: float,
+        self, record: PooledConnection[C], lease: Lease[C], reason: DiscardReason | None
     ) -> None:
         """Take `record` out of `lease`, and keep it unless there is a `reason` not to."""
         books = self.books
+        now = self._now()
+        if self._is_deciding():
+            # It cannot join in, but it can leave the connection to the next search for lost ones.
+            if record.owner is lease.reference:
+                record.owner = nobody
+            lease.owned = None
+            return
         with self._lock:
-            if record.turn != lease.turn or record.state is not LEASED:
+            if record.owner is not lease.reference:
                 raise lease.over()
             try:
-                books.totals.holds.count(now - record.since)
-                books.keep_or_discard(record, reason, now)
+                books.take_back(record, reason, now)
                 lease.owned = None
             except BaseException:
                 upkeep.mend(books)
@@ -426,6 +440,8 @@ class Pool(Generic[C]):
         function, since a context manager written in Python can be interrupted between taking the
         lock and protecting it.)
         """
+        if self._is_deciding():
+            raise self._intruder_error()
         with self._lock:
             try:
                 return decision()
@@ -464,10 +480,16 @@ class Pool(Generic[C]):
         inherited = self.books
         forks.immortalise(inherited)
         for record in inherited.records:
-            record.turn = 0  # nobody's number
-        self._lock = threading.Lock()
+            record.owner = nobody
+        self._take_new_lock()
         self.books = Books(inherited.config, inherited.now, inherited.draw)
         self.books.closed = inherited.closed
+
+    def _take_new_lock(self) -> None:
+        """Make the lock. It knows its owner, since code may run in the middle of a decision that
+        wants to use the pool as well: a finaliser, or a signal's handler."""
+        self._lock = threading.RLock()
+        self._is_deciding: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
 
     def tell(self, event: Callable[..., None], *what: object) -> None:
         """Tell the listener; what it raises is logged."""
@@ -475,6 +497,18 @@ class Pool(Generic[C]):
             event(self, *what)
         except Exception:
             logger.exception("%r: a listener failed", self)
+
+    def server_down(self) -> PoolError:
+        """Return the error for who would wait in vain. Caller holds the lock."""
+        books = self.books
+        since = books.down_since
+        seconds = 0.0 if since is None else self._now() - since
+        error = self._error(ServerDown, report.server_down(self.name, seconds, books.last_words))
+        error.__cause__ = books.last_error
+        return error
+
+    def _intruder_error(self) -> PoolError:
+        return self._error(PoolError, report.intruder(self.name))
 
     def _closed_error(self) -> PoolError:
         return self._error(PoolClosed, f"pool {self.name!r} is closed")

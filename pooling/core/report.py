@@ -55,6 +55,22 @@ def too_many_waiters(stats: PoolStats) -> str:
     return f"pool {stats.name!r}: max_waiting callers are waiting already ({_counts(stats)})"
 
 
+def server_down(pool: str, seconds: float, last_words: str) -> str:
+    """Say why a caller was not made to wait."""
+    return (
+        f"pool {pool!r}: the server has been away for {seconds:.1f} s, so nobody waits for it; "
+        f"the last attempt to connect failed: {last_words}"
+    )
+
+
+def intruder(pool: str) -> str:
+    """Say why code that runs in the middle of something of this thread's own is refused."""
+    return (
+        f"pool {pool!r}: a finaliser or a signal handler wanted to use the pool at a moment when "
+        "its thread was itself busy in it; such code must leave the database alone"
+    )
+
+
 def leak(pool: str, holder: Holder) -> str:
     """Say who has kept a connection for longer than `leak_after`."""
     where = f", acquired here:\n{holder.stack}" if holder.stack else ""

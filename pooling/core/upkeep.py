@@ -5,6 +5,7 @@ Functions on the books of a pool, called with its lock held like their methods.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,15 @@ if TYPE_CHECKING:
     from pooling.core.driver import C
     from pooling.core.stats import Holder
 
-SEARCH_PAUSE, LOST_PAUSE = 0.005, 0.1
-"""Seconds between searches for holders that are gone: at the least when callers keep arriving at an
-exhausted pool, and at the most while some are waiting."""
+SEARCH_PAUSE = 20e-6
+"""Seconds per connection between searches for holders that are gone, at the least: when callers
+keep arriving at an exhausted pool, a hundredth of the time is spent on that."""
+
+LOST_PAUSE = 0.1
+"""Seconds between such searches at the most, while somebody waits."""
+
+SHORTEST_PAUSE = 0.005
+"""Seconds between two rounds of maintenance of a pool, at the least."""
 
 STALL = 1.0
 """Seconds after which a worker that opens, tests or cleans a connection is taken to hang: from then
@@ -67,22 +74,27 @@ def search_for_stalled(books: Books[C], now: float) -> None:
 
 def search_for_lost(books: Books[C], now: float) -> None:
     """Take back the leases that were garbage-collected, and those of threads that ended."""
-    while books.orphans:
-        record, turn = books.orphans[0]
-        if record.turn == turn and record.state is LEASED:
-            _recover(books, record)
-        books.orphans.popleft()
-    if now < books.next_search:
-        return
-    books.next_search = now + SEARCH_PAUSE
+    books.next_search = now + SEARCH_PAUSE * len(books.records)
     for record in books.records:
-        if (
-            record.state is LEASED
-            and record.thread_bound
-            and record.thread is not None
-            and not record.thread.is_alive()
-        ):
+        if record.state is LEASED and _is_lost(record):
             _recover(books, record)
+
+
+def _is_lost(record: PooledConnection[C]) -> bool:
+    """Tell whether nobody can give a leased connection back any more."""
+    if callable(record.owner) and record.owner() is None:
+        return True
+    thread = record.thread
+    return record.thread_bound and thread is not None and _is_gone(thread)
+
+
+def _is_gone(thread: threading.Thread) -> bool:
+    """Tell whether a thread has ended.
+
+    gevent calls the stand-ins for its greenlets alive for ever, and takes them off the list of
+    threads when they end. A living thread that was started is always on it.
+    """
+    return not thread.is_alive() or thread not in threading.enumerate()
 
 
 def _recover(books: Books[C], record: PooledConnection[C]) -> None:
@@ -91,11 +103,11 @@ def _recover(books: Books[C], record: PooledConnection[C]) -> None:
 
 
 def mend(books: Books[C]) -> None:
-    """Restore the invariants after an interrupt; the states of the records are what counts."""
+    """Restore the invariants after an interrupt; what counts is who owns the records."""
     books.adopt(books.config)
     for errand in list(books.errands):
         record = errand.record
-        if errand.turn != record.turn:
+        if errand.number != record.owner:
             continue
         if errand.task is Task.CLOSE:
             books.closing.add(record)
@@ -104,6 +116,11 @@ def mend(books: Books[C]) -> None:
         else:
             record.state = State.CONNECTING
             books.records.add(record)
+    for record in books.records:
+        if record.owner is None:
+            record.state = State.IDLE
+        elif callable(record.owner):
+            record.state = LEASED
     idle = dict.fromkeys(record for record in books.idle if record.state is State.IDLE)
     idle.update(dict.fromkeys(each for each in books.records if each.state is State.IDLE))
     books.idle = deque(idle)
@@ -156,4 +173,4 @@ def due(books: Books[C], now: float) -> float | None:
                 due.append(record.since + config.max_idle)
         elif record.state is LEASED and config.leak_after is not None and not record.leak_reported:
             due.append(record.since + config.leak_after)
-    return max(min(due), now + SEARCH_PAUSE)  # whatever happens, maintenance does not spin
+    return max(min(due), now + SHORTEST_PAUSE)  # whatever happens, maintenance does not spin

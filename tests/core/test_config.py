@@ -15,7 +15,7 @@ from pooling.core.errors import PoolConfigError, PoolError
 COUNTS = {"min_size": 0, "max_size": 1, "max_waiting": 0, "max_uses": 1}
 """The options that are whole numbers, with the smallest value of each."""
 
-DURATIONS = ("timeout", "recycle", "max_idle", "ping_after", "leak_after")
+DURATIONS = ("timeout", "recycle", "max_idle", "fail_fast", "ping_after", "leak_after")
 OPTIONAL = {*DURATIONS, "max_waiting", "max_uses"}
 
 
@@ -32,6 +32,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "timeout": 30.0,
         "recycle": 3600.0,
         "max_idle": 600.0,
+        "fail_fast": 10.0,
         "max_waiting": None,
         "max_uses": None,
         "ping_after": 30.0,
@@ -101,13 +102,15 @@ def test_a_duration_that_no_float_can_hold_is_a_problem_too(option: str) -> None
     assert problems_of(**{option: 10**400})[option].startswith("must be a number of seconds ")
 
 
-@pytest.mark.parametrize("option", sorted(set(DURATIONS) - {"ping_after"}))
+@pytest.mark.parametrize("option", sorted(set(DURATIONS) - {"ping_after", "fail_fast"}))
 def test_no_duration_may_be_zero(option: str) -> None:
     assert "above 0" in problems_of(**{option: 0})[option]
 
 
-def test_ping_after_zero_means_every_time() -> None:
-    assert PoolConfig(ping_after=0).ping_after == 0
+@pytest.mark.parametrize("option", ["ping_after", "fail_fast"])
+def test_these_two_may_be_zero(option: str) -> None:
+    """ "Test every time", and "fail with the first error"."""
+    assert getattr(PoolConfig(**{option: 0}), option) == 0
 
 
 @pytest.mark.parametrize("option", sorted(OPTIONAL))
@@ -140,7 +143,7 @@ def test_reset_is_a_known_word_or_a_dotted_path(reset: str) -> None:
 @pytest.mark.parametrize("reset", ["sesion", "", ".", ".reset", True, 1, print])
 def test_anything_else_is_no_reset(reset: object) -> None:
     problem = problems_of(reset=reset)["reset"]
-    assert "'rollback', 'session' or the dotted path" in problem
+    assert "'rollback', 'session', 'always' or the dotted path" in problem
 
 
 @pytest.mark.parametrize("name", ["", "  ", 7, True, b"default"])

@@ -214,7 +214,7 @@ def test_a_waiter_is_served_by_a_release_while_the_server_is_away(lab: Lab) -> N
 
 
 def test_a_pool_recovers_within_a_second_of_its_server(lab: Lab) -> None:
-    pool = lab.pool(timeout=1000.0)
+    pool = lab.pool(timeout=1000.0, fail_fast=None)
     lab.driver.always("connect", RefusedError("down"))
     start = lab.clock.now()
     lab.clock.meanwhile(

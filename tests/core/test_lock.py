@@ -34,7 +34,7 @@ def test_no_source_file_is_looked_at_under_the_lock(
         original = getattr(linecache, name)
 
         def watched(*args: Any, original: Any = original) -> Any:
-            looks.append(pool._lock.locked())
+            looks.append(pool._is_deciding())
             return original(*args)
 
         monkeypatch.setattr(linecache, name, watched)
@@ -55,7 +55,7 @@ def test_an_error_of_the_driver_is_not_asked_for_its_words_under_the_lock(
 
     class Talkative(kind):  # type: ignore[misc, valid-type]
         def __str__(self) -> str:
-            looks.append(pool._lock.locked())
+            looks.append(pool._is_deciding())
             return "the server said no"
 
     pool = lab.pool(timeout=1.0)

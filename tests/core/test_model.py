@@ -40,7 +40,7 @@ class Model:
         self.workers = ManualWorkers()
         self.lab = Lab(self.workers)
         self.pool = self.lab.pool(
-            min_size=1, max_size=4, timeout=3.0, max_waiting=2, max_uses=20,
+            min_size=1, max_size=4, timeout=3.0, max_waiting=2, max_uses=20, fail_fast=None,
             recycle=500.0, max_idle=60.0, ping_after=10.0, leak_after=30.0,
         )  # fmt: skip
         self.leases: list[Lease[FakeConnection]] = []
