@@ -17,6 +17,7 @@ from django.core.cache.backends.locmem import LocMemCache
 
 from pooling.core.workers import WORKERS
 from pooling.fleet.options import FleetOptions, fleet_options
+from pooling.fleet.shapes import is_snapshot
 from pooling.fleet.snapshots import snapshot
 
 if TYPE_CHECKING:
@@ -163,13 +164,16 @@ class Board:
         for text in self._cache.get_many(keys).values():
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 entry = json.loads(text)
-                entry["age"] = max(now - entry["time"], 0.0)
-                found.append(entry)
+                if is_snapshot(entry):
+                    entry["age"] = max(now - entry["time"], 0.0)
+                    found.append(entry)
         return found
 
     def _index(self) -> dict[str, float]:
         index = self._load("index", {})
-        return index if isinstance(index, dict) else {}
+        if not isinstance(index, dict):
+            return {}
+        return {id_: seen for id_, seen in index.items() if isinstance(seen, (int, float))}
 
     def orders(self) -> list[dict[str, Any]]:
         """Return the orders that are up, oldest first."""

@@ -19,6 +19,7 @@ from pooling.fleet.board import Board
 from pooling.fleet.options import fleet_options
 from pooling.fleet.orders import Desk
 from pooling.fleet.publisher import Publisher
+from pooling.fleet.shapes import is_snapshot
 from tests.backends.databases import eventually
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from django.conf import LazySettings
+
+    from tests.fleet.conftest import Start
 
 BACKENDS = "django.core.cache.backends."
 
@@ -68,7 +71,17 @@ def board(shared_cache: None) -> Board:
 
 
 def entry(id_: str) -> dict[str, Any]:
-    return {"id": id_, "time": time.time(), "host": "host", "pid": 1, "pools": []}
+    return {
+        "id": id_,
+        "host": "host",
+        "pid": 1,
+        "command": "manage.py",
+        "python": "3.11",
+        "started": 0.0,
+        "time": time.time(),
+        "threads": 1,
+        "pools": [],
+    }
 
 
 def ids(board: Board) -> set[str]:
@@ -114,7 +127,15 @@ def test_a_process_that_the_index_lost_comes_back(board: Board) -> None:
     assert ids(board) == {"a", "b"}
 
 
-@pytest.mark.parametrize("rubbish", ["[]", "{", "null", "7"])
+RUBBISH = (
+    *("[]", "{", "null", "7", '"text"', '{"a": "yesterday"}'),
+    '{"id": "x", "time": 1.0}',
+    '{"id": "x", "time": 1.0, "host": "h", "pid": 1, "pools": [7]}',
+    '{"time": 1e999, "id": "x", "pools": {}}',
+)
+
+
+@pytest.mark.parametrize("rubbish", RUBBISH)
 def test_rubbish_in_the_cache_is_ignored(board: Board, rubbish: str) -> None:
     for key in ("index", "orders", "process:a"):
         caches["default"].set(f"{PREFIX}:fleet:{key}", rubbish, 60)
@@ -122,6 +143,22 @@ def test_rubbish_in_the_cache_is_ignored(board: Board, rubbish: str) -> None:
     assert board.orders() == []
     board.publish(entry("a"))
     assert ids(board) == {"a"}
+
+
+def test_a_snapshot_of_another_version_is_left_out(start: Start) -> None:
+    """During a deployment, processes of the old version and of the new one share the cache."""
+    member = start()
+    member.use()
+    own = member.ask("fleet.processes()[0]")
+    assert own["pools"]
+    assert own.pop("age") == 0
+    assert is_snapshot(own)
+    for part in (own, own["pools"][0], own["pools"][0]["stats"], own["pools"][0]["stats"]["waits"]):
+        for key in list(part):
+            value = part.pop(key)
+            assert not is_snapshot(own), key
+            part[key] = value
+    assert is_snapshot(own)
 
 
 def test_an_order_that_was_crossed_out_is_put_up_again(board: Board) -> None:
