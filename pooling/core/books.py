@@ -28,7 +28,8 @@ from weakref import ref
 
 from pooling.core.connection import LEASED, DiscardReason, Lease, PooledConnection, State
 from pooling.core.driver import C
-from pooling.core.stats import Holder, PoolStats, Totals
+from pooling.core.reach import NEVER, Reach
+from pooling.core.stats import Totals
 from pooling.core.waiter import Waiter
 
 if TYPE_CHECKING:
@@ -37,24 +38,15 @@ if TYPE_CHECKING:
 
     from pooling.core.config import PoolConfig
 
-OPENERS = 2
-"""How many connections a pool opens at a time. A spike of callers is mostly served by the first few
-connections coming back, long before one for each of them could be open; more openers would only
-press a server that is busy enough."""
+MOST_TESTS = 2
+"""How many suspects are tested at a time, beside those for which somebody waits."""
 
 RECYCLE_SPREAD = 0.2
 """The part of `recycle` over which ages are spread (HikariCP: 0.25, psycopg_pool: 0.05)."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
-"""Seconds between attempts to connect to a server that is away: doubled each time, then jittered
-down by up to a half. The longest is short enough that a returning server is noticed in a second."""
-
-UPKEEP_PAUSE = 5.0
-"""Seconds until a connection for `min_size` is tried again after a failure. Nobody waits for it."""
-
 IDLE = State.IDLE
 
-NEVER, INFINITE = float("-inf"), float("inf")
+INFINITE = float("inf")
 
 
 class Task(enum.Enum):
@@ -111,16 +103,11 @@ class Books(Generic[C]):
         from becoming an owner never does so by chance later."""
         self.generation = 0
         self.totals = Totals()
-        self.failures = 0
-        self.next_attempt = NEVER
-        self.next_upkeep = NEVER
+        self.reach = Reach(draw)
+        """What is known of the server: whether to try, and whether to wait."""
         self.next_search = NEVER
         self.suspicious = False
         """Whether idle connections wait for a test because others were found dead."""
-        self.down_since: float | None = None
-        """Since when every attempt to connect has found the server away."""
-        self.last_error: BaseException | None = None
-        self.last_words = ""
 
     def adopt(self, config: PoolConfig) -> None:
         """Take over options, those that every release asks for in the handiest form."""
@@ -219,6 +206,7 @@ class Books(Generic[C]):
             self.provide()
         elif self.waiters and not self.suspended:
             waiter = next(iter(self.waiters))
+            waiter.proven = record.state is State.CONNECTING
             self.lease(record, waiter.lease, now, waiter.thread, waiter.thread_bound, waiter.note)
             record.stack = waiter.stack
             record.leak_reported = False
@@ -245,7 +233,7 @@ class Books(Generic[C]):
         """Have suspects tested, a few at a time, beginning with those that are used last."""
         suspects = [record for record in self.idle if record.good_until == NEVER]
         self.suspicious = bool(suspects)
-        for record in suspects[: max(OPENERS - (self.connecting - self.opening), 0)]:
+        for record in suspects[: max(MOST_TESTS - (self.connecting - self.opening), 0)]:
             self.employ(Task.PING, record)
             self.idle.remove(record)
 
@@ -365,30 +353,25 @@ class Books(Generic[C]):
             self._test_suspects()
         while (
             len(self.records) < self.config.min_size
-            and now >= self.next_upkeep
+            and now >= self.reach.next_upkeep
             and self._may_open(now)
         ):
             self._open(now)
 
     def _may_open(self, now: float) -> bool:
-        openers = OPENERS if self.down_since is None else 1
         return (
             len(self.records) < self.max_size
-            and self.opening < openers + len(self.stalled)
-            and now >= self.next_attempt
+            and self.opening < self.reach.openers + len(self.stalled)
+            and now >= self.reach.next_attempt
         )
 
-    def known_down(self, now: float) -> bool:
+    def is_hopeless(self, now: float) -> bool:
         """Tell whether waiting is in vain: `fail_fast` is over, and nobody has a connection."""
-        return (
-            self.down_since is not None
-            and now - self.down_since >= self.fail_fast
-            and len(self.records) == self.opening
-        )
+        return self.reach.away_for(now) >= self.fail_fast and len(self.records) == self.opening
 
     def wants_probe(self, now: float) -> bool:
-        """Tell whether somebody should wait for an attempt to reach a server that is down."""
-        return self.opening <= len(self.stalled) and now >= self.next_attempt
+        """Tell whether somebody should wait for an attempt to reach a server that is away."""
+        return self.opening <= len(self.stalled) and now >= self.reach.next_attempt
 
     def _open(self, now: float) -> None:
         """Reserve a place and have a connection opened for it."""
@@ -446,9 +429,7 @@ class Books(Generic[C]):
         self.opening -= 1
         self._dismiss(record)
         self.totals.connects += 1
-        self.failures = 0
-        self.next_attempt = self.next_upkeep = NEVER
-        self.last_error = self.down_since = None
+        self.reach.succeeded()
         self.keep_or_discard(record, None, now)
         self.provide()
 
@@ -477,23 +458,16 @@ class Books(Generic[C]):
         self.opening -= 1
         self._dismiss(record)
         self.totals.connect_errors += 1
-        self.totals.last_error = self.last_words = words
-        self.failures += 1
-        # Not an error that somebody is going to raise: its traceback would hold their frames.
-        self.last_error = error if server_down else None
-        self.next_upkeep = now + UPKEEP_PAUSE
-        if server_down:
-            if self.down_since is None:
-                self.down_since = now
-            pause = min(FIRST_PAUSE * 2 ** min(self.failures - 1, 16), LONGEST_PAUSE)
-            self.next_attempt = now + pause * (1 - self.draw() / 2)
-            if self.known_down(now):
-                for waiter in list(self.waiters):
-                    self.settle(waiter, now, server_down())
-        else:
-            self.down_since = None  # it has answered
+        self.totals.last_error = words
+        if server_down is None:
+            self.reach.refused(words, now)
             if self.waiters:
                 self.settle(next(iter(self.waiters)), now, error)
+        else:
+            self.reach.failed(error, words, record.since, now)
+            if self.is_hopeless(now):
+                for waiter in list(self.waiters):
+                    self.settle(waiter, now, server_down())
         self.provide()
 
     def examined(self, record: PooledConnection[C], reason: DiscardReason | None) -> None:
@@ -506,14 +480,20 @@ class Books(Generic[C]):
         self.keep_or_discard(record, reason, now)
         self.provide()
 
-    def doubt(self, record: PooledConnection[C], lease: Lease[C], thread: threading.Thread) -> bool:
+    def doubt(
+        self,
+        record: PooledConnection[C],
+        lease: Lease[C],
+        thread: threading.Thread,
+        since: float,
+    ) -> bool:
         """Take a doubtful connection out of `lease`, which has to wait now; False if it cannot.
 
         The connection is tested, or replaced if it is too old. Its lease had come to its turn, so
-        it becomes the first in the queue.
+        it becomes the first in the queue; it has waited `since` then.
         """
         now = self.now()
-        waiter = Waiter(lease, now, thread, record.thread_bound, record.note, record.stack)
+        waiter = Waiter(lease, since, thread, record.thread_bound, record.note, record.stack)
         reason = self.retirement(record, now)
         if reason is None:
             self.employ(Task.PING, record)
@@ -523,58 +503,3 @@ class Books(Generic[C]):
         if not self.closed:
             self.queue(waiter, first=True)
         return not self.closed
-
-    # ---- numbers -------------------------------------------------------------------------------
-
-    def stats(self) -> PoolStats:
-        """Return the numbers of this instant."""
-        totals = self.totals
-        return PoolStats(
-            name=self.config.name,
-            min_size=self.config.min_size,
-            max_size=self.max_size,
-            size=len(self.records),
-            idle=len(self.idle),
-            leased=self.leased,
-            connecting=self.connecting,
-            waiting=len(self.waiters),
-            suspended=self.suspended,
-            closed=self.closed,
-            acquired=totals.retired_uses + sum(record.uses for record in self.records),
-            waited=totals.waited,
-            waits=totals.waits.read(),
-            holds=totals.holds.read(),
-            timeouts=totals.timeouts,
-            rejected=totals.rejected,
-            connects=totals.connects,
-            connect_errors=totals.connect_errors,
-            recovered=totals.recovered,
-            last_error=totals.last_error,
-            discards=totals.discards_now(),
-        )
-
-    @property
-    def obstacle(self) -> BaseException | None:
-        """Why the pool cannot grow, if it should and the server does not let it."""
-        return self.last_error if len(self.records) < self.max_size else None
-
-    def holders(self) -> tuple[Holder, ...]:
-        """Return who holds connections, longest first."""
-        now = self.now()
-        leased = [record for record in self.records if record.state is LEASED]
-        leased.sort(key=lambda record: record.since)
-        return tuple(holder_of(record, now) for record in leased)
-
-    def held_by(self, thread: threading.Thread) -> int:
-        """Return how many connections `thread` holds."""
-        return sum(record.thread is thread and record.state is LEASED for record in self.records)
-
-
-def holder_of(record: PooledConnection[C], now: float) -> Holder:
-    """Return who holds a leased connection."""
-    return Holder(
-        thread=record.thread.name if record.thread else "(unknown)",
-        seconds=now - record.since,
-        note=record.note,
-        frames=record.stack,
-    )

@@ -108,7 +108,12 @@ class Crew(Generic[C]):
             if not isinstance(error, Exception):
                 raise
         else:
-            self._pool.decide(lambda: self._pool.books.opened(record, connection))
+            try:
+                self._pool.decide(lambda: self._pool.books.opened(record, connection))
+            except BaseException:
+                if not hasattr(record, "connection"):  # nobody else knows of it
+                    self._driver.close(connection)
+                raise
             logger.info("%r: opened a connection", self._pool)
             self._pool.tell(self._listener.connection_opened)
         finally:

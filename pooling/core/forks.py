@@ -8,7 +8,6 @@ things registers here and is told in the child, before any other Python code run
 
 from __future__ import annotations
 
-import ctypes
 import os
 import weakref
 from typing import Any, Protocol
@@ -55,10 +54,14 @@ def immortalise(inherited: object) -> None:
     A reference in a module is not enough: modules are emptied at exit, and the finaliser of an
     inherited connection might then close it under its parent's feet, or warn that nobody did.
     """
+    import ctypes  # here, since it takes a millisecond that most processes do not need
+
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
 
 
 def _before_fork() -> None:
+    import ctypes  # noqa: F401 - the child should not have to import anything
+
     for pausable in list(_pausables):
         pausable.before_fork()
 

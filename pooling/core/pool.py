@@ -13,7 +13,7 @@ from functools import partial
 from threading import current_thread
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pooling.core import forks, report, upkeep
+from pooling.core import forks, report, survey, upkeep
 from pooling.core.books import Books
 from pooling.core.clock import SYSTEM_CLOCK, Clock
 from pooling.core.config import PoolConfig
@@ -240,12 +240,12 @@ class Pool(Generic[C]):
     def stats(self) -> PoolStats:
         """Return the pool's numbers at this instant. Never waits for a connection."""
         with self._lock:
-            return self.books.stats()
+            return survey.stats(self.books)
 
     def holders(self) -> tuple[Holder, ...]:
         """Return who holds connections at this instant, longest first."""
         with self._lock:
-            return self.books.holders()
+            return survey.holders(self.books)
 
     def __repr__(self) -> str:
         # No lock: this is for logs and debuggers, which may come by at any moment.
@@ -292,17 +292,18 @@ class Pool(Generic[C]):
         if stack is not None:
             record.stack = stack
             record.leak_reported = False
+        if now < record.good_until and now < record.expires_at and self._is_alive(record):
+            return record
+        self._test(record, lease, now)
+        return None
+
+    def _is_alive(self, record: PooledConnection[C]) -> bool:
+        """Make the free test."""
         try:
-            if (
-                now < record.good_until
-                and now < record.expires_at
-                and self.driver.is_alive(record.connection)
-            ):
-                return record
+            return self.driver.is_alive(record.connection)
         except Exception:
             logger.debug("%r: the liveness test failed", self, exc_info=True)
-        self._test(record, lease)
-        return None
+            return False
 
     def _queue_locked(
         self,
@@ -321,8 +322,8 @@ class Pool(Generic[C]):
             upkeep.search_for_lost(books, now)
         if books.queue_is_full():
             books.totals.rejected += 1
-            return self._error(TooManyWaiters, report.too_many_waiters(books.stats()))
-        if books.known_down(now) and not books.wants_probe(now):
+            return self._error(TooManyWaiters, report.too_many_waiters(survey.stats(books)))
+        if books.is_hopeless(now) and not books.wants_probe(now):
             books.totals.rejected += 1
             return self.server_down()
         books.queue(Waiter(lease, now, thread, thread_bound, note, stack))
@@ -333,13 +334,13 @@ class Pool(Generic[C]):
         self._crew.run_errands()
         self._maintenance.call(self, now + upkeep.LOST_PAUSE)
 
-    def _test(self, record: PooledConnection[C], lease: Lease[C]) -> None:
+    def _test(self, record: PooledConnection[C], lease: Lease[C], since: float) -> None:
         """Have a doubtful connection tested, or replaced if it is too old, while `lease` waits.
 
         The caller had come to its turn, so it becomes the first in the queue.
         """
         thread = current_thread()
-        if not self.decide(lambda: self.books.doubt(record, lease, thread)):
+        if not self.decide(lambda: self.books.doubt(record, lease, thread, since)):
             raise self._closed_error()
         self._expect_service(self._now())
 
@@ -349,43 +350,51 @@ class Pool(Generic[C]):
         A waiter may be served at the very moment its time is up: 1. its wait ends empty-handed;
         2. somebody takes it out of the queue and settles it; 3. we get the lock, find it settled,
         and use what came. From 2 on the lease owns the connection, so it cannot get lost.
+
+        What came may have died in the hands it came from, after their last query. So it is tested
+        like one that was idle, and if need be we are the first in the queue again.
         """
-        waiter = lease.waiter
-        if waiter is None:
-            raise LeaseError(f"pool {self.name!r}: this lease does not wait for anything")
         if timeout is None:
             timeout = self.books.config.timeout
-        left = None if timeout is None else waiter.since + timeout - self._now()
-        self._clock.wait(waiter.bell, left)
-        if not waiter.settled:
-            self.decide(partial(self._time_out_locked, waiter, timeout))
-        lease.waiter = None
-        error, waiter.error = waiter.error, None
-        if error is not None:
-            if isinstance(error, PoolTimeout):
-                self.tell(self._listener.acquire_timed_out, error)
-            try:
-                raise error
-            finally:
-                del error  # its traceback holds this frame: without this, a cycle
-        return lease.record
+        while True:
+            waiter = lease.waiter
+            if waiter is None:
+                raise LeaseError(f"pool {self.name!r}: this lease does not wait for anything")
+            left = None if timeout is None else waiter.since + timeout - self._now()
+            self._clock.wait(waiter.bell, left)
+            if not waiter.settled:
+                self.decide(partial(self._time_out_locked, waiter, timeout))
+            lease.waiter = None
+            error, waiter.error = waiter.error, None
+            if error is not None:
+                if isinstance(error, PoolTimeout):
+                    self.tell(self._listener.acquire_timed_out, error)
+                try:
+                    raise error
+                finally:
+                    del error  # its traceback holds this frame: without this, a cycle
+            record = lease.record
+            if waiter.proven or self._is_alive(record):
+                return record
+            self._test(record, lease, waiter.since)
 
     def _time_out_locked(self, waiter: Waiter[C], timeout: float | None) -> None:
         """Take a waiter out of the queue and say why it got nothing, unless it did by now."""
         books = self.books
         if waiter.settled or waiter.lease.current:
             return
+        obstacle = survey.obstacle(books)
         error = self._error(
             PoolTimeout,
             report.timeout(
-                books.stats(),
+                survey.stats(books),
                 timeout,
-                books.holders(),
-                own=books.held_by(waiter.thread),
-                last_words=None if books.obstacle is None else books.last_words,
+                survey.holders(books),
+                own=survey.held_by(books, waiter.thread),
+                last_words=None if obstacle is None else books.reach.words,
             ),
         )
-        error.__cause__ = books.obstacle
+        error.__cause__ = obstacle
         waiter.error = error
         books.withdraw(waiter)
         books.totals.timeouts += 1
@@ -500,11 +509,10 @@ class Pool(Generic[C]):
 
     def server_down(self) -> PoolError:
         """Return the error for who would wait in vain. Caller holds the lock."""
-        books = self.books
-        since = books.down_since
-        seconds = 0.0 if since is None else self._now() - since
-        error = self._error(ServerDown, report.server_down(self.name, seconds, books.last_words))
-        error.__cause__ = books.last_error
+        reach = self.books.reach
+        seconds = max(reach.away_for(self._now()), 0.0)
+        error = self._error(ServerDown, report.server_down(self.name, seconds, reach.words))
+        error.__cause__ = reach.error
         return error
 
     def _intruder_error(self) -> PoolError:

@@ -9,8 +9,10 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pooling.core.books import FIRST_PAUSE, Books, Task, holder_of
+from pooling.core import survey
+from pooling.core.books import Books, Task
 from pooling.core.connection import LEASED, DiscardReason, PooledConnection, State
+from pooling.core.reach import FIRST_PAUSE
 
 if TYPE_CHECKING:
     from pooling.core.driver import C
@@ -94,7 +96,10 @@ def _is_gone(thread: threading.Thread) -> bool:
     gevent calls the stand-ins for its greenlets alive for ever, and takes them off the list of
     threads when they end. A living thread that was started is always on it.
     """
-    return not thread.is_alive() or thread not in threading.enumerate()
+    try:
+        return not thread.is_alive() or thread not in threading.enumerate()
+    except RuntimeError:  # what Python 3.13 says of a stand-in whose thread has ended
+        return True
 
 
 def _recover(books: Books[C], record: PooledConnection[C]) -> None:
@@ -144,7 +149,7 @@ def leaks(books: Books[C], now: float) -> list[Holder]:
             overdue = record.state is LEASED and now - record.since >= leak_after
             if overdue and not record.leak_reported:
                 record.leak_reported = True
-                found.append(holder_of(record, now))
+                found.append(survey.holder(record, now))
     return found
 
 
@@ -158,10 +163,10 @@ def due(books: Books[C], now: float) -> float | None:
     due = [now + HOUSEKEEPING]
     if books.waiters:
         due.append(now + LOST_PAUSE)
-        if books.next_attempt > now:
-            due.append(books.next_attempt)
-    if len(books.records) < config.min_size:
-        due.append(max(books.next_attempt, books.next_upkeep, now + FIRST_PAUSE))
+        if books.reach.next_attempt > now:
+            due.append(books.reach.next_attempt)
+    if len(books.records) < config.min_size and not books.opening:
+        due.append(max(books.reach.next_attempt, books.reach.next_upkeep, now + FIRST_PAUSE))
     if config.max_idle is not None:
         due.append(now + config.max_idle)
     if config.leak_after is not None:

@@ -26,6 +26,7 @@ class Waiter(Generic[C]):
         "error",
         "lease",
         "note",
+        "proven",
         "settled",
         "since",
         "stack",
@@ -50,6 +51,8 @@ class Waiter(Generic[C]):
         self.stack = stack
         self.error: BaseException | None = None
         self.settled = False
+        self.proven = False
+        """Whether a worker has just opened or tested what the waiter is served with."""
         # A lock that is released by another thread is the cheapest one-shot signal of the standard
         # library; `threading.Event` has three objects where this has one.
         self.bell = threading.Lock()

@@ -36,7 +36,10 @@ class Workers:
 
     def _start_over(self) -> None:
         self._idle: dict[_Worker, None] = {}
-        self._changed = threading.Condition()
+        # `with` takes the lock itself: a Condition's own `__enter__` and `__exit__` are written in
+        # Python, and an interrupt inside them would leave the lock taken for ever.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._running: set[object] = set()
         """One token for each job in progress."""
         self._forks: set[int] = set()
@@ -64,7 +67,7 @@ class Workers:
         """Do a job in this thread, when no fork is under way."""
         token = object()
         try:
-            with self._changed:
+            with self._lock:
                 self._changed.wait_for(lambda: not self._forks, FORK_PATIENCE)
                 self._running.add(token)
             job()
@@ -78,7 +81,7 @@ class Workers:
                 raise
 
     def _end(self, token: object) -> None:
-        with self._changed:
+        with self._lock:
             self._running.discard(token)
             self._changed.notify_all()
 
@@ -88,13 +91,13 @@ class Workers:
         A library's own locks are copied as they are: a child that was forked while a worker was
         opening a SQLite file would wait for ever for SQLite's.
         """
-        with self._changed:
+        with self._lock:
             self._forks.add(threading.get_ident())
             self._changed.wait_for(lambda: not self._running, FORK_PATIENCE)
 
     def after_fork_in_parent(self) -> None:
         """Let the workers go on."""
-        with self._changed:
+        with self._lock:
             self._forks.discard(threading.get_ident())
             self._changed.notify_all()
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from pooling.core.books import FIRST_PAUSE, LONGEST_PAUSE, OPENERS, UPKEEP_PAUSE
 from pooling.core.errors import PoolError, PoolTimeout
+from pooling.core.reach import FIRST_PAUSE, LONGEST_PAUSE, OPENERS, UPKEEP_PAUSE
 from pooling.core.upkeep import STALL
 from pooling.core.workers import Workers
 from tests.core.fakes import (
@@ -52,7 +52,7 @@ def test_the_caller_does_not_wait_for_the_rest_of_min_size(slow_lab: Lab) -> Non
 
 
 def test_a_spike_of_callers_opens_few_connections() -> None:
-    """50 callers and a server that is slow to connect: two connections serve them all."""
+    """Scenario 20. 50 callers, and a server slow to connect: two connections serve them all."""
     lab = Lab(Workers())
     pool = lab.pool(max_size=50)
     connect = Gate()
@@ -93,6 +93,7 @@ def test_workers_that_hang_are_not_waited_for() -> None:
 
 
 def test_a_connect_that_hangs_keeps_no_release_from_serving_a_waiter() -> None:
+    """Scenario 14: what comes back is handed over meanwhile."""
     lab = Lab(Workers())
     pool = lab.pool(max_size=2)
     lease = Caller(pool.acquire).result()
@@ -135,6 +136,7 @@ def test_a_permanent_error_reaches_the_caller_as_the_driver_raised_it(lab: Lab) 
 def test_a_permanent_error_goes_to_one_waiter_and_the_next_gets_an_attempt_of_its_own(
     slow_lab: Lab,
 ) -> None:
+    """Scenario 12: one attempt fails, and the others are served."""
     pool = slow_lab.pool(max_size=1)
     slow_lab.driver.plan("connect", WrongPasswordError("yesterday's"))
     first = Caller(pool.acquire)
@@ -150,6 +152,7 @@ def test_a_permanent_error_goes_to_one_waiter_and_the_next_gets_an_attempt_of_it
 
 
 def test_a_permanent_error_for_everybody_is_one_for_each(lab: Lab) -> None:
+    """Scenario 13: each gets the real error."""
     pool = lab.pool(max_size=1)
     lease = pool.acquire()
     callers = []
@@ -214,6 +217,7 @@ def test_a_waiter_is_served_by_a_release_while_the_server_is_away(lab: Lab) -> N
 
 
 def test_a_pool_recovers_within_a_second_of_its_server(lab: Lab) -> None:
+    """Scenario 29: by itself."""
     pool = lab.pool(timeout=1000.0, fail_fast=None)
     lab.driver.always("connect", RefusedError("down"))
     start = lab.clock.now()
@@ -227,6 +231,7 @@ def test_a_pool_recovers_within_a_second_of_its_server(lab: Lab) -> None:
 
 
 def test_min_size_is_restored_when_the_server_is_back(lab: Lab) -> None:
+    """Scenario 28: without anybody asking."""
     pool = lab.pool(min_size=3)
     leases = [pool.acquire() for _ in range(3)]
     lab.driver.always("connect", RefusedError("down"))
@@ -251,6 +256,8 @@ def test_upkeep_does_not_hammer_a_server_that_refuses_for_good(lab: Lab) -> None
 
 
 def test_an_interrupted_caller_leaves_the_connection_that_comes_to_the_pool(slow_lab: Lab) -> None:
+    """Scenario 15: its connection is the pool's."""
+
     def interrupt() -> None:
         raise KeyboardInterrupt
 
@@ -267,6 +274,7 @@ def test_an_interrupted_caller_leaves_the_connection_that_comes_to_the_pool(slow
 def test_an_interrupted_connect_leaves_its_place_to_others(
     lab: Lab, error: type[BaseException]
 ) -> None:
+    """Scenario 8: `SystemExit` in a hook that sets up the session."""
     pool = lab.pool(max_size=1)
     lab.driver.plan("connect", error)
     with pytest.raises(error):

@@ -132,3 +132,16 @@ def test_while_the_server_is_away_one_attempt_is_made_at_a_time(slow_lab: Lab) -
     lab.workers.work_all()
     for caller in callers:
         caller.result().release()
+
+
+def test_an_attempt_after_a_long_silence_begins_another_outage(lab: Lab) -> None:
+    """Nobody has asked the server since the last time it was away: what was then means nothing."""
+    pool = lab.pool(timeout=60.0, fail_fast=10.0)
+    go_down(lab, pool)
+    lab.clock.advance(3600.0)
+    lab.clock.meanwhile(
+        lambda: lab.pass_time(9.0),
+        lambda: lab.driver.always("connect", None),
+        lambda: lab.pass_time(1.0),
+    )
+    pool.acquire().release()

@@ -17,7 +17,7 @@ def jains_index(shares: list[int]) -> float:
 
 
 def test_32_threads_share_4_connections_evenly() -> None:
-    """Who has held a connection longest releases it when all who hold none stand in the queue.
+    """Scenario 4. Who has held longest releases when all who hold none stand in the queue.
 
     So every release is a choice between all the others, whatever the machine is busy with.
     """

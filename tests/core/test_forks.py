@@ -46,6 +46,7 @@ def in_a_child(act: Callable[[], object]) -> None:
 
 
 def test_a_child_begins_with_empty_books_and_its_own_connections(lab: Lab) -> None:
+    """Scenario 32: a fork with idle connections."""
     pool = lab.pool(max_size=2)
     pool.acquire().release()
     held = pool.acquire()
@@ -64,6 +65,7 @@ def test_a_child_begins_with_empty_books_and_its_own_connections(lab: Lab) -> No
 
 
 def test_a_lease_from_before_the_fork_is_over_in_the_child(lab: Lab) -> None:
+    """Scenario 32: a fork with leased connections."""
     pool = lab.pool()
     lease = pool.acquire()
 
@@ -79,6 +81,7 @@ def test_a_lease_from_before_the_fork_is_over_in_the_child(lab: Lab) -> None:
 
 
 def test_a_child_closes_nothing_of_its_parents(lab: Lab) -> None:
+    """Scenario 33: not at its exit either."""
     pool = lab.pool(max_size=3)
     leases = [pool.acquire() for _ in range(3)]
     leases.pop().release()
@@ -130,6 +133,7 @@ def test_a_child_never_collects_what_it_inherited() -> None:
 
 
 def test_a_fork_while_another_thread_holds_the_lock_blocks_nobody(lab: Lab) -> None:
+    """Scenario 32: a fork with the lock held."""
     pool = lab.pool()
     pool.acquire().release()
     gate = Gate()

@@ -62,6 +62,7 @@ def test_no_two_leases_share_a_connection(lab: Lab) -> None:
 
 
 def test_a_lease_can_be_released_once(lab: Lab) -> None:
+    """Scenario 36: the second time is an error, and changes nothing."""
     pool = lab.pool()
     lease = pool.acquire()
     lease.release()
@@ -88,6 +89,7 @@ def test_a_stale_handle_does_not_touch_the_next_lease(lab: Lab) -> None:
 
 
 def test_a_lease_over_gives_no_connection(lab: Lab) -> None:
+    """Scenario 38: use after release."""
     lease = lab.pool().acquire()
     lease.release()
     with pytest.raises(LeaseError, match="acquire a new one"):
@@ -97,6 +99,7 @@ def test_a_lease_over_gives_no_connection(lab: Lab) -> None:
 
 
 def test_a_lease_goes_back_to_its_own_pool_only(lab: Lab) -> None:
+    """Scenario 37: the wrong pool refuses it."""
     pool, other = lab.pool(name="mine"), lab.pool(name="other")
     lease = pool.acquire()
     for give_back in (other.release, other.discard):
@@ -157,6 +160,7 @@ def test_a_connection_that_fails_the_ping_of_its_release_is_thrown_away(lab: Lab
 
 
 def test_a_connection_that_cannot_be_reset_is_thrown_away(lab: Lab) -> None:
+    """Scenario 40: reset raises."""
     pool = lab.pool()
     lab.driver.plan("reset", FakeOperationalError("gone"))
     with pool.acquire() as connection:
@@ -170,6 +174,7 @@ def test_a_connection_that_cannot_be_reset_is_thrown_away(lab: Lab) -> None:
 def test_an_interrupted_reset_throws_the_connection_away(
     lab: Lab, error: type[BaseException]
 ) -> None:
+    """Scenario 8: `SystemExit` in a hook, or Ctrl-C."""
     pool = lab.pool()
     lease = pool.acquire()
     lab.driver.plan("reset", error)

@@ -18,6 +18,7 @@ def test_a_warm_connection_costs_no_round_trip(lab: Lab) -> None:
 
 
 def test_a_connection_that_rested_is_pinged(lab: Lab) -> None:
+    """Scenario 31: whether it was unused or the machine asleep."""
     pool = lab.pool(ping_after=30.0)
     pool.acquire().release()
     lab.clock.advance(30.0)
@@ -122,6 +123,7 @@ def test_what_was_proven_since_is_not_suspect_any_more(lab: Lab) -> None:
 
 
 def test_after_a_massacre_a_caller_gets_a_new_connection(lab: Lab) -> None:
+    """Scenario 22: all sessions were ended at the server."""
     pool = lab.pool(max_size=5)
     leases = [pool.acquire() for _ in range(5)]
     for lease in leases:

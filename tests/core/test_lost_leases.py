@@ -13,6 +13,7 @@ from tests.core.fakes import Caller, FakeOperationalError, Gate, Lab
 
 
 def test_a_forgotten_lease_is_back_for_the_next_caller(lab: Lab) -> None:
+    """Scenario 10: a lease is garbage-collected."""
     pool = lab.pool(max_size=1)
     pool.acquire()
     with pool.acquire(timeout=0) as connection:
@@ -57,6 +58,7 @@ def test_a_lease_that_ended_properly_is_not_taken_back_again(lab: Lab) -> None:
 
 
 def test_a_lease_may_be_lost_in_a_thread_that_holds_the_lock(lab: Lab) -> None:
+    """Scenario 11: at a moment when the lock is held."""
     pool = lab.pool()
     leases = [pool.acquire()]
     with pool._lock:
@@ -66,6 +68,7 @@ def test_a_lease_may_be_lost_in_a_thread_that_holds_the_lock(lab: Lab) -> None:
 
 
 def test_a_lease_of_a_thread_that_ended_is_back_for_the_next_caller(lab: Lab) -> None:
+    """Scenario 9: a thread dies with a lease."""
     pool = lab.pool(max_size=1)
     lease = Caller(lambda: pool.acquire(thread_bound=True)).result()
     lab.clock.advance(SEARCH_PAUSE)

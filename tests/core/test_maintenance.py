@@ -136,6 +136,7 @@ def test_the_thread_ends_with_the_last_pool_and_begins_again_with_the_next() -> 
 def test_an_error_in_one_pools_maintenance_does_not_end_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """Scenario 47: it is logged, and the others go on."""
     caplog.set_level(logging.ERROR, "pooling")
     maintenance = Maintenance(clock := FakeClock())
     failing, other = Chore(ValueError("oh")), Chore()

@@ -26,6 +26,7 @@ def test_drain_closes_idle_connections_and_keeps_serving(lab: Lab) -> None:
 
 
 def test_drain_closes_leased_connections_when_they_come_back(lab: Lab) -> None:
+    """Scenario 44: drain with leases out."""
     pool = lab.pool()
     lease = pool.acquire()
     connection = lease.connection
@@ -93,6 +94,7 @@ def test_a_smaller_pool_closes_idle_connections_at_once_the_coldest_first(lab: L
 
 
 def test_a_smaller_pool_closes_leased_connections_when_they_come_back(lab: Lab) -> None:
+    """Scenario 43: down while it is full."""
     pool = lab.pool(max_size=3)
     leases = [pool.acquire() for _ in range(3)]
     pool.resize(max_size=1)
@@ -130,6 +132,7 @@ def test_a_shrunk_pool_turns_nobody_away_before_max_waiting(lab: Lab) -> None:
 
 
 def test_a_larger_pool_opens_connections_for_those_who_wait(lab: Lab) -> None:
+    """Scenario 43: up with waiters."""
     pool = lab.pool(max_size=1)
     lease = pool.acquire()
     callers = []
@@ -177,6 +180,7 @@ def test_close_ends_the_pool_and_what_is_leased_ends_with_its_lease(lab: Lab) ->
 
 
 def test_close_may_be_called_again(lab: Lab) -> None:
+    """Scenario 45: twice."""
     pool = lab.pool()
     pool.acquire().release()
     pool.close()
@@ -206,6 +210,7 @@ def test_a_closed_pool_opens_nothing_any_more(lab: Lab) -> None:
 
 
 def test_two_threads_may_close_at_once() -> None:
+    """Scenario 45: from two threads."""
     lab = Lab(Workers())
     pool = lab.pool()
     leases = [Caller(pool.acquire).result() for _ in range(3)]
@@ -226,6 +231,7 @@ def test_two_threads_may_close_at_once() -> None:
 
 
 def test_a_close_that_hangs_delays_nobody_else() -> None:
+    """Scenario 27: it has a thread of its own."""
     lab = Lab(Workers())
     pool = lab.pool(max_size=2)
     leases = [Caller(pool.acquire).result() for _ in range(2)]

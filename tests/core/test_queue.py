@@ -74,6 +74,7 @@ def test_the_size_never_exceeds_max_size(lab: Lab) -> None:
 
 
 def test_max_waiting_is_the_number_that_may_wait(lab: Lab) -> None:
+    """Scenario 3: exactly as many, and not one more."""
     pool = lab.pool(max_size=1, max_waiting=2)
     lease = pool.acquire()
     callers = queue_up(lab, pool, 2)
@@ -115,6 +116,7 @@ def test_too_many_waiters_is_the_drivers_operational_error(lab: Lab) -> None:
 
 
 def test_close_sends_all_waiters_away(lab: Lab) -> None:
+    """Scenario 6: all of them at once."""
     pool = lab.pool(max_size=1)
     lease = pool.acquire()
     callers = queue_up(lab, pool, 3)
@@ -128,6 +130,7 @@ def test_close_sends_all_waiters_away(lab: Lab) -> None:
 
 
 def test_a_closed_pool_serves_nobody(lab: Lab) -> None:
+    """Scenario 46: acquire after close."""
     pool = lab.pool()
     pool.acquire().release()
     pool.close()
@@ -137,6 +140,8 @@ def test_a_closed_pool_serves_nobody(lab: Lab) -> None:
 
 
 def test_an_interrupt_while_waiting_loses_nothing(lab: Lab) -> None:
+    """Scenario 2: Ctrl-C while waiting."""
+
     def interrupt() -> None:
         raise KeyboardInterrupt
 

@@ -67,6 +67,7 @@ def test_the_age_of_replacement_is_drawn_from_the_last_fifth(
 
 
 def test_connections_that_were_opened_together_are_not_replaced_together(lab: Lab) -> None:
+    """Scenario 24: their ages are spread."""
     pool = lab.pool(recycle=100.0)
     leases = []
     for lab.luck in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -168,6 +169,7 @@ def test_without_max_idle_nothing_gets_too_cold(lab: Lab) -> None:
 
 
 def test_min_size_is_kept_up_after_a_loss(lab: Lab) -> None:
+    """Scenario 28: maintenance sees to it."""
     pool = lab.pool(min_size=3)
     pool.acquire().discard()
     lab.pass_time(30.0)

@@ -104,6 +104,7 @@ def test_those_whom_close_sends_away_have_waited_too(lab: Lab) -> None:
 
 
 def test_the_numbers_add_up_while_a_connection_is_opened_and_tested(slow_lab: Lab) -> None:
+    """Scenario 48: at every instant of it."""
     pool = slow_lab.pool(ping_after=0)
     seen = []
 

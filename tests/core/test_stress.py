@@ -122,6 +122,7 @@ def _many_switches() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_many_switches")
 def test_the_invariants_hold_under_stress() -> None:
+    """Scenario 48: whenever one of the threads looks."""
     print(f"POOLING_STRESS_SEED={SEED}")  # noqa: T201 - shown when the test fails
     stress = Stress()
     threads = [Caller(lambda number=number: stress.work(number)) for number in range(THREADS)]

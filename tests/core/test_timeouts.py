@@ -72,6 +72,7 @@ def test_a_timeout_names_the_five_who_hold_longest(lab: Lab) -> None:
 
 
 def test_a_thread_that_waits_for_itself_is_told_so(lab: Lab) -> None:
+    """Scenario 5: the error names the deadlock."""
     pool = lab.pool(max_size=1)
     with pool.acquire(), pytest.raises(PoolTimeout) as caught:
         pool.acquire()
@@ -90,6 +91,7 @@ def test_a_thread_that_holds_nothing_is_not_told_of_a_deadlock(lab: Lab) -> None
 
 
 def test_a_connect_that_hangs_does_not_outlast_the_timeout(slow_lab: Lab) -> None:
+    """Scenario 14: the deadline holds."""
     pool = slow_lab.pool(max_size=1)
     with pytest.raises(PoolTimeout, match=r"idle=0, connecting=1, waiting=1"):
         pool.acquire(timeout=5.0)
@@ -99,6 +101,7 @@ def test_a_connect_that_hangs_does_not_outlast_the_timeout(slow_lab: Lab) -> Non
 
 
 def test_a_ping_that_hangs_does_not_outlast_the_timeout(slow_lab: Lab) -> None:
+    """Scenario 26: the deadline holds."""
     pool = slow_lab.pool(max_size=1, ping_after=10.0)
     slow_lab.clock.meanwhile(slow_lab.workers.work_all)
     pool.acquire().release()
@@ -147,7 +150,7 @@ class StickyLock:
 
 
 def test_a_waiter_served_at_the_very_moment_it_times_out_gets_its_connection() -> None:
-    """The numbers are those of `Pool._wait`."""
+    """Scenario 1. The numbers are those of `Pool._wait`."""
     lab = Lab(ManualWorkers())
     pool = lab.pool(max_size=1)
     lab.clock.meanwhile(lab.workers.work_all)
@@ -172,6 +175,7 @@ def test_a_waiter_served_at_the_very_moment_it_times_out_gets_its_connection() -
 
 
 def test_a_waiter_that_timed_out_first_leaves_the_connection_to_the_next() -> None:
+    """Scenario 1: the other way round."""
     lab = Lab()
     pool = lab.pool(max_size=1)
     lease = pool.acquire()

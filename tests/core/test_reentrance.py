@@ -1,0 +1,97 @@
+"""Code of others that runs in the middle of the pool's own (scenario 11).
+
+The garbage collector may run anybody's finaliser, and Python anybody's signal handler, at nearly
+any bytecode, also at one where this very thread holds the pool's lock. If such code uses the same
+pool, an ordinary lock would let it wait for itself for ever.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pooling.core.errors import PoolError
+from tests.core.injection import CORE, SIZE, World, every_step, unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+
+class Intruder:
+    """Calls a function before the nth bytecode of the core, like the collector a finaliser."""
+
+    def __init__(self, strike_at: int, act: Callable[[], None]) -> None:
+        self.left = strike_at
+        self.where: str | None = None
+        self._act = act
+
+    def watch(self, story: Callable[[], None]) -> None:
+        sys.settrace(self._enter)
+        try:
+            story()
+        finally:
+            sys.settrace(None)
+
+    def _enter(self, frame: FrameType, event: str, arg: object) -> Any:
+        if not frame.f_code.co_filename.startswith(str(CORE)):
+            return None
+        frame.f_trace_opcodes = True
+        return self._step
+
+    def _step(self, frame: FrameType, event: str, arg: object) -> Any:
+        if event == "opcode" and frame.f_lasti not in unreachable(frame.f_code):
+            self.left -= 1
+            if self.left == 0:
+                self.where = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
+                self._act()
+        return self._step
+
+
+def use(world: World) -> None:
+    world.pool.acquire(timeout=0).release()
+
+
+def give_back(world: World) -> None:
+    world.leases.pop().release()
+
+
+def throw_away(world: World) -> None:
+    world.leases.pop().discard()
+
+
+def look(world: World) -> None:
+    world.pool.stats()
+    world.pool.holders()
+    repr(world.pool)
+
+
+@pytest.mark.parametrize("act", [use, give_back, throw_away, look])
+def test_a_finaliser_that_uses_the_pool_neither_hangs_nor_confuses_it(
+    act: Callable[[World], None],
+) -> None:
+    """It succeeds, or it is told with a clear error that this is not the moment."""
+    told = []
+
+    def once(strike_at: int) -> str | None:
+        world = World(0)
+        world.warm(SIZE)
+        world.hold()
+
+        def finalise() -> None:
+            # What a finaliser raises is swallowed by Python.
+            try:
+                act(world)
+            except PoolError as error:
+                told.append(str(error))
+
+        intruder = Intruder(strike_at, finalise)
+        intruder.watch(lambda: world.pool.acquire().release())
+        assert world.check() == [], intruder.where
+        return intruder.where
+
+    every_step(once)
+    if act is use:  # the others can be done, or be written down to be done, at any moment
+        assert any("finaliser" in words for words in told), "it was never in the way"
