@@ -42,6 +42,8 @@ class DatabaseDriver(abc.ABC):
         self._wrapper_class = type(wrapper)
         self._settings: Mapping[str, Any] = {}
         self.operational_error = wrapper.Database.OperationalError
+        self.restores = config.reset in ("session", "always")
+        """Whether a release undoes what can be changed in a session."""
         self._as_opened: dict[str, Any] = {}
         self._user_reset: Callable[[Any], object] | None = None
         if config.reset not in RESETS:
@@ -76,16 +78,21 @@ class DatabaseDriver(abc.ABC):
     def connect(self) -> Any:
         """Open a connection and set up its session as the stock backend does."""
         opener = self.opener()
-        opener.connection = opener.get_new_connection(self.connection_params(opener))
+        connection = opener.get_new_connection(self.connection_params(opener))
         try:
+            opener.connection = connection
             self.set_up_session(opener)
+            opener.connection = None
+            for name in self.lease_attributes + self.session_attributes:
+                self._as_opened[name] = getattr(connection, name)
+            self.get_to_know(connection)
+            return connection  # here, where an interrupt still closes it
         except BaseException:
-            opener.connection.close()
+            self.close(connection)
             raise
-        connection, opener.connection = opener.connection, None
-        for name in self.lease_attributes + self.session_attributes:
-            self._as_opened[name] = getattr(connection, name)
-        return connection
+
+    def get_to_know(self, connection: Any) -> None:  # noqa: B027 - not all have to
+        """Note what the pool has to know of a new connection. `close` forgets it."""
 
     def restore_attributes(self, connection: Any, names: tuple[str, ...]) -> None:
         """Set attributes of the driver's object back to what they were after connecting."""
@@ -103,7 +110,7 @@ class DatabaseDriver(abc.ABC):
         """End the transaction, and undo what the option `reset` says."""
         self.restore_attributes(connection, self.lease_attributes)
         self.end_transaction(connection)
-        if self.config.reset == "session":
+        if self.restores:
             self.restore_session(connection)
         elif self._user_reset is not None:
             self._user_reset(connection)
@@ -124,6 +131,21 @@ class DatabaseDriver(abc.ABC):
     @abc.abstractmethod
     def restore_session(self, connection: Any) -> None:
         """Undo what can be changed in a session. Costs what it costs."""
+
+    def settle(self, connection: Any) -> None:  # noqa: B027 - most have nothing to do
+        """Take the session as it is now for what leases begin with: receivers have set it up."""
+
+    def has_forgotten(self, connection: Any) -> bool:  # noqa: ARG002
+        """Tell whether the session was restored since `settle`, so that receivers are due again."""
+        return False
+
+    def touch(self, connection: Any) -> None:  # noqa: B027 - most have nothing to do
+        """Note that something was done to the session which nobody could look at."""
+
+    def close_cursors(self, connection: Any, cursors: list[Any]) -> None:  # noqa: ARG002
+        """Close the cursors that a lease has left open. May block, and raise."""
+        for cursor in cursors:
+            cursor.close()
 
     @abc.abstractmethod
     def is_transient(self, error: BaseException) -> bool:

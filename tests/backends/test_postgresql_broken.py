@@ -33,7 +33,7 @@ def own(private_postgres: PrivatePostgres, database_settings: DatabaseSettings) 
 
 
 def test_a_session_terminated_while_idle_is_not_served(postgresql: PostgresDatabase) -> None:
-    """Found by the free socket test: `ping_after` is far away."""
+    """scenario 22: found by the free socket test; `ping_after` is far away."""
     wrapper = postgresql.wrapper(pool={"ping_after": None})
     session = postgresql.session(wrapper)
     wrapper.close()
@@ -47,6 +47,7 @@ def test_a_session_terminated_while_idle_is_not_served(postgresql: PostgresDatab
 def test_all_idle_sessions_terminated_at_once_cost_nobody_an_error(
     postgresql: PostgresDatabase,
 ) -> None:
+    """scenario 22."""
     wrappers = [postgresql.wrapper() for _ in range(4)]
     sessions = {postgresql.session(wrapper) for wrapper in wrappers}
     for wrapper in wrappers:
@@ -59,7 +60,7 @@ def test_all_idle_sessions_terminated_at_once_cost_nobody_an_error(
 
 
 def test_a_session_terminated_while_leased_fails_once(postgresql: PostgresDatabase) -> None:
-    """The request that held it gets the server's word; the next one works."""
+    """scenario 21: the request that held it gets the server's word; the next one works."""
     wrapper = postgresql.wrapper(pool={"max_size": 1, "timeout": 10})
     session = postgresql.session(wrapper)
     postgresql.terminate(session)
@@ -92,7 +93,7 @@ def test_a_session_terminated_in_a_transaction_fails_once(postgresql: PostgresDa
 
 
 def test_a_query_still_running_means_discard(postgresql: PostgresDatabase) -> None:
-    """trap 9: nobody waits for a query that another thread runs on the same connection."""
+    """trap 9, scenario 39: nobody waits for a query that another thread runs on the connection."""
     wrapper = postgresql.wrapper(pool={"max_size": 1, "timeout": 10})
     session = postgresql.session(wrapper)
     raw, pool = wrapper.connection, wrapper.resolve_pool()
@@ -131,6 +132,7 @@ def test_a_notification_is_no_reason_to_connect_anew(postgresql: PostgresDatabas
 def test_a_restart_between_two_requests_is_invisible(
     own: PostgresDatabase, private_postgres: PrivatePostgres
 ) -> None:
+    """scenario 21: with the nearest thing to a crash."""
     wrapper = own.wrapper(pool={"min_size": 1})
     assert select(wrapper) == (1,)
     wrapper.close()
@@ -142,7 +144,7 @@ def test_a_restart_between_two_requests_is_invisible(
 def test_a_request_waits_for_a_server_that_is_coming_back(
     own: PostgresDatabase, private_postgres: PrivatePostgres
 ) -> None:
-    """Refused connects are tried again within the caller's `timeout`."""
+    """scenario 29: refused connects are tried again within the caller's `timeout`."""
     wrapper = own.wrapper(pool={"timeout": PATIENCE})
     assert select(wrapper) == (1,)
     wrapper.close()
@@ -164,6 +166,7 @@ def test_a_request_waits_for_a_server_that_is_coming_back(
 def test_a_server_that_stays_away_is_a_clear_error_within_the_timeout(
     own: PostgresDatabase, private_postgres: PrivatePostgres
 ) -> None:
+    """scenario 13: connect fails for all, and the error says why."""
     private_postgres.stop()
     wrapper = own.wrapper(pool={"timeout": 1, "name": "away"})
     with pytest.raises(OperationalError) as caught:

@@ -14,6 +14,7 @@ from tests.backends.databases import Database, PostgresDatabase, SqliteDatabase,
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SESSION = {"pool": {"max_size": 1, "timeout": 10, "reset": "session"}}
 
@@ -76,6 +77,7 @@ def test_a_function_that_leaves_a_transaction_open_does_no_harm(database: Databa
 
 
 def test_a_function_that_fails_costs_the_connection_and_nothing_else(database: Database) -> None:
+    """scenario 40: reset raises."""
     wrapper = database.wrapper(pool={"max_size": 1, "timeout": 10, "reset": f"{__name__}.fail"})
     database.session(wrapper)
     raw = wrapper.connection
@@ -172,8 +174,42 @@ def test_session_never_shows_temporary_tables_to_the_next_lease(sqlite: SqliteDa
     assert value(wrapper, "SELECT count(*) FROM sqlite_temp_master") == 0
 
 
-def test_session_tells_receivers_again(database: Database) -> None:
+@pytest.mark.parametrize("reset", ["rollback", "session", "always"])
+def test_what_receivers_set_up_is_there_in_each_lease(
+    database: Database, tmp_path: Path, reset: str
+) -> None:
     """trap 14: a restored session has forgotten what receivers of `connection_created` did."""
+    if database.vendor == "postgresql":
+        set_up, look, spoil = "SET lock_timeout = 4321", "SHOW lock_timeout", "SET work_mem = 1234"
+        expected: Any = "4321ms"
+    else:
+        set_up = f"ATTACH DATABASE '{tmp_path / 'extra.sqlite3'}' AS extra"
+        look, spoil = "SELECT count(*) FROM extra.sqlite_master", "PRAGMA recursive_triggers = 1"
+        expected = 0
+
+    def receiver(connection: Any, **kwargs: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(set_up)
+
+    connection_created.connect(receiver)
+    try:
+        wrapper = database.wrapper(pool={**SESSION["pool"], "reset": reset})
+        for _ in range(3):
+            assert value(wrapper, look) == expected
+            wrapper.close()
+            assert value(wrapper, look) == expected
+            with wrapper.cursor() as cursor:
+                cursor.execute(spoil)
+            wrapper.close()
+    finally:
+        connection_created.disconnect(receiver)
+    assert wrapper.resolve_pool().stats().connects == 1
+
+
+def test_session_tells_receivers_again_only_if_it_has_undone_something(
+    postgresql: PostgresDatabase,
+) -> None:
+    """trap 14: what receivers do costs time, and the session that was left alone still has it."""
     seen: list[Any] = []
 
     def remember(connection: Any, **kwargs: Any) -> None:
@@ -181,23 +217,16 @@ def test_session_tells_receivers_again(database: Database) -> None:
 
     connection_created.connect(remember)
     try:
-        wrapper = database.wrapper(**SESSION)
-        for _ in range(2):
-            database.session(wrapper)
+        wrapper = postgresql.wrapper(**SESSION)
+        for statement in ("SELECT 1", "SELECT 2", "SET work_mem = '1234kB'", "SELECT 3"):
+            assert value(wrapper, "SELECT 4") == 4
+            with wrapper.cursor() as cursor:
+                cursor.execute(statement)
             raw = wrapper.connection
             wrapper.close()
     finally:
         connection_created.disconnect(remember)
-    assert seen == [raw, raw]
-
-
-def test_rollback_keeps_what_a_lease_set(postgresql: PostgresDatabase) -> None:
-    """The default costs no round trip, so a SET stays: `reset="session"` is for who minds."""
-    wrapper = postgresql.wrapper()
-    with wrapper.cursor() as cursor:
-        cursor.execute("SET statement_timeout = 1234")
-    wrapper.close()
-    assert value(wrapper, "SHOW statement_timeout") == "1234ms"
+    assert seen == [raw, raw], "when it was new, and after the SET"
 
 
 def test_row_factories_do_not_reach_the_next_lease(database: Database, psycopg2: bool) -> None:

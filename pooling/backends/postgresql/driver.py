@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
 
 from pooling.backends.driver import DatabaseDriver
+from pooling.backends.postgresql import hygiene
+from pooling.backends.postgresql.hangs import HANGS
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -30,30 +32,34 @@ TRANSIENT = (
     "connection timed out",
     "timeout expired",
     "closed the connection unexpectedly",
+    "eof detected",  # the same, in the middle of TLS
+    "unexpected eof",
     "starting up",
     "shutting down",
+    "terminating connection",  # by an administrator, or after a crash of another session
     "in recovery mode",
     "not yet accepting connections",
     "not accepting connections",
     "too many clients already",
     "remaining connection slots are reserved",
     "too many connections for",
+    "no more connections allowed",  # PgBouncer
+    "could not fork new process",
+    "canceling authentication due to timeout",
+    "resource temporarily unavailable",  # a Unix socket at which too many are knocking
     "network is unreachable",
     "no route to host",
     "host is unreachable",
     "temporary failure in name resolution",
 )
 """What libpq and the server say when trying again in a moment makes sense. Neither driver tells the
-SQLSTATE of a failed connect, so this is by text. Anything else counts as permanent: then the caller
-has the server's words at once, which is the better mistake of the two."""
+SQLSTATE of a failed connect, so this is by text, in English: what a server with other `lc_messages`
+says is not understood. Anything else counts as permanent: then the caller has the server's words at
+once, which is the better mistake of the two."""
 
-RESTORE_SESSION = (
-    b"CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; "
-    b"SELECT pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES"
-)
-"""`DISCARD ALL` without its `DEALLOCATE ALL`: prepared statements are the driver's, which would not
-know that they are gone. As one message this is one round trip."""
-
+READ_ONLY = ("in_hot_standby", "default_transaction_read_only")
+"""What makes a session refuse writes (SQLSTATE 25006). PostgreSQL reports both unasked, since 14:
+a change comes with the answer to the next query."""
 
 LONGEST_NAME = 63
 """PostgreSQL cuts `application_name` after so many bytes."""
@@ -71,7 +77,13 @@ class PsycopgDriver(DatabaseDriver):
 
     def __init__(self, *args: Any) -> None:
         self._pollers: dict[Any, select.poll] = {}
+        self._seen_writable = False
+        """Whether any session of this pool has ever taken writes."""
         super().__init__(*args)
+        if self.config.reset == "session":
+            # Whether a lease used cursors of another class shows at its end.
+            self.lease_attributes = self.lease_attributes[:-1]  # type: ignore[misc]
+            self.session_attributes = (*self.session_attributes, "cursor_factory")  # type: ignore[misc]
 
     def adopt(self, wrapper: Any) -> None:
         """Take over settings, and the time zone that Django derived from them."""
@@ -98,14 +110,26 @@ class PsycopgDriver(DatabaseDriver):
             params.setdefault("connect_timeout", bound)
         return params
 
-    def connect(self) -> Any:
-        """Open a connection, and prepare the liveness test of its socket."""
-        connection = super().connect()
+    def get_to_know(self, connection: Any) -> None:
+        """Prepare the liveness test of the connection's socket, and see whether it takes writes."""
+        if not self.read_only_because(connection):
+            self._seen_writable = True
         if hasattr(select, "poll"):
             poller = select.poll()
             poller.register(connection.fileno(), select.POLLIN | select.POLLPRI)
             self._pollers[connection] = poller
-        return connection
+
+    def close_cursors(self, connection: Any, cursors: list[Any]) -> None:
+        """Close cursors, in bounded time: server-side ones cost a round trip each."""
+        with HANGS.bound(connection):
+            super().close_cursors(connection, cursors)
+
+    def set_up_session(self, opener: BaseDatabaseWrapper) -> None:
+        """Do what Django does with a new connection, in bounded time."""
+        with HANGS.bound(opener.connection):
+            super().set_up_session(opener)
+        if self.config.reset == "session":
+            self.watch(opener.connection)
 
     def is_alive(self, connection: Any) -> bool:
         """Tell whether the idle socket is silent.
@@ -125,7 +149,8 @@ class PsycopgDriver(DatabaseDriver):
         """Roll back what is open and restore the autocommit mode."""
         status = self.transaction_status(connection)
         if status in (IN_TRANSACTION, IN_ERROR):
-            self.roll_back(connection)
+            with HANGS.bound(connection):
+                self.roll_back(connection)
             status = self.transaction_status(connection)
         if status != IDLE:
             raise self.operational_error("the connection is closed or a query is still running")
@@ -136,19 +161,73 @@ class PsycopgDriver(DatabaseDriver):
         """Roll back the transaction, whoever began it."""
         connection.rollback()
 
+    def check_writable(self, connection: Any) -> None:
+        """Raise if the server takes no writes any more: after a fail-over, a new session may.
+
+        A pool that has only ever met a standby is meant to, and keeps its sessions. No round trip.
+        """
+        reason = self.read_only_because(connection)
+        if reason and self._seen_writable:
+            raise self.operational_error(f"the server is read-only now ({reason} is on)")
+
+    def read_only_because(self, connection: Any) -> str | None:
+        """Return which of `READ_ONLY` is on for the session, as far as the server has told."""
+        for parameter in READ_ONLY:
+            if self.parameter_status(connection, parameter) == "on":
+                return parameter
+        return None
+
+    @abc.abstractmethod
+    def parameter_status(self, connection: Any, parameter: str) -> str | None:
+        """Return what the server last reported of a parameter, without a round trip."""
+
     @abc.abstractmethod
     def transaction_status(self, connection: Any) -> int:
         """Return libpq's account of the transaction, without a round trip."""
 
+    @abc.abstractmethod
+    def watch(self, connection: Any) -> None:
+        """Have the connection's cursors note what may leave a trace; see `hygiene`."""
+
+    def touch(self, connection: Any) -> None:
+        """Note that something unseen may have been done to the session."""
+        if traces := hygiene.traces_of(connection):
+            traces.left = True
+
+    def settle(self, connection: Any) -> None:
+        """Take the session as it is for what leases begin with: receivers have set it up."""
+        if traces := hygiene.traces_of(connection):
+            traces.left = traces.forgotten = False
+
+    def has_forgotten(self, connection: Any) -> bool:
+        """Tell whether the session was restored, and so what receivers had set up is gone."""
+        traces = hygiene.traces_of(connection)
+        return traces is None or traces.forgotten
+
     def restore_session(self, connection: Any) -> None:
-        """Undo what a lease can change, then set up the session as after connecting."""
-        self.send(connection, RESTORE_SESSION)
+        """Undo what the lease changed in the session, if it may have changed something."""
+        traces = hygiene.traces_of(connection)
+        self.restore_attributes(connection, self.session_attributes)
+        if traces is not None and not traces.left:
+            return
+        self.restore(connection)
+        if traces := hygiene.traces_of(connection):
+            traces.left, traces.forgotten = False, True
+
+    def restore(self, connection: Any) -> None:
+        """Undo what can be undone, then set up the session as after connecting.
+
+        Its time zone is part of the one message, so that Django finds it set.
+        """
+        _, time_zone = self._time_zone
+        if names := self.ask(connection, hygiene.restoring(time_zone)):
+            self.send(connection, hygiene.deallocating(names).encode())
         opener = self.opener()
         opener.connection = connection
         opener.autocommit = connection.autocommit
-        opener.init_connection_state()
+        with HANGS.bound(connection):
+            opener.init_connection_state()
         opener.connection = None
-        self.restore_attributes(connection, self.session_attributes)
 
     def close(self, connection: Any) -> None:
         """Close the connection."""
@@ -166,28 +245,58 @@ class PsycopgDriver(DatabaseDriver):
     def send(self, connection: Any, sql: bytes) -> None:
         """Run statements without parameters in one round trip, outside any transaction."""
 
+    @abc.abstractmethod
+    def ask(self, connection: Any, sql: str) -> list[str]:
+        """Run statements like `send`; return the first column of the last one's answer."""
+
 
 class Psycopg3Driver(PsycopgDriver):
     """psycopg 3."""
 
     lease_attributes = ("row_factory", "cursor_factory")
-    session_attributes = ("isolation_level", "read_only", "deferrable")
+    session_attributes = (
+        *("isolation_level", "read_only", "deferrable"),
+        *("prepare_threshold", "prepared_max", "server_cursor_factory"),
+    )
 
     def transaction_status(self, connection: Any) -> int:
         """Return libpq's account of the transaction."""
         return connection.pgconn.transaction_status  # type: ignore[no-any-return]
 
+    def parameter_status(self, connection: Any, parameter: str) -> str | None:
+        """Return what the server last reported of a parameter."""
+        value = connection.pgconn.parameter_status(parameter.encode())
+        return None if value is None else value.decode()
+
     def ping(self, connection: Any) -> None:
         """Send an empty query. It leaves no transaction behind, whatever the autocommit mode."""
         self.send(connection, b"")
+        self.check_writable(connection)
 
     def send(self, connection: Any, sql: bytes) -> None:
         """Run statements as one simple query of libpq's."""
-        from psycopg import errors, pq
+        self._run(connection, sql)
 
-        result = connection.pgconn.exec_(sql)
-        if result.status == pq.ExecStatus.FATAL_ERROR:
-            raise errors.error_from_result(result)
+    def ask(self, connection: Any, sql: str) -> list[str]:
+        """Run statements; return the first column of the last answer."""
+        result = self._run(connection, sql.encode())
+        return [result.get_value(row, 0).decode() for row in range(result.ntuples)]
+
+    def _run(self, connection: Any, sql: bytes) -> Any:
+        from psycopg import errors, generators, pq
+
+        with HANGS.bound(connection):
+            # Not libpq's PQexec, in which nothing but this would run under gevent.
+            connection.pgconn.send_query(sql)
+            results = connection.wait(generators.execute(connection.pgconn))
+        for result in results:
+            if result.status == pq.ExecStatus.FATAL_ERROR:
+                raise errors.error_from_result(result)
+        return results[-1]
+
+    def watch(self, connection: Any) -> None:
+        """Have the connection's cursors note what may leave a trace."""
+        hygiene.watch_psycopg3(connection)
 
 
 class Psycopg2Driver(PsycopgDriver):
@@ -200,28 +309,61 @@ class Psycopg2Driver(PsycopgDriver):
         """Return libpq's account of the transaction."""
         return connection.get_transaction_status()  # type: ignore[no-any-return]
 
+    def parameter_status(self, connection: Any, parameter: str) -> str | None:
+        """Return what the server last reported of a parameter."""
+        return connection.get_parameter_status(parameter)  # type: ignore[no-any-return]
+
     def roll_back(self, connection: Any) -> None:
         """Roll back; psycopg2 leaves transactions alone that somebody began with a plain BEGIN."""
         connection.rollback()
         if self.transaction_status(connection) != IDLE:
             self.send(connection, b"ROLLBACK")
 
-    def restore_session(self, connection: Any) -> None:
-        """Undo what a lease can change; the isolation level is part of psycopg2's sessions."""
-        super().restore_session(connection)
+    def connection_params(self, opener: Any) -> dict[str, Any]:
+        """Return the parameters; not all that psycopg2 does to a session passes through cursors."""
+        params = super().connection_params(opener)
+        if self.config.reset == "session":
+            factory = params.get("connection_factory") or opener.Database.extensions.connection
+            params["connection_factory"] = hygiene.watched_connection(factory)
+        return params
+
+    def watch(self, connection: Any) -> None:
+        """Have the connection's cursors note what may leave a trace."""
+        hygiene.watch_psycopg2(connection)
+
+    def set_up_session(self, opener: BaseDatabaseWrapper) -> None:
+        """Note what the session speaks: the driver does not notice when that is reset."""
+        super().set_up_session(opener)
+        self._encoding = opener.connection.encoding
+
+    def restore(self, connection: Any) -> None:
+        """Undo what can be undone; encoding and isolation level are part of psycopg2's sessions."""
+        autocommit = connection.autocommit
+        connection.autocommit = True
+        super().restore(connection)
+        if connection.encoding != self._encoding:
+            connection.set_client_encoding(self._encoding)
+        connection.autocommit = autocommit
         if level := self._settings["OPTIONS"].get("isolation_level"):
             connection.isolation_level = IsolationLevel(level)
+
+    def ask(self, connection: Any, sql: str) -> list[str]:
+        """Run statements; return the first column of the last answer."""
+        with HANGS.bound(connection), connection.cursor() as cursor:
+            cursor.execute(sql)
+            return [row[0] for row in cursor.fetchall()]
 
     def ping(self, connection: Any) -> None:
         """Send a trivial query; psycopg2 refuses empty ones."""
         self.send(connection, b"SELECT 1")
+        self.check_writable(connection)
 
     def send(self, connection: Any, sql: bytes) -> None:
         """Run statements, and end the transaction psycopg2 may have begun for them."""
-        with connection.cursor() as cursor:
+        with HANGS.bound(connection), connection.cursor() as cursor:
             cursor.execute(sql)
-        if not connection.autocommit:
-            connection.rollback()
+            if not connection.autocommit:
+                connection.rollback()
 
 
 PostgresDriver: type[PsycopgDriver] = Psycopg3Driver if is_psycopg3 else Psycopg2Driver

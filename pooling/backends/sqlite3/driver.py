@@ -7,8 +7,11 @@ import sqlite3
 from typing import TYPE_CHECKING, NamedTuple
 
 from pooling.backends.driver import DatabaseDriver
+from pooling.backends.sqlite3 import hygiene
 
 if TYPE_CHECKING:
+    import weakref
+
     from pooling.backends.base import PooledDatabaseWrapper
     from pooling.core.config import PoolConfig
 
@@ -37,37 +40,50 @@ SESSION_PRAGMAS = (
 
 
 class _Session(NamedTuple):
-    """What a connection was like when it was opened."""
+    """What a connection was like when it was opened, and what happened to it in this lease."""
 
     path: str
     file: tuple[int, int] | None
-    foreign_keys: int
     schemas: frozenset[str]
     pragmas: dict[str, int]
+    watcher: weakref.ref[hygiene.Watcher]
+
+    @property
+    def notes(self) -> set[str] | None:
+        """What was noted of the lease; None if nobody watches, so that everything is possible."""
+        watcher = self.watcher()
+        return None if watcher is None else watcher.notes
 
 
 class SQLiteDriver(DatabaseDriver):
     """SQLite."""
 
-    lease_attributes = ("row_factory", "text_factory")
+    lease_attributes = (
+        *("row_factory", "text_factory"),
+        *(("autocommit",) if hasattr(sqlite3.Connection, "autocommit") else ()),  # Python 3.12
+    )
 
     def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
         self._sessions: dict[sqlite3.Connection, _Session] = {}
         super().__init__(wrapper, config)
 
-    def connect(self) -> sqlite3.Connection:
-        """Open the file, and note what the session was like then."""
-        connection: sqlite3.Connection = super().connect()
+    def get_to_know(self, connection: sqlite3.Connection) -> None:
+        """Note what the session is like."""
         databases = connection.execute("PRAGMA database_list").fetchall()
         path = next(file for _, schema, file in databases if schema == "main")
         self._sessions[connection] = _Session(
             path=path,
             file=_identity(path),
-            foreign_keys=_pragma(connection, "foreign_keys"),
-            schemas=frozenset(schema for _, schema, _ in databases) | {"temp"},
-            pragmas=_pragmas(connection) if self.config.reset == "session" else {},
+            schemas=_schemas(connection),
+            pragmas=self._pragmas(connection),
+            watcher=hygiene.watch(connection),
         )
-        return connection
+
+    def _pragmas(self, connection: sqlite3.Connection) -> dict[str, int]:
+        """Read the pragmas that a release sets back, without those this SQLite does not have."""
+        names = SESSION_PRAGMAS if self.restores else ("foreign_keys",)
+        rows = {name: connection.execute(f"PRAGMA {name}").fetchone() for name in names}
+        return {name: int(row[0]) for name, row in rows.items() if row is not None}
 
     def is_alive(self, connection: sqlite3.Connection) -> bool:
         """Tell whether the open file is still the one at the path.
@@ -91,25 +107,58 @@ class SQLiteDriver(DatabaseDriver):
             connection.rollback()
         if self._settings["AUTOCOMMIT"]:
             connection.isolation_level = None
+        notes = self._sessions[connection].notes
+        if notes or notes is None:
+            self._end_changes(connection, notes)
+
+    def _end_changes(self, connection: sqlite3.Connection, notes: set[str] | None) -> None:
+        """Set `foreign_keys` back and detach databases, if the lease did such a thing."""
         session = self._sessions[connection]
-        if _pragma(connection, "foreign_keys") != session.foreign_keys:
-            connection.execute(f"PRAGMA foreign_keys = {session.foreign_keys}")
-        for _, schema, _ in connection.execute("PRAGMA database_list").fetchall():
-            if schema not in session.schemas:
+        if notes is None or "foreign_keys" in notes:
+            _set_back(connection, "foreign_keys", session.pragmas["foreign_keys"])
+        if notes is None or hygiene.SCHEMAS in notes:
+            for schema in _schemas(connection) - session.schemas:
                 quoted = schema.replace('"', '""')
                 connection.execute(f'DETACH DATABASE "{quoted}"')
+        if notes is not None and not self.restores:
+            notes.clear()
 
     def restore_session(self, connection: sqlite3.Connection) -> None:
-        """Set back the pragmas that differ; raise if there are temporary tables or the like.
+        """Set back the pragmas that differ; raise if something else remains of the lease.
 
-        Dropping those one by one, in the order of their dependencies, costs more than a new
-        connection, which is what the pool answers an error with.
+        Dropping temporary tables one by one, in the order of their dependencies, costs more than a
+        new connection, which is what the pool answers an error with.
         """
-        for name, value in self._sessions[connection].pragmas.items():
-            if _pragma(connection, name) != value:
-                connection.execute(f"PRAGMA {name} = {value}")
-        if connection.execute("SELECT 1 FROM sqlite_temp_master LIMIT 1").fetchone():
+        session = self._sessions[connection]
+        noted = session.notes
+        notes = set() if noted is None else {*noted}
+        if noted is None or self.config.reset == "always":
+            notes |= {*session.pragmas, hygiene.SCHEMAS, hygiene.TEMPORARY}
+        if hygiene.SCHEMAS in notes and _schemas(connection) != session.schemas:
+            raise sqlite3.OperationalError("the session has other databases than at its begin")
+        if hygiene.TEMPORARY in notes and _has_temporary(connection):
             raise sqlite3.OperationalError("the session has temporary tables")
+        for name in notes - hygiene.OF_THE_FILE - {hygiene.SCHEMAS, hygiene.TEMPORARY}:
+            if name not in session.pragmas:
+                raise sqlite3.OperationalError(f"the pragma {name} cannot be set back")
+            _set_back(connection, name, session.pragmas[name])
+        if noted is not None:
+            noted.clear()
+
+    def settle(self, connection: sqlite3.Connection) -> None:
+        """Take the session as it is for what leases begin with: receivers have set it up."""
+        session = self._sessions[connection]
+        notes = session.notes
+        if notes or notes is None:
+            self._sessions[connection] = session._replace(
+                schemas=_schemas(connection), pragmas=self._pragmas(connection)
+            )
+        if notes is not None:
+            notes.clear()
+
+    def has_forgotten(self, connection: sqlite3.Connection) -> bool:  # noqa: ARG002
+        """Tell that the session is as receivers have left it: see `settle`."""
+        return False
 
     def close(self, connection: sqlite3.Connection) -> None:
         """Close the file."""
@@ -130,12 +179,17 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _pragmas(connection: sqlite3.Connection) -> dict[str, int]:
-    """Read the session's pragmas, without those this SQLite was built without."""
-    rows = {name: connection.execute(f"PRAGMA {name}").fetchone() for name in SESSION_PRAGMAS}
-    return {name: int(row[0]) for name, row in rows.items() if row is not None}
+def _schemas(connection: sqlite3.Connection) -> frozenset[str]:
+    """Return the names of the attached databases, without "temp", which comes by itself."""
+    databases = connection.execute("PRAGMA database_list").fetchall()
+    return frozenset(schema for _, schema, _ in databases if schema != "temp")
 
 
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
-    (value,) = connection.execute(f"PRAGMA {name}").fetchone()
-    return int(value)
+def _has_temporary(connection: sqlite3.Connection) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_temp_master LIMIT 1").fetchone() is not None
+
+
+def _set_back(connection: sqlite3.Connection, pragma: str, value: int) -> None:
+    (now,) = connection.execute(f"PRAGMA {pragma}").fetchone()
+    if int(now) != value:
+        connection.execute(f"PRAGMA {pragma} = {value}")

@@ -1,0 +1,169 @@
+"""What a lease does to its PostgreSQL session, noted as it happens, and how to undo it.
+
+The cursors of a watched connection look at each statement before they run it. That is what
+`reset="session"` knows: a lease whose statements all were harmless costs no round trip at its end.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from pooling.backends.postgresql.statements import leaves_no_trace
+
+RESTORE_SESSION = (
+    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; "
+    "SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES; "
+)
+"""`DISCARD ALL` without its `DEALLOCATE ALL`, and with the role that the connection's options may
+name, which not every server restores together with the user. As one message this is one round trip.
+"""
+
+PREPARED_BY_SQL = "SELECT name FROM pg_catalog.pg_prepared_statements WHERE from_sql"
+"""The prepared statements of the lease. Those of the driver itself came through the protocol, and
+it would not know that they are gone."""
+
+
+class Traces:
+    """What the pool knows of a session."""
+
+    __slots__ = ("forgotten", "left")
+
+    def __init__(self) -> None:
+        self.left = False
+        """Something may have happened to the session that outlives its transaction."""
+        self.forgotten = False
+        """The session was restored: what receivers of `connection_created` set is gone as well."""
+
+
+def restoring(time_zone: str | None) -> str:
+    """Return the message that restores a session, and answers with `PREPARED_BY_SQL`.
+
+    Args:
+        time_zone: what Django is going to ask for anyway, in a round trip of its own.
+    """
+    if not time_zone:
+        return RESTORE_SESSION + PREPARED_BY_SQL
+    name = time_zone.replace("'", "''")
+    zone = f"SELECT pg_catalog.set_config('TimeZone', '{name}', false); "
+    return RESTORE_SESSION + zone + PREPARED_BY_SQL
+
+
+def deallocating(names: list[str]) -> str:
+    """Return the message that ends prepared statements."""
+    quoted = (name.replace('"', '""') for name in names)
+    return "; ".join(f'DEALLOCATE "{name}"' for name in quoted)
+
+
+class _Watching:
+    """Mixed into a driver's class of cursors, it looks at statements before they run."""
+
+    __slots__ = ()
+    connection: Any
+
+    def _look_at(self, statement: object) -> None:
+        traces = getattr(self.connection, "pooling_traces", None)
+        if traces is not None and not traces.left and not leaves_no_trace(statement):
+            traces.left = True
+
+    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        self._look_at(query)
+        return super().execute(query, *args, **kwargs)  # type: ignore[misc]
+
+    def executemany(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        self._look_at(query)
+        return super().executemany(query, *args, **kwargs)  # type: ignore[misc]
+
+
+class _Psycopg3Watching(_Watching):
+    __slots__ = ()
+
+    def stream(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        self._look_at(query)
+        return super().stream(query, *args, **kwargs)  # type: ignore[misc]
+
+    def copy(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
+        self._look_at(statement)
+        return super().copy(statement, *args, **kwargs)  # type: ignore[misc]
+
+
+class _ServerSide(_Watching):
+    """A cursor that the server keeps: always a trace."""
+
+    __slots__ = ()
+
+    def _look_at(self, statement: object) -> None:  # noqa: ARG002
+        self.connection.pooling_traces.left = True
+
+
+class _Psycopg2Watching(_Watching):
+    __slots__ = ()
+
+    def copy_expert(self, sql: Any, *args: Any, **kwargs: Any) -> Any:
+        self._look_at(sql)
+        return super().copy_expert(sql, *args, **kwargs)  # type: ignore[misc]
+
+    def callproc(self, procname: Any, *args: Any, **kwargs: Any) -> Any:
+        self.connection.pooling_traces.left = True
+        return super().callproc(procname, *args, **kwargs)  # type: ignore[misc]
+
+
+class _Psycopg2Connection:
+    """Mixed into psycopg2's class of connections, it sees what does not pass through cursors."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.pooling_traces = Traces()
+        super().__init__(*args, **kwargs)
+
+    def cursor(self, *args: Any, **kwargs: Any) -> Any:
+        cursor = super().cursor(*args, **kwargs)  # type: ignore[misc]
+        if cursor.name is not None or not isinstance(cursor, _Watching):
+            self.pooling_traces.left = True
+        return cursor
+
+    def reset(self) -> None:
+        self.pooling_traces.left = True
+        super().reset()  # type: ignore[misc]
+
+    def set_client_encoding(self, encoding: str) -> None:
+        self.pooling_traces.left = True
+        super().set_client_encoding(encoding)  # type: ignore[misc]
+
+    def set_session(self, *args: Any, **kwargs: Any) -> None:
+        self.pooling_traces.left = True
+        super().set_session(*args, **kwargs)  # type: ignore[misc]
+
+
+@cache
+def _mixed(mixin: type, base: type) -> type:
+    """Return a subclass of `base` that is named like it, and whose objects take no more memory."""
+    return type(base.__name__, (mixin, base), {"__slots__": (), "__module__": base.__module__})
+
+
+def watch_psycopg3(connection: Any) -> None:
+    """Have a connection's cursors look at statements."""
+    connection.pooling_traces = Traces()
+    if isinstance(connection.cursor_factory, type):
+        connection.cursor_factory = _mixed(_Psycopg3Watching, connection.cursor_factory)
+    connection.server_cursor_factory = _mixed(_ServerSide, connection.server_cursor_factory)
+
+
+def watch_psycopg2(connection: Any) -> None:
+    """Have the cursors of a watched connection look at statements, from now on."""
+    if isinstance(connection, _Psycopg2Connection):
+        connection.pooling_traces = Traces()
+    if isinstance(connection.cursor_factory, type):
+        connection.cursor_factory = _mixed(_Psycopg2Watching, connection.cursor_factory)
+
+
+def watched_connection(factory: Any) -> Any:
+    """Return psycopg2's class of connections, or the user's own, with eyes; a function as it is."""
+    return _mixed(_Psycopg2Connection, factory) if isinstance(factory, type) else factory
+
+
+def traces_of(connection: Any) -> Traces | None:
+    """Return what was noted of a session; None if not all of its cursors were looked at."""
+    factories = connection.cursor_factory, getattr(connection, "server_cursor_factory", _ServerSide)
+    if all(isinstance(factory, type) and issubclass(factory, _Watching) for factory in factories):
+        return getattr(connection, "pooling_traces", None)
+    return None

@@ -1,0 +1,210 @@
+"""Which SQL statements surely leave no trace in the session that runs them."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+LONGEST = 8192
+"""Statements of more characters are not read: cleaning up costs less than reading them."""
+
+REMEMBERED = 1024
+"""Of so many statements the verdict is kept, for an application says the same things all day."""
+
+FIRST_WORDS = frozenset(
+    {
+        *("abort", "begin", "close", "commit", "copy", "delete", "end", "explain", "fetch"),
+        *("insert", "lock", "merge", "move", "notify", "release", "rollback", "savepoint"),
+        *("select", "show", "start", "table", "update", "values", "with"),
+    }
+)
+"""What a harmless statement begins with. `SET` has rules of its own, see `OF_THE_TRANSACTION`."""
+
+OF_THE_TRANSACTION = frozenset({"local", "transaction", "constraints"})
+"""What follows `SET` when its effect ends with the transaction, or has none outside of one."""
+
+NEVER = frozenset({"create", "declare", "execute", "prepare", "prepared"})
+"""Words of statements inside another one that may leave something: `EXPLAIN ANALYZE CREATE ...`.
+As the name of a column they are mistaken for it: that costs a round trip and no more."""
+
+NO_FUNCTIONS = {
+    "syntax": (
+        "all and any array as between by case cast check coalesce conflict copy cube current_time "
+        "current_timestamp distinct else except exists explain extract filter from greatest group "
+        "grouping having in intersect interval join key lateral least like ilike limit localtime "
+        "localtimestamp materialized normalize not nullif offset on or order over overlaps "
+        "overlay partition position recursive returning rollup row select set sets similar some "
+        "substring table tablesample then to trim union unique using values when where window "
+        "with bernoulli system"
+    ),
+    "types with a length or a precision": (
+        "bit bpchar char character dec decimal float nchar numeric time timestamp timestamptz "
+        "timetz varbit varchar varying"
+    ),
+}
+"""What stands before a parenthesis without being the name of a function that somebody wrote."""
+KEYWORDS = frozenset(" ".join(NO_FUNCTIONS.values()).split())
+
+HARMLESS = {
+    "numbers": (
+        "abs acos acosd asin atan atan2 cbrt ceil ceiling cos cot degrees div exp factorial floor "
+        "gcd lcm ln log log10 mod pi power radians random round sign sin sqrt tan trunc "
+        "width_bucket"
+    ),
+    "texts": (
+        "ascii bit_length btrim char_length character_length chr concat concat_ws convert_from "
+        "convert_to decode encode format initcap left length lower lpad ltrim md5 octet_length "
+        "quote_ident quote_literal quote_nullable regexp_count regexp_like regexp_match "
+        "regexp_matches regexp_replace regexp_split_to_array regexp_split_to_table repeat replace "
+        "reverse right rpad rtrim sha224 sha256 sha384 sha512 split_part starts_with "
+        "string_to_array strpos substr to_char to_hex to_number translate unistr upper"
+    ),
+    "times": (
+        "age clock_timestamp date_bin date_part date_trunc isfinite justify_days justify_hours "
+        "justify_interval make_date make_interval make_time make_timestamp make_timestamptz now "
+        "statement_timestamp timeofday timezone to_date to_timestamp transaction_timestamp"
+    ),
+    "aggregates and windows": (
+        "any_value array_agg avg bit_and bit_or bit_xor bool_and bool_or corr count covar_pop "
+        "covar_samp cume_dist dense_rank every first_value lag last_value lead max min mode "
+        "nth_value ntile percent_rank percentile_cont percentile_disc range_agg rank regr_avgx "
+        "regr_avgy regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy "
+        "row_number stddev stddev_pop stddev_samp string_agg sum var_pop var_samp variance"
+    ),
+    "arrays, ranges and rows": (
+        "array_append array_cat array_dims array_fill array_length array_lower array_ndims "
+        "array_position array_positions array_prepend array_remove array_replace array_to_string "
+        "array_upper cardinality daterange generate_series generate_subscripts int4range "
+        "int8range isempty lower_inc lower_inf num_nonnulls num_nulls numrange range_merge "
+        "trim_array tsrange tstzrange unnest upper_inc upper_inf"
+    ),
+    "JSON": (
+        "json_agg json_array json_array_elements json_array_elements_text json_array_length "
+        "json_build_array json_build_object json_each json_each_text json_extract_path "
+        "json_extract_path_text json_object json_object_agg json_object_keys json_query "
+        "json_scalar json_strip_nulls json_to_record json_to_recordset json_typeof json_value "
+        "jsonb_agg jsonb_array_elements jsonb_array_elements_text jsonb_array_length "
+        "jsonb_build_array jsonb_build_object jsonb_each jsonb_each_text jsonb_extract_path "
+        "jsonb_extract_path_text jsonb_insert jsonb_object jsonb_object_agg jsonb_object_keys "
+        "jsonb_path_exists jsonb_path_match jsonb_path_query jsonb_path_query_array "
+        "jsonb_path_query_first jsonb_pretty jsonb_set jsonb_strip_nulls jsonb_to_record "
+        "jsonb_to_recordset jsonb_typeof row_to_json to_json to_jsonb"
+    ),
+    "text search": (
+        "phraseto_tsquery plainto_tsquery querytree setweight similarity strict_word_similarity "
+        "strip to_tsquery to_tsvector ts_headline ts_rank ts_rank_cd ts_rewrite unaccent "
+        "websearch_to_tsquery word_similarity"
+    ),
+    "other extensions that come with PostgreSQL and that Django knows": (
+        "akeys avals digest each hmac crypt gen_salt gen_random_bytes gen_random_uuid "
+        "uuid_generate_v4 uuidv4 uuidv7"
+    ),
+    "the server, and what introspection asks": (
+        "col_description current_database current_schema current_schemas current_setting "
+        "format_type has_schema_privilege has_table_privilege obj_description pg_backend_pid "
+        "pg_cancel_backend pg_database_size pg_encoding_to_char pg_get_constraintdef pg_get_expr "
+        "pg_get_indexdef pg_get_serial_sequence pg_get_userbyid pg_get_viewdef pg_is_in_recovery "
+        "pg_notify pg_relation_size pg_size_pretty pg_sleep pg_table_is_visible pg_table_size "
+        "pg_terminate_backend pg_total_relation_size pg_typeof shobj_description to_regclass "
+        "to_regtype txid_current version"
+    ),
+    "what ends with the transaction, or belongs to the database": (
+        "currval lastval nextval setval pg_advisory_xact_lock pg_advisory_xact_lock_shared "
+        "pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared"
+    ),
+}
+"""Built-in functions that do nothing to the session: those Django's queries use, and their kin.
+Any other may call `set_config` or lock, and counts as if it did."""
+FUNCTIONS = frozenset(" ".join(HARMLESS.values()).split())
+
+TOKEN = re.compile(
+    r"""
+      (?P<space> \s+ | --[^\r\n]* | /\*(?:(?!\*/|/\*).)*+\*/ )
+    | (?P<text> [eE]'(?:[^'\\]|\\.|'')*+' | '(?:[^'\\]|'')*+' )
+    | "(?P<name> (?:[^"\\]|"")++ )"
+    | (?P<word> [^\W\d][\w$]* )
+    | (?P<number> \d[\w.]* | \$\d+ )
+    | (?P<mark> (?!/\*)[-+*/<>=~!@#%^&|?:.,;()\[\]] )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""The parts of a statement, as PostgreSQL divides it. What is written in another way (dollar
+quotes, nested comments, backslashes outside of E'') fits nowhere: there nothing is sure."""
+
+
+def leaves_no_trace(statement: object) -> bool:
+    """Tell whether a statement surely changes nothing that outlives its transaction in the session.
+
+    "No" only means that it is not sure. What a statement sets off without naming it is not seen:
+    triggers, views, operators, and functions of the user's own with a name of `FUNCTIONS`.
+    """
+    if isinstance(statement, bytes) and statement.isascii():
+        statement = statement.decode()
+    if not isinstance(statement, str) or len(statement) > LONGEST:
+        return False
+    return _leaves_no_trace(statement)
+
+
+@lru_cache(REMEMBERED)
+def _leaves_no_trace(statement: str) -> bool:
+    parts = _parts(statement)
+    if parts is None:
+        return False
+    words = [part for part in parts if part != "("]
+    first, second = [*words, "", ""][:2]
+    if first not in FIRST_WORDS and not (first == "set" and second in OF_THE_TRANSACTION):
+        return False
+    return NEVER.isdisjoint(words) and _calls_are_harmless(parts)
+
+
+def _parts(statement: str) -> list[str] | None:
+    """Divide a statement: words in lower case, names in quotes, marks; None if that is not sure.
+
+    Texts become `''`, numbers `0`; spaces and comments are left out, and so is a last semicolon.
+    """
+    parts: list[str] = []
+    position, end = 0, len(statement)
+    while position < end:
+        found = TOKEN.match(statement, position)
+        if found is None:
+            return None
+        position = found.end()
+        kind, part = found.lastgroup, found.group()
+        if kind == "space":
+            continue
+        if parts and parts[-1] == ";":
+            return None  # a second statement
+        if kind == "word":
+            part = part.lower()
+        elif kind == "text":
+            part = "''"
+        elif kind == "number":
+            part = "0"
+        parts.append(part)
+    return parts[:-1] if parts and parts[-1] == ";" else parts
+
+
+def _calls_are_harmless(parts: list[str]) -> bool:
+    """Tell whether no part calls an unknown function or makes a table with `SELECT ... INTO`."""
+    target = -1
+    """Where the name of the table that is inserted into ends: its columns may follow."""
+    for index, part in enumerate(parts):
+        if part == "into":
+            if index == 0 or parts[index - 1] not in ("insert", "merge"):
+                return False
+            target = index + 1
+            while parts[target + 1 : target + 2] == ["."]:
+                target += 2
+        elif part == "(" and index and index - 1 != target and not _may_open(parts, index - 1):
+            return False
+    return True
+
+
+def _may_open(parts: list[str], index: int) -> bool:
+    """Tell whether a parenthesis may follow the part at `index` and call nothing unknown."""
+    part = parts[index]
+    if not (part[0] == '"' or part[0] == "_" or part[0].isalpha()):
+        return True
+    if index and parts[index - 1] == ".":
+        return parts[index - 2] == "pg_catalog" and part in FUNCTIONS
+    return part in KEYWORDS or part.removeprefix('"').removesuffix('"') in FUNCTIONS

@@ -1,0 +1,179 @@
+"""Which statements count as harmless: the ORM's do, and nothing that could leave a trace does."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+import pytest
+from django.db.models import Func
+
+from pooling.backends.postgresql.statements import (
+    FUNCTIONS,
+    KEYWORDS,
+    LONGEST,
+    REMEMBERED,
+    _leaves_no_trace,
+    leaves_no_trace,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HARMLESS = [
+    "SELECT 1",
+    "select 1;  ",
+    " (SELECT 1) UNION ALL (SELECT 2) ORDER BY 1",
+    'SELECT "a"."b", COUNT(*) AS "n" FROM "a" INNER JOIN "b" ON ("a"."x" = "b"."x") GROUP BY 1',
+    'SELECT 1 WHERE ("a"."c" IN (%s, %s) AND NOT EXISTS(SELECT 1 AS "a" FROM "c" LIMIT 1))',
+    'SELECT STRING_AGG("x", \',\' ORDER BY "y") FILTER (WHERE ("z" > 1)) OVER (PARTITION BY "a")',
+    'SELECT DATE_TRUNC(\'day\', "t"."d" AT TIME ZONE \'UTC\'), EXTRACT(YEAR FROM "d")',
+    'SELECT "t"."x"::numeric(10, 2), CAST("x" AS varchar(10)), "y" #> %s',
+    "SELECT %(a)s, %(b)s WHERE x LIKE '%%a' ",
+    'INSERT INTO "t" ("a", "b") VALUES (%s, %s), (%s, %s) RETURNING "t"."id"',
+    'INSERT INTO public."t" (a) SELECT * FROM UNNEST((%s)::varchar[]) ON CONFLICT("a") DO NOTHING',
+    'UPDATE "t" SET "a" = COALESCE("t"."a", %s), "b" = CASE WHEN ("t"."id" = 1) THEN 2 END',
+    'DELETE FROM "t" WHERE "t"."id" IN (%s)',
+    "WITH RECURSIVE c AS (SELECT 1) SELECT * FROM c",
+    "/* route='users' */ SELECT 1 -- set_config('a', 'b', false)",
+    "SELECT E'\\\\' || 'it''s' || E'\\' set_config('",
+    "SELECT pg_catalog.count(*) FROM t",
+    "VALUES (1), (2)",
+    "EXPLAIN (ANALYZE, FORMAT JSON) SELECT 1",
+    "BEGIN",
+    "COMMIT",
+    "ROLLBACK",
+    'SAVEPOINT "s1_x1"',
+    'RELEASE SAVEPOINT "s1_x1"',
+    'ROLLBACK TO SAVEPOINT "s1_x1"',
+    "SET CONSTRAINTS ALL IMMEDIATE",
+    "SET LOCAL statement_timeout = 5",
+    "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+    'COPY "t" FROM STDIN',
+    "SHOW search_path",
+    "LOCK TABLE t",
+    b"SELECT 1",
+]
+
+SUSPECT = [
+    "SET x = 1",
+    "set search_path to a",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+    "SET",
+    "RESET ALL",
+    "DISCARD ALL",
+    "LISTEN x",
+    "UNLISTEN *",
+    "PREPARE x AS SELECT 1",
+    "EXECUTE x",
+    "DEALLOCATE x",
+    "COMMIT PREPARED 'x'",
+    "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+    "DO $$ BEGIN END $$",
+    "CALL f()",
+    "LOAD 'auto_explain'",
+    "CREATE TEMP TABLE x (a int)",
+    "CREATE TABLE pg_temp.x (a int)",
+    "EXPLAIN ANALYZE CREATE TEMP TABLE x AS SELECT 1",
+    "EXPLAIN ANALYZE EXECUTE x",
+    "SELECT 1 INTO TEMP x",
+    "SELECT * INTO x FROM y",
+    "WITH a AS (SELECT 1) SELECT * INTO x FROM a",
+    # functions, however they are written
+    "SELECT set_config(%s, %s, false)",
+    "SELECT Set_Config ('a', 'b', false)",
+    "SELECT \"set_config\"('a', 'b', false)",
+    "SELECT pg_catalog.set_config('a', 'b', false)",
+    "SELECT set_config /* */ ('a', 'b', false)",
+    "SELECT set_config--\n('a', 'b', false)",
+    "WITH a AS (SELECT set_config(%s, %s, false)) SELECT 1",
+    "INSERT INTO t SELECT set_config('a', 'b', false)",
+    "INSERT INTO t (a) VALUES (set_config('a', 'b', false))",
+    "INSERT INTO set_config (a) SELECT set_config('a', 'b', false)",
+    "UPDATE t SET a = set_config('a', 'b', false)",
+    "DELETE FROM t RETURNING set_config('a', 'b', false)",
+    "COPY (SELECT set_config('a', 'b', false)) TO STDOUT",
+    "SELECT pg_advisory_lock(1)",
+    "SELECT pg_try_advisory_lock_shared(1)",
+    "SELECT dblink_connect('x')",
+    "SELECT lo_open(1, 2)",
+    "SELECT setseed(0.1)",
+    "SELECT a_function_of_mine(1)",
+    "SELECT public.lower('a')",
+    'SELECT "public" . "lower"(\'a\')',
+    'SELECT "Lower"(1)',
+    'SELECT "a""b"(1)',
+    # what hides something from a reader who is not careful
+    "SELECT 1; SET x = 1",
+    "SELECT 'a\\' || set_config('a', 'b', false) || '",
+    "SELECT '' ; SET x = ''",
+    "SELECT $$a$$",
+    "SELECT $tag$;$tag$",
+    "SELECT 1 /* /* */ */",
+    "SELECT 1 /* /* */ */ , set_config('a', 'b', false) /* */",
+    'SELECT U&"d\\0061t"(1)',
+    "SELECT 'not closed",
+    'SELECT "not closed',
+    "SELECT 1 /* not closed",
+    "",
+    ";",
+    "--",
+    "(((",
+    # what is not looked into
+    b"SET x = 1",
+    "SELECT 'ü'".encode(),
+    None,
+    object(),
+    "SELECT " + "1 + " * LONGEST + "1",
+]
+
+
+@pytest.mark.parametrize("statement", HARMLESS)
+def test_harmless(statement: object) -> None:
+    assert leaves_no_trace(statement)
+
+
+@pytest.mark.parametrize("statement", SUSPECT, ids=lambda statement: repr(statement)[:40])
+def test_suspect(statement: object) -> None:
+    assert not leaves_no_trace(statement)
+
+
+@pytest.mark.parametrize("harmless", [item for item in HARMLESS if isinstance(item, str)])
+def test_whatever_is_added_to_a_harmless_statement_is_seen(harmless: str) -> None:
+    without_end = harmless.rstrip("; ")
+    if "--" not in harmless:
+        assert not leaves_no_trace(f"{without_end}; SET x = 1")
+        assert not leaves_no_trace(f"{without_end} , set_config('a', 'b', false)")
+    assert not leaves_no_trace(f"SET x = 1; {harmless}")
+
+
+def test_the_verdicts_that_are_kept_are_bounded() -> None:
+    _leaves_no_trace.cache_clear()
+    for number in range(REMEMBERED + 50):
+        leaves_no_trace(f"SELECT {number}")
+        leaves_no_trace("SELECT " + " " * LONGEST + str(number))
+    assert _leaves_no_trace.cache_info().currsize == REMEMBERED
+    before = _leaves_no_trace.cache_info().misses
+    assert leaves_no_trace(f"SELECT {REMEMBERED + 49}")
+    assert _leaves_no_trace.cache_info().misses == before, "it is not read again"
+
+
+def subclasses(base: type) -> Iterator[type]:
+    for each in base.__subclasses__():
+        yield each
+        yield from subclasses(each)
+
+
+def test_every_function_that_django_knows_is_known() -> None:
+    """One that is missing would cost a round trip in each lease that uses it."""
+    for module in ("functions", "search", "aggregates", "fields"):
+        importlib.import_module(f"django.contrib.postgres.{module}")
+    importlib.import_module("django.db.models.functions")
+    names = {
+        each.function.lower()
+        for each in subclasses(Func)
+        if each.__module__.startswith(("django.db.", "django.contrib.postgres."))
+        and isinstance(getattr(each, "function", None), str)
+    }
+    not_on_postgresql = {"", "collate", "instr", "sha1"}
+    assert names - FUNCTIONS - KEYWORDS == not_on_postgresql & names

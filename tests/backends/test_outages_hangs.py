@@ -1,0 +1,143 @@
+"""The bound of the pool's own round trips, at a socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pooling.backends.postgresql.hangs import ANSWER_PATIENCE, Hangs
+from tests.core.fakes import FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+JUST_BEFORE = ANSWER_PATIENCE - 0.001
+
+
+class Rounds:
+    """In place of maintenance: notes when it shall come."""
+
+    def __init__(self) -> None:
+        self.calls: list[float] = []
+
+    def call(self, what: Any, when: float) -> None:
+        self.calls.append(when)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def rounds() -> Rounds:
+    return Rounds()
+
+
+@pytest.fixture
+def hangs(clock: FakeClock, rounds: Rounds) -> Hangs:
+    return Hangs(clock, rounds)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def is_open(ours: socket.socket, theirs: socket.socket) -> bool:
+    theirs.sendall(b"!")
+    return ours.recv(1) == b"!"
+
+
+def test_what_takes_too_long_is_cut(
+    hangs: Hangs, clock: FakeClock, rounds: Rounds, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, _ = sockets
+    answers: list[bytes] = []
+    with hangs.bound(ours):
+        thread = threading.Thread(target=lambda: answers.append(ours.recv(1)))
+        thread.start()
+        assert rounds.calls == [clock.now() + ANSWER_PATIENCE]
+        clock.advance(JUST_BEFORE)
+        assert hangs.maintain() == rounds.calls[0]
+        assert answers == []
+        clock.advance(0.01)
+        assert hangs.maintain() is None
+        thread.join(20)
+    assert answers == [b""]
+    assert hangs.bounds == {}
+
+
+def test_what_ends_in_time_is_left_alone(
+    hangs: Hangs, clock: FakeClock, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    with hangs.bound(sockets[0]):
+        clock.advance(JUST_BEFORE)
+    clock.advance(ANSWER_PATIENCE)
+    assert hangs.maintain() is None
+    assert is_open(*sockets)
+
+
+def test_what_ends_as_it_is_about_to_be_cut_is_left_alone(
+    hangs: Hangs, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    """Its descriptor may belong to somebody else's file by then."""
+    with hangs.bound(sockets[0]) as bound:
+        pass
+    bound.cut()
+    assert is_open(*sockets)
+
+
+def test_a_connection_closed_meanwhile_is_left_alone(
+    hangs: Hangs, clock: FakeClock, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    """An interrupt kept the context from ending; the descriptor may have a new owner by now."""
+    bound = hangs.bound(sockets[0]).__enter__()
+    sockets[0].close()
+    ours, theirs = socket.socketpair()  # the lowest descriptor that is free
+    with ours, theirs:
+        clock.advance(2 * ANSWER_PATIENCE)
+        assert hangs.maintain() is None
+        assert is_open(ours, theirs)
+    assert bound not in hangs.bounds
+
+
+def test_an_error_ends_it_too(
+    hangs: Hangs, clock: FakeClock, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    with pytest.raises(KeyboardInterrupt), hangs.bound(sockets[0]):
+        raise KeyboardInterrupt
+    clock.advance(2 * ANSWER_PATIENCE)
+    assert hangs.maintain() is None
+    assert is_open(*sockets)
+
+
+def test_the_next_one_is_told_when_several_are_under_way(
+    hangs: Hangs, clock: FakeClock, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    with hangs.bound(sockets[0]):
+        clock.advance(1)
+        with hangs.bound(sockets[1]) as second:
+            clock.advance(JUST_BEFORE)
+            assert hangs.maintain() == second.deadline
+            assert list(hangs.bounds) == [second]
+
+
+def test_a_forked_child_leaves_its_parents_sockets_alone(
+    hangs: Hangs,
+    clock: FakeClock,
+    sockets: tuple[socket.socket, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """scenario 33."""
+    with hangs.bound(sockets[0]):
+        clock.advance(2 * ANSWER_PATIENCE)
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        assert hangs.maintain() is None
+        assert is_open(*sockets)

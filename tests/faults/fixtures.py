@@ -1,0 +1,37 @@
+"""A database behind a network that fails as told.
+
+A test module that wants it says `pytest_plugins = ["tests.faults.fixtures"]`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.proxy import FaultProxy
+from tests.servers import settings_from_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.backends.databases import PostgresDatabase
+
+
+@pytest.fixture
+def proxy(postgresql_url: str) -> Iterator[FaultProxy]:
+    """A network of the test's own in front of the session's server."""
+    server = settings_from_url(postgresql_url, "")
+    with FaultProxy(server["HOST"] or "127.0.0.1", int(server["PORT"] or 5432)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxied(postgresql: PostgresDatabase, proxy: FaultProxy) -> PostgresDatabase:
+    """The database `postgresql`, with wrappers that reach it through `proxy`.
+
+    Its own `execute`, `terminate` and `sessions` go past the proxy. Whatever a test leaves broken:
+    the proxy ends first, and with it everything that hangs.
+    """
+    postgresql.entry.update(HOST=proxy.host, PORT=str(proxy.port))
+    return postgresql
