@@ -47,7 +47,7 @@ def read_pool_config(
     if not isinstance(given, Mapping):
         problems.append(
             f"{path}: must be a mapping of options, True for the defaults or False for no pool, "
-            f"not {given!r}"
+            f"not {_shown(given)}"
         )
         return None, problems
     options, unknown = _renamed(given)
@@ -60,6 +60,13 @@ def read_pool_config(
     else:
         problems += [f"{path}['reset']: {problem}" for problem in _unusable_reset(config.reset)]
     return config, problems
+
+
+def _shown(given: object) -> str:
+    """Show a wrong value, or its type if there may be a secret in it: a URL with a password."""
+    if given is None or isinstance(given, (int, float)):
+        return repr(given)
+    return f"the {type(given).__name__} that it is"
 
 
 def persistent(database: str, max_age: object) -> str:

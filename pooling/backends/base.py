@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import time
+from asyncio import _get_running_loop
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
@@ -25,15 +26,26 @@ from pooling.signals import SIGNALS
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from pooling.core.connection import Lease, PooledConnection
+    from pooling.core.connection import Lease
 
 
 class _Binding(NamedTuple):
     """Which pool a wrapper uses, and the settings from which that follows."""
 
     settings: dict[str, Any]
-    time_zone: Hashable
     pool: Pool[Any] | None
+
+    def __repr__(self) -> str:
+        return f"<binding to {self.pool!r}>"  # the settings have a password in them
+
+
+_DJANGOS_OWN = BaseDatabaseWrapper.ensure_connection
+"""Django's tests, and other people's tools, put something else in its place, which then counts."""
+
+
+@async_unsafe
+def _refuse_in_event_loop() -> None:
+    """Raise what Django raises when somebody would block an event loop."""
 
 
 class PooledDatabaseWrapper(BaseDatabaseWrapper):
@@ -44,13 +56,15 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
 
     Django sets up every connection it opens: parameters, autocommit, time zone, versions, a signal.
     Here that belongs to the physical connection and happens once in its life (`DatabaseDriver`),
-    so that `connect` has little left to do.
+    so that `connect` has little left to do. What every request does is therefore written out here
+    for the ordinary case, and everything else is left to Django's own methods.
     """
 
     driver_class: ClassVar[type[DatabaseDriver]]
     Database: ClassVar[Any]
     """The driver's PEP 249 module, set by the Django wrapper this is mixed into."""
     _thread_sharing_count: int
+    _thread_ident: int
 
     pool: Any = None
     """Django's PostgreSQL wrapper asks `self.pool` everywhere whether *its* pool is in use. It is
@@ -64,6 +78,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         self._binding: _Binding | None = None
         self._lease: Lease[Any] | None = None
         self._cursors = OpenCursors()
+        self._in_detour = False
         self._untrusted = False
         """Something happened that the connection's own state may not show: do not keep it."""
         forks.register(self)
@@ -82,15 +97,13 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         if (
             binding is None
             or binding.settings != self.settings_dict
-            or binding.time_zone != self.time_zone_identity()
             or (binding.pool is not None and binding.pool.closed)
         ):
-            binding = self._binding = _Binding(
-                _snapshot(self.settings_dict), self.time_zone_identity(), self._find_pool()
-            )
+            binding = self._binding = _Binding(_snapshot(self.settings_dict), self.find_pool())
         return binding.pool
 
-    def _find_pool(self) -> Pool[Any] | None:
+    def find_pool(self) -> Pool[Any] | None:
+        """Return the pool that the present settings lead to, which may have to be made."""
         config = pool_config(self.settings_dict, self.alias)
         if config is None or self.alias == NO_DB_ALIAS or not self.can_be_pooled():
             return None
@@ -147,26 +160,49 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
 
     # ---- acquire -------------------------------------------------------------------------------
 
-    @async_unsafe
+    def ensure_connection(self) -> None:
+        """Lease a connection, if there is none.
+
+        Django's own notices an event loop by the exception it gets where there is none, and makes
+        a context manager for errors that do not occur: together half of what a lease costs.
+        """
+        if BaseDatabaseWrapper.ensure_connection is not _DJANGOS_OWN and not self._in_detour:
+            self._in_detour = True  # which may lead back here
+            try:
+                super().ensure_connection()
+            finally:
+                self._in_detour = False
+        elif _get_running_loop() is not None or (self.connection is None and self.in_atomic_block):
+            _DJANGOS_OWN(self)
+        elif self.connection is None:
+            try:
+                self.connect()
+            except Exception:
+                with self.wrap_database_errors:
+                    raise
+
     def connect(self) -> None:
         """Lease a connection. Assume that there is none."""
+        if _get_running_loop() is not None:
+            _refuse_in_event_loop()
         pool = self.resolve_pool()
         if pool is None:
             super().connect()
             return
         # From here to the acquire this is Django's connect(), which cannot be divided.
+        settings_dict = self.settings_dict
         self.in_atomic_block = False
         self.savepoint_ids = []
         self.atomic_blocks = []
         self.needs_rollback = False
-        self.health_check_enabled = self.settings_dict["CONN_HEALTH_CHECKS"]
+        self.health_check_enabled = settings_dict["CONN_HEALTH_CHECKS"]
         self.health_check_done = True
-        self.close_at = time.monotonic()  # CONN_MAX_AGE is 0: the lease ends with the request
+        self.close_at = 0.0  # CONN_MAX_AGE is 0: the lease ends with the request
         self.closed_in_transaction = False
         self.errors_occurred = False
         self.run_commit_hooks_on_set_autocommit_on = False
         self.connection = self._acquire(pool)
-        self.autocommit = self.settings_dict["AUTOCOMMIT"]
+        self.autocommit = settings_dict["AUTOCOMMIT"]
         try:
             self._announce(pool)
         except BaseException:
@@ -191,13 +227,12 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         if self._lease is not None:
             # Somebody set `connection` to None behind our back: nobody knows in what state it is.
             self._give_up_lease()
-        lease = pool.acquire(
+        self._lease = lease = pool.acquire(
             self.patience,
             thread_bound=not self._thread_sharing_count,
             note=activity.current(),
         )
         self._untrusted = False
-        self._lease = lease
         return lease.connection
 
     def _announce(self, pool: Pool[Any]) -> None:
@@ -207,17 +242,15 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         connection, and a session that was restored has forgotten what receivers did.
         """
         receivers = connection_created.receivers
-        record = self._leased_record()
-        if record.context != receivers or pool.config.reset == "session":
+        record = self._lease.record  # type: ignore[union-attr]  # that we have just got
+        driver: Any = pool.driver
+        if record.context != receivers or (
+            driver.restores and driver.has_forgotten(self.connection)
+        ):
             connection_created.send(sender=self.__class__, connection=self)
             record.context = list(receivers)
+            driver.settle(self.connection)
 
-    def _leased_record(self) -> PooledConnection[Any]:
-        if self._lease is None:
-            raise LeaseError("this wrapper holds no lease")
-        return self._lease.record
-
-    @async_unsafe
     def create_cursor(self, name: str | None = None) -> Any:
         """Make a cursor that will not outlive the lease."""
         cursor = super().create_cursor(name)
@@ -227,33 +260,67 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
 
     # ---- release -------------------------------------------------------------------------------
 
+    def close_if_unusable_or_obsolete(self) -> None:
+        """Release at the end of a request, whatever happened: the pool finds out what is usable."""
+        if self._lease is None:
+            super().close_if_unusable_or_obsolete()
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Release the connection, if there is one."""
+        if (
+            self._lease is None
+            or self.connection is None
+            or self.in_atomic_block
+            or self._thread_ident != get_ident()
+            or _get_running_loop() is not None
+        ):
+            super().close()  # Django's, for those who may not do it, and for a transaction's end
+            if self.connection is None:
+                self._give_up_lease()  # an interrupt may have left one
+        else:
+            self.run_on_commit = []
+            self._close()
+
     def _close(self) -> None:
-        """Give the connection back, and leave none behind that could still be used."""
-        lease, self._lease = self._lease, None
+        """Give the connection back, and leave none behind that could still be used.
+
+        The driver's object goes first: whoever survives an interrupt here must not go on with a
+        connection that somebody else may have by then.
+        """
+        lease, connection = self._lease, self.connection
         if lease is None:
             super()._close()  # type: ignore[misc]  # Django's, not in its stubs
             return
-        with self.wrap_database_errors:
-            try:
-                if self.connection is None or not lease.current:
-                    return
-                if self.in_atomic_block:
-                    # Django goes on to hold this object until the block ends, as a closed one.
-                    self.connection.close()
-                elif not self._untrusted and self._close_cursors():
-                    lease.pool.release(lease, ping=self.errors_occurred)
-            finally:
-                if lease.current:
-                    lease.discard()
-                if not self.in_atomic_block:
-                    self.connection = None
-
-    def _close_cursors(self) -> bool:
-        """Close what is left open; tell whether the connection may still be trusted."""
+        if not self.in_atomic_block:
+            self.connection = None
         try:
-            self._cursors.close()
-        except self.Database.Error:
-            return False
+            if connection is None:
+                pass
+            elif self.in_atomic_block:
+                # Django goes on to hold this object until the block ends, as a closed one.
+                connection.close()
+            elif not self._untrusted and self._close_cursors(connection, lease.pool.driver):
+                lease.pool.release(lease, ping=self.errors_occurred)
+        except LeaseError:
+            pass  # it is over: the pool took it back, from a thread that had ended
+        except Exception:
+            with self.wrap_database_errors:
+                raise
+        finally:
+            self._lease = None
+            if lease.current:
+                lease.discard()
+
+    def _close_cursors(self, connection: Any, driver: Any) -> bool:
+        """Close what is left open; tell whether the connection may still be trusted."""
+        cursors = self._cursors.take()
+        if cursors:
+            try:
+                driver.close_cursors(connection, cursors)
+            except self.Database.Error:
+                return False
         return True
 
     def _rollback(self) -> None:

@@ -28,14 +28,8 @@ class OpenCursors:
             self._cursors = [cursor for cursor in self._cursors if cursor() is not None]
             self._tidy_at = max(64, 2 * len(self._cursors))
 
-    def close(self) -> None:
-        """Close the cursors that are left. May block, and may raise what a driver's cursor raises.
-
-        Closing an ordinary cursor, or one that is closed already, costs no round trip; closing a
-        server-side cursor that is still open does.
-        """
-        cursors, self._cursors = self._cursors, []
-        for reference in cursors:
-            cursor = reference()
-            if cursor is not None:
-                cursor.close()
+    def take(self) -> list[Any]:
+        """Return the cursors that are left open, and forget all."""
+        references, self._cursors = self._cursors, []
+        cursors = [reference() for reference in references]
+        return [each for each in cursors if each is not None and not getattr(each, "closed", False)]

@@ -43,7 +43,10 @@ MISTAKES = [
     ({"max_waiting": -1}, f"{PATH}['max_waiting']"),
     ({"ping_after": -0.1}, f"{PATH}['ping_after']"),
     ({"leak_after": 0}, f"{PATH}['leak_after']"),
-    ({"reset": "rolback"}, f"{PATH}['reset']: must be 'rollback', 'session' or the dotted path"),
+    (
+        {"reset": "rolback"},
+        f"{PATH}['reset']: must be 'rollback', 'session', 'always' or the dotted path",
+    ),
     ({"reset": "no.such.module"}, f"{PATH}['reset']: cannot import 'no.such.module'"),
     ({"reset": "tests.backends.test_bad_input.PATH"}, "is not a function"),
     ({"reset": None}, f"{PATH}['reset']"),
@@ -133,6 +136,7 @@ LONG = {"timeout": 30}
 
 
 def test_a_wrong_password_is_told_at_once(postgresql: PostgresDatabase) -> None:
+    """scenario 17: the other side of it is below, a server that refuses."""
     message = failure(postgresql, pool=LONG, PASSWORD="not the secret")
     assert "password authentication failed" in message
     assert "not the secret" not in message
@@ -189,7 +193,7 @@ def test_a_file_that_is_no_database_is_told_at_once(database: Database, tmp_path
 
 
 def test_a_server_that_refuses_is_told_within_the_timeout(postgresql: PostgresDatabase) -> None:
-    """Nobody listens on a port that is bound and nothing else."""
+    """scenario 17: nobody listens on a port that is bound and nothing else."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         settings = {"pool": {"timeout": 1}, "PORT": str(bound.getsockname()[1])}
@@ -213,7 +217,7 @@ def test_a_server_that_refuses_is_told_within_the_timeout(postgresql: PostgresDa
 def test_a_server_that_takes_connections_and_says_nothing_is_bounded(
     postgresql: PostgresDatabase,
 ) -> None:
-    """A frozen server, or a firewall that eats packets: the caller's `timeout` holds."""
+    """scenario 18: a frozen server, or a firewall that eats packets; the `timeout` holds."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = str(silent.getsockname()[1])
         wrapper = postgresql.wrapper(

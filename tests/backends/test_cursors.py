@@ -53,7 +53,7 @@ def test_a_cursor_kept_after_close_cannot_touch_the_next_owners_transaction(
 def test_a_half_read_iterator_closed_late_leaves_the_next_owner_alone(
     database: Database, things: Callable[[Database], type[Thing]]
 ) -> None:
-    """trap 15: a named cursor that sent its CLOSE late aborted another thread's transaction."""
+    """trap 15, scenario 53: sent late, its CLOSE aborted another thread's transaction."""
     model = fill(database, things)
     other = database.wrapper(**SMALL)
     with database.alias("pooled", **SMALL) as wrapper:
@@ -75,7 +75,7 @@ def test_a_half_read_iterator_closed_late_leaves_the_next_owner_alone(
 def test_a_half_read_iterator_that_goes_on_after_close_fails_and_disturbs_nobody(
     database: Database, things: Callable[[Database], type[Thing]]
 ) -> None:
-    """trap 15: rows of a lease that is over are not read from the next owner's connection."""
+    """trap 15, scenario 53: its rows are not read from the next owner's connection."""
     model = fill(database, things)
     other = database.wrapper(**SMALL)
     with database.alias("pooled", **SMALL) as wrapper:

@@ -41,8 +41,8 @@ def test_another_wrapper_gets_the_connection_that_came_back(database: Database) 
 
 def test_wrappers_never_share_a_connection(database: Database) -> None:
     wrappers = [database.wrapper() for _ in range(3)]
-    raws = {id(database.session(wrapper)): wrapper.connection for wrapper in wrappers}
-    assert len({id(raw) for raw in raws.values()}) == 3
+    assert len({database.session(wrapper) for wrapper in wrappers}) == 3
+    assert len({id(wrapper.connection) for wrapper in wrappers}) == 3
     assert len(database.sessions()) == 3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
@@ -30,13 +31,19 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
     creation_class = DatabaseCreation
     features_class = DatabaseFeatures
 
-    def _acquire(self, pool: Pool[Any]) -> Any:
-        """Lease a connection; its session knows the isolation level, and this wrapper has to."""
-        connection = super()._acquire(pool)
-        self.isolation_level = IsolationLevel(
-            self.settings_dict["OPTIONS"].get("isolation_level", IsolationLevel.READ_COMMITTED)
-        )
-        return connection
+    def find_pool(self) -> Pool[Any] | None:
+        """Return the pool; its sessions have this wrapper's isolation level, so it knows that."""
+        level = self.settings_dict["OPTIONS"].get("isolation_level", IsolationLevel.READ_COMMITTED)
+        with contextlib.suppress(ValueError):  # Django says what is wrong with it as it connects
+            self.isolation_level = IsolationLevel(level)
+        return super().find_pool()
+
+    def chunked_cursor(self) -> Any:
+        """Make a server-side cursor, whose statements nobody looks at."""
+        cursor = super().chunked_cursor()
+        if self._lease is not None:
+            self._lease.pool.driver.touch(self._lease.connection)  # type: ignore[attr-defined]
+        return cursor
 
     def session_identity(self, params: dict[str, Any]) -> Hashable:
         """Return the parameters, and the options that Django turns into SQL after connecting."""

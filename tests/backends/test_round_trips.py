@@ -1,0 +1,180 @@
+"""What a lease costs on the wire, seen there: nothing, unless there is a reason.
+
+Bytes arrive in the order in which they were sent. So if two queries with a release and an acquire
+between them look on the wire as they do without, then neither of the two has sent anything.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.backends.wire import Wire
+from tests.servers import settings_from_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from tests.backends.databases import PostgresDatabase
+
+ACQUIRE, RELEASE = 0, 0
+"""Bytes on the wire of an acquire and a release, in the normal case."""
+PING, ROLLBACK = 1, 1
+"""Round trips of the two things that may come on top."""
+
+
+@pytest.fixture
+def wire(postgresql_url: str, postgresql: PostgresDatabase) -> Iterator[Wire]:
+    """What goes to the database `postgresql`, whose wrappers go through this wire."""
+    server = settings_from_url(postgresql_url, "")
+    with Wire(server["HOST"] or "127.0.0.1", int(server["PORT"] or 5432)) as wire:
+        postgresql.entry.update(HOST=wire.host, PORT=str(wire.port))
+        # Encrypted, the same query would never look the same.
+        postgresql.entry["OPTIONS"].update(sslmode="disable", gssencmode="disable")
+        yield wire
+        postgresql.close()
+
+
+def query(wrapper: BaseDatabaseWrapper) -> None:
+    """Make one round trip, or two where the driver has to begin a transaction."""
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT 42")
+        assert cursor.fetchone() == (42,)
+
+
+def end_request(wrapper: BaseDatabaseWrapper) -> None:
+    """Do what Django does between two requests."""
+    wrapper.close_if_unusable_or_obsolete()
+
+
+def sent(wire: Wire, act: Callable[[], Any]) -> bytes:
+    """Return what `act` sends to the server; it has to end with an answer."""
+    since = wire.mark()
+    act()
+    return wire.sent(since)
+
+
+def round_trips(wire: Wire, act: Callable[[], Any]) -> int:
+    """Return how often `act` asks the server; it has to end with an answer."""
+    since = wire.mark()
+    act()
+    return wire.round_trips(since)
+
+
+def two_queries(wrapper: BaseDatabaseWrapper, between: Callable[[], Any]) -> Callable[[], Any]:
+    """Return an act that does something between two queries."""
+
+    def act() -> None:
+        query(wrapper)
+        between()
+        query(wrapper)
+
+    return act
+
+
+def test_acquire_and_release_send_nothing(postgresql: PostgresDatabase, wire: Wire) -> None:
+    wrapper = postgresql.wrapper()
+    query(wrapper)
+
+    def again() -> None:
+        for _ in range(3):
+            end_request(wrapper)
+            wrapper.ensure_connection()
+
+    plain = sent(wire, two_queries(wrapper, lambda: None))
+    leased = sent(wire, two_queries(wrapper, again))
+
+    assert len(leased) - len(plain) == ACQUIRE + RELEASE
+    assert leased == plain
+
+
+def test_a_request_with_one_query_is_one_round_trip(
+    postgresql: PostgresDatabase, wire: Wire
+) -> None:
+    wrapper = postgresql.wrapper()
+    query(wrapper)
+    end_request(wrapper)
+
+    def request() -> None:
+        query(wrapper)
+        end_request(wrapper)
+
+    def requests() -> None:
+        for _ in range(5):
+            request()
+
+    assert round_trips(wire, request) == 1
+    assert round_trips(wire, requests) == 5
+
+
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_requests_send_what_they_send_on_a_connection_that_stays(
+    postgresql: PostgresDatabase, wire: Wire, autocommit: bool
+) -> None:
+    pooled = postgresql.wrapper(AUTOCOMMIT=autocommit)
+    stock = postgresql.stock(AUTOCOMMIT=autocommit, CONN_MAX_AGE=None)
+
+    def request(wrapper: BaseDatabaseWrapper) -> None:
+        query(wrapper)
+        if not autocommit:
+            wrapper.commit()
+        end_request(wrapper)
+
+    for wrapper in (pooled, stock):
+        request(wrapper)
+    expected = sent(wire, lambda: request(stock))
+
+    assert sent(wire, lambda: request(pooled)) == expected
+    assert sent(wire, lambda: request(pooled)) == expected
+
+
+def test_connecting_asks_no_more_often_than_the_stock_backend(
+    postgresql: PostgresDatabase, wire: Wire
+) -> None:
+    pooled, stock = postgresql.wrapper(), postgresql.stock()
+
+    assert round_trips(wire, lambda: query(pooled)) == round_trips(wire, lambda: query(stock))
+
+
+def test_an_open_transaction_costs_one_round_trip_at_the_end(
+    postgresql: PostgresDatabase, wire: Wire
+) -> None:
+    wrapper = postgresql.wrapper(AUTOCOMMIT=False)
+    query(wrapper)
+    end_request(wrapper)
+
+    def request() -> None:
+        query(wrapper)
+        end_request(wrapper)
+
+    assert b"ROLLBACK" in sent(wire, request)
+    asked = round_trips(wire, lambda: query(wrapper))
+    end_request(wrapper)
+    assert round_trips(wire, request) == asked + ROLLBACK
+
+
+def test_after_ping_after_an_acquire_asks_once(postgresql: PostgresDatabase, wire: Wire) -> None:
+    eager, patient = postgresql.wrapper(pool={"ping_after": 0}), postgresql.wrapper()
+    for wrapper in (eager, patient):
+        query(wrapper)
+        end_request(wrapper)
+
+    assert round_trips(wire, eager.ensure_connection) == PING
+    end_request(eager)
+    assert round_trips(wire, patient.ensure_connection) == 0
+    assert round_trips(wire, lambda: query(patient)) == 1
+
+
+def test_a_failed_query_costs_one_round_trip_at_the_end(
+    postgresql: PostgresDatabase, wire: Wire
+) -> None:
+    """After an error nobody knows whether the connection still works, so it is asked."""
+    wrapper = postgresql.wrapper()
+    query(wrapper)
+    wrapper.errors_occurred = True
+
+    assert round_trips(wire, lambda: end_request(wrapper)) == PING
+    assert wrapper.resolve_pool().stats().idle == 1
