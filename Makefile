@@ -5,7 +5,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help bench test django-suite serve lint clean
+.PHONY: help bench test django-suite soak audit serve lint clean
 
 # More arguments for the tool behind a target: make bench ARGS="--threads 8", make test ARGS="-k fork".
 ARGS ?=
@@ -60,12 +60,27 @@ endef
 .venv-django61/.installed: pyproject.toml
 	$(call INSTALL,.venv-django61,$(call find_python,3.13 3.14 3.12),Django~=6.1.0)
 
+# Django's own tests, which come with its source only. They are fetched once.
+define FETCH_SUITE
+	@$(1)/bin/python -m tests.django_suite --fetch
+	@touch $@
+endef
+
+.venv/.suite: .venv/.installed
+	$(call FETCH_SUITE,.venv)
+
+.venv-django60/.suite: .venv-django60/.installed
+	$(call FETCH_SUITE,.venv-django60)
+
+.venv-django61/.suite: .venv-django61/.installed
+	$(call FETCH_SUITE,.venv-django61)
+
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\): .*## /\1: /p' $(firstword $(MAKEFILE_LIST)) \
 		| while IFS=: read -r name text; do printf '  make %-13s%s\n' "$$name" "$$text"; done
 
 # The settings ask for a SECRET_KEY, except for debugging; the benchmark turns debugging off itself.
-bench lint serve: export DEBUG = 1
+bench lint serve soak: export DEBUG = 1
 
 bench: .venv/.installed ## how much does pooling pay here? On SQLite and on a private PostgreSQL
 	@.venv/bin/python manage.py poolbench $(ARGS)
@@ -108,12 +123,19 @@ exit $$status
 endef
 export TEST
 
-test: .venv/.installed $(if $(HAS_PYTHON_312),.venv-django60/.installed .venv-django61/.installed)
+test: .venv/.suite $(if $(HAS_PYTHON_312),.venv-django60/.suite .venv-django61/.suite)
 test: ## all tests: both PostgreSQL drivers, and every supported Django there is a Python for
 	@sh -c "$$TEST"
 
-django-suite: .venv/.installed ## Django's own tests, on the stock engines and on the pooled ones (ARGS)
+django-suite: .venv/.suite ## Django's own tests, on the stock engines and on the pooled ones (ARGS)
 	@.venv/bin/python -m tests.django_suite $(ARGS)
+
+soak: .venv/.installed ## bad weather for SOAK_MINUTES (10), repeatable by SOAK_SEED: is anything ever lost?
+	@.venv/bin/python -m tests.soak $(ARGS)
+
+audit: .venv/.installed ## known vulnerabilities in what is installed here; asks pypi.org
+	@.venv/bin/python -m pip install --quiet pip-audit
+	@.venv/bin/pip-audit --skip-editable $(ARGS)
 
 serve: .venv/.installed ## the demo on http://127.0.0.1:8000/, with a user to log in as
 	@.venv/bin/python manage.py migrate --verbosity 0

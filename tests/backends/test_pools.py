@@ -195,7 +195,7 @@ def test_a_path_is_a_path_however_it_is_spelled(
 def test_a_changed_password_is_used_for_the_connections_to_come(
     postgresql: PostgresDatabase, role: str
 ) -> None:
-    """trap 4: a password does not tell one session from another, so the pool lives on."""
+    """trap 4, scenario 19: a password does not tell sessions apart, so the pool lives on."""
     wrapper = postgresql.wrapper(USER=role, PASSWORD="first")
     session = postgresql.session(wrapper)
     postgresql.execute(f"ALTER ROLE {role} PASSWORD 'second'")

@@ -215,7 +215,7 @@ def test_psycopg_is_not_imported_in_the_psycopg2_run(psycopg2: bool) -> None:
 def test_a_backend_with_passwords_that_change_is_asked_for_every_connection(
     postgresql: PostgresDatabase, role: str
 ) -> None:
-    """trap 13: a subclass that fetches a token is honoured, long after its wrapper has gone."""
+    """trap 13, scenario 19: a subclass that fetches a token is honoured for every connection."""
     tokens = ["first"]
 
     class TokenWrapper(type(postgresql.wrapper())):  # type: ignore[misc]

@@ -92,7 +92,7 @@ def test_the_wrapper_still_refuses_other_threads(database: Database) -> None:
 
 
 def test_a_thread_that_ends_without_closing_gives_its_connection_back(database: Database) -> None:
-    """trap 18: the wrapper of a dead thread goes late; when exhausted, the pool looks for it."""
+    """trap 18, scenario 9: when exhausted, the pool looks for the leases of dead threads."""
     kept: list[Any] = []  # so that no garbage collection can help
 
     def forgetful() -> Any:
@@ -245,7 +245,7 @@ def test_another_threads_connection_is_not_called_ones_own(database: Database) -
 def test_executor_threads_without_end_of_request_are_named_and_recovered(
     database: Database,
 ) -> None:
-    """trap 22: `thread_sensitive=False` uses threads that never send `request_finished`."""
+    """trap 22, scenario 34: threads of an executor never send `request_finished`."""
     settings = {"pool": {"max_size": 1, "timeout": 0.05, "ping_after": None}}
     with database.alias("pooled", **settings) as wrapper:
         database.warm(wrapper)

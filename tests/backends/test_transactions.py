@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import DatabaseError, Error, IntegrityError, OperationalError, transaction
+from django.db import (
+    DatabaseError,
+    Error,
+    IntegrityError,
+    OperationalError,
+    connections,
+    transaction,
+)
 from django.db.transaction import TransactionManagementError
 
 from pooling import DiscardReason
-from tests.backends.databases import Database, eventually
+from tests.backends.databases import Database, eventually, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from tests.backends.conftest import Thing
+    from tests.backends.databases import PostgresDatabase
 
 
 class Table:
@@ -54,6 +62,7 @@ def test_atomic_commits_and_rolls_back(table: Table) -> None:
 
 
 def test_nested_atomic_rolls_back_to_its_savepoint(table: Table) -> None:
+    """scenario 53: `atomic` nested."""
     with atomic():
         table.add("outer")
         with pytest.raises(IntegrityError), atomic():  # noqa: PT012 - leaving the block raises
@@ -66,6 +75,7 @@ def test_nested_atomic_rolls_back_to_its_savepoint(table: Table) -> None:
 
 
 def test_savepoints_by_hand(table: Table) -> None:
+    """scenario 53: savepoints."""
     # The latter is its name before Django 6.1.
     create = getattr(transaction, "savepoint_create", None) or transaction.savepoint
     with atomic():
@@ -80,6 +90,7 @@ def test_savepoints_by_hand(table: Table) -> None:
 
 
 def test_on_commit_runs_after_the_commit_and_not_after_a_rollback(table: Table) -> None:
+    """scenario 53: `on_commit`."""
     seen: list[Any] = []
     with atomic():
         table.add("one")
@@ -105,6 +116,7 @@ def test_on_commit_of_a_transaction_cut_off_by_close_is_forgotten(table: Table) 
 
 
 def test_durable_atomic_must_be_outermost(table: Table) -> None:
+    """scenario 53: `durable`."""
     with atomic(durable=True):
         table.add("one")
         with pytest.raises(RuntimeError, match="durable"), atomic(durable=True):
@@ -276,3 +288,40 @@ def test_a_wrapper_of_a_closed_request_begins_without_a_trace(table: Table) -> N
         assert len(table.wrapper.savepoint_ids) == 0
     assert not table.wrapper.closed_in_transaction
     assert table.committed() == {"next"}
+
+
+def test_select_for_update_locks_until_its_transaction_ends(
+    postgresql: PostgresDatabase, things: Callable[[Database], type[Thing]]
+) -> None:
+    """scenario 53: it does so in a lease of its own, and not beyond it."""
+    with postgresql.alias("pooled", pool={"max_size": 2, "timeout": 10}) as wrapper:
+        model = things(postgresql)
+        model.objects.using("pooled").create(name="wanted")
+        rows = model.objects.using("pooled").select_for_update(nowait=True)
+
+        def lock() -> str:
+            try:
+                with atomic():
+                    return rows.get().name
+            except OperationalError:
+                return "locked by another"
+            finally:
+                connections["pooled"].close()
+
+        with atomic():
+            assert rows.get().name == "wanted"
+            assert in_thread(lock) == "locked by another"
+            wrapper.close()  # in the midst of the transaction
+        eventually(lambda: in_thread(lock) == "wanted")
+
+
+def test_close_all_gives_back_what_this_thread_holds(database: Database) -> None:
+    """scenario 53: `connections.close_all()`, and everybody goes on."""
+    with database.alias("pooled", pool={"name": "one"}) as one, database.alias("other") as other:
+        assert database.session(one) is not None
+        assert database.session(other) is not None
+        pools = one.resolve_pool(), other.resolve_pool()
+        assert [pool.stats().leased for pool in pools] == [1, 1]
+        connections.close_all()
+        assert [(pool.stats().leased, pool.stats().idle) for pool in pools] == [(0, 1), (0, 1)]
+        assert database.session(one) is not None

@@ -83,7 +83,7 @@ print(json.dumps(asyncio.run(main())))
 
 
 def test_every_kind_of_view_over_asgi(project: Project, database: Database) -> None:
-    """trap 22: what ends with `request_finished` gives its connection back.
+    """trap 22, scenario 34: what ends with `request_finished` gives its connection back.
 
     Executor threads do not end so. They keep one each, at most, and the pool's limit holds; a view
     that closes what it used there keeps none.

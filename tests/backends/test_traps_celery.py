@@ -1,17 +1,20 @@
-"""Celery's prefork worker, the real one, with a broker made of files."""
+"""Celery's prefork and threads workers, the real ones, with a broker made of files."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import TYPE_CHECKING
 
 from tests.backends.databases import eventually
-from tests.backends.projects import SECONDS
+from tests.backends.projects import Project
+from tests.backends.serving import Gate, running
 
 if TYPE_CHECKING:
-    from tests.backends.databases import Database
-    from tests.backends.projects import Project
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from tests.backends.databases import Database, PostgresDatabase
+    from tests.backends.serving import Program
 
 APPLICATION = """
 import os
@@ -58,41 +61,54 @@ def work(number):
     Thing.objects.create(
         name=json.dumps([os.getpid(), session, stats.connects, stats.leased])
     )
+
+@app.task
+def pass_gate():
+    import json
+    from django.db import connection
+    from pooling import get_pool
+    from things.models import Thing
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock_shared(1), pg_backend_pid()")
+        session = cursor.fetchone()[1]
+        cursor.execute("SELECT pg_advisory_unlock_shared(1)")
+    stats = get_pool().stats()
+    Thing.objects.create(name=json.dumps([session, stats.connects, stats.recovered]))
 """
+
+
+def _worker(project: Project, pool: str, concurrency: int) -> AbstractContextManager[Program]:
+    return running(
+        project,
+        *("-m", "celery", "--app", "application", "worker", "--pool", pool),
+        *("--concurrency", str(concurrency), "--without-gossip", "--without-mingle"),
+        *("--without-heartbeat", "--loglevel", "INFO"),
+        environment={"C_FORCE_ROOT": "1"},
+    )
+
+
+def _ask_for(project: Project, task: str) -> None:
+    project.python(
+        "-c", f"import django; django.setup()\nfrom application import *\n{task}", strict=False
+    )
+
+
+def _results(database: Database, worker: Program, count: int) -> list[list[int]]:
+    worker.assert_running()
+    rows = database.execute("SELECT name FROM things_thing")
+    return [json.loads(name) for (name,) in rows] if len(rows) == count else []
 
 
 def test_the_prefork_worker_keeps_its_connection_between_tasks(
     project: Project, database: Database
 ) -> None:
-    """trap 2: it calls `close_pool()` after every task, and the pool survives."""
+    """trap 2, scenario 34: it calls `close_pool()` after every task, and the pool survives."""
     project.write("application.py", APPLICATION)
-    project.python(
-        "-c",
-        "import django; django.setup(); from application import work\n"
-        "for number in range(8): work.delay(number)",
-        strict=False,
-    )
-    with (project.folder / "log").open("w") as log:
-        worker = subprocess.Popen(
-            project.command(
-                *("-m", "celery", "--app", "application", "worker", "--pool", "prefork"),
-                *("--concurrency", "1", "--without-gossip", "--without-mingle"),
-                *("--without-heartbeat", "--loglevel", "INFO"),
-                strict=False,
-            ),
-            cwd=project.folder,
-            env={**project.environment(), "C_FORCE_ROOT": "1"},
-            stdout=log,
-            stderr=log,
-        )
-    try:
-
-        def finished() -> list[list[int]]:
-            assert worker.poll() is None, (project.folder / "log").read_text()
-            rows = database.execute("SELECT name FROM things_thing")
-            return [json.loads(name) for (name,) in rows] if len(rows) == 8 else []
-
-        tasks = eventually(finished)
+    _ask_for(project, "for number in range(8): work.delay(number)")
+    with _worker(project, "prefork", 1) as worker:
+        eventually(lambda: worker.log.count(" ready."))
+        tasks = eventually(lambda: _results(database, worker, 8))
         processes = {process for process, *_ in tasks}
         assert len(processes) == 1
         assert worker.pid not in processes
@@ -101,10 +117,24 @@ def test_the_prefork_worker_keeps_its_connection_between_tasks(
         assert {(connects, leased) for _, _, connects, leased in tasks} == {(1, 1)}
         if database.vendor == "postgresql":
             assert database.sessions() == [tasks[0][1]]
-    finally:
-        worker.terminate()
-        code = worker.wait(SECONDS)
-    log_text = (project.folder / "log").read_text()
-    assert code == 0, log_text
-    assert "Traceback" not in log_text
     eventually(lambda: not database.sessions())
+
+
+def test_the_threads_worker_gives_back_after_every_task(
+    postgresql: PostgresDatabase, tmp_path: Path
+) -> None:
+    """scenario 34: its threads live on; 6 of them get along with 2 connections."""
+    postgresql.entry["OPTIONS"]["pool"] = {"min_size": 0, "max_size": 2}
+    project = Project(tmp_path / "project", {"default": postgresql.entry})
+    project.migrate()
+    project.write("application.py", APPLICATION)
+    _ask_for(project, "for _ in range(18): pass_gate.delay()")
+    with Gate(postgresql) as gate, _worker(project, "threads", 6) as worker:
+        eventually(lambda: worker.log.count(" ready."))
+        eventually(lambda: len(gate.crowd()) == 2)
+        assert sorted(gate.crowd()) == sorted(postgresql.sessions())
+        gate.open()
+        tasks = eventually(lambda: _results(postgresql, worker, 18))
+        assert {session for session, _, _ in tasks} == set(postgresql.sessions())
+        assert {(connects, recovered) for _, connects, recovered in tasks} == {(2, 0)}
+    eventually(lambda: not postgresql.sessions())

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def test_a_forked_child_has_a_pool_of_its_own(project: Project) -> None:
-    """trap 19: the parent's connections, leased and idle, are the parent's."""
+    """trap 19, scenario 32: the parent's connections, leased and idle, are the parent's."""
     project.script(
         HELPERS
         + """
@@ -55,7 +55,7 @@ def test_a_forked_child_has_a_pool_of_its_own(project: Project) -> None:
 def test_a_fork_inside_a_transaction_leaves_the_transaction_to_the_parent(
     project: Project,
 ) -> None:
-    """trap 19: inherited wrappers hold `.connection` and the state of a block: those too."""
+    """trap 19, scenario 32: inherited wrappers hold `.connection` and the state of a block."""
     project.script(
         HELPERS
         + """
@@ -116,7 +116,7 @@ def test_a_child_that_uses_an_inherited_cursor_or_lease_gets_an_error(
 def test_a_fork_while_another_thread_holds_every_lock_does_not_lock_the_child(
     project: Project,
 ) -> None:
-    """trap 19: a lock that another thread holds at that moment stays locked for ever."""
+    """trap 19, scenario 32: a lock that another thread holds then stays locked for ever."""
     project.script(
         HELPERS
         + """
@@ -210,8 +210,12 @@ def child():
     assert inside == []
     session()
 
+def use():
+    session()
+    connection.close()
+
 connections.settings["default"]["OPTIONS"]["factory"] = Gated
-user = threading.Thread(target=session)
+user = threading.Thread(target=use)
 user.start()
 assert started.wait(30)
 # A later registration is called earlier: the worker may go on only when a fork has begun.
@@ -225,7 +229,7 @@ user.join()
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing_pools_work_by_every_start_method(project: Project, method: str) -> None:
-    """trap 19: without any configuration, and the parent's session survives."""
+    """trap 19, scenario 34: without any configuration, and the parent's session survives."""
     project.write(
         "work.py",
         """
@@ -234,8 +238,15 @@ def test_multiprocessing_pools_work_by_every_start_method(project: Project, meth
             django.setup()
             from things.models import Thing
             Thing.objects.create(name=f"thing {number}")
+            import os
+            from django.db import connection
             from pooling import get_pool
-            return get_pool().stats().connects
+            session = os.getpid()
+            if connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT pg_backend_pid()")
+                    session = cursor.fetchone()[0]
+            return os.getpid(), session, get_pool().stats().connects
         """,
     )
     project.script(
@@ -247,8 +258,10 @@ from work import work
 if __name__ == "__main__":
     mine = session()
     with multiprocessing.get_context({method!r}).Pool(2) as processes:
-        # One connection for all the tasks of a worker.
-        assert set(processes.map(work, range(8))) == {{1}}
+        # One connection for all the tasks of a worker, and none of them is the parent's.
+        workers = set(processes.map(work, range(8)))
+        assert len(workers) == len({{session for _, session, _ in workers}} - {{mine}}) <= 2
+        assert {{connects for _, _, connects in workers}} == {{1}}
         processes.close()
         processes.join()
     assert session() == mine

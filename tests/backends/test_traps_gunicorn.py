@@ -1,18 +1,17 @@
-"""Gunicorn with `--preload`, the real one."""
+"""Gunicorn's sync and gthread workers, with and without `--preload`, the real ones."""
 
 from __future__ import annotations
 
-import json
-import socket
-import subprocess
-import urllib.request
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tests.backends.databases import eventually
+from tests.backends.projects import SECONDS, Project
+from tests.backends.serving import URLS, Gate, gunicorn
 
 if TYPE_CHECKING:
-    from tests.backends.databases import Database
-    from tests.backends.projects import Project
+    from pathlib import Path
+
+    from tests.backends.databases import Database, PostgresDatabase
 
 GUNICORN = """
 import os
@@ -60,37 +59,22 @@ urlpatterns = [path("", view)]
 """
 
 
+APPLICATION = """
+from django.core.wsgi import get_wsgi_application
+
+application = get_wsgi_application()
+"""
+
+
 def test_gunicorn_with_preload(project: Project, database: Database) -> None:
-    """trap 19: the workers are forks of a master that is connected already."""
+    """trap 19, scenario 34: the workers are forks of a master that is connected already."""
     project.write("application.py", GUNICORN)
     project.write("urls.py", GUNICORN_URLS)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = (project.folder / "log").open("w+")
-    server = subprocess.Popen(
-        project.command(
-            *("-m", "gunicorn", "--preload", "--workers", "2", "--no-control-socket"),
-            *("--bind", f"127.0.0.1:{port}", "application:application"),
-            strict=False,
-        ),
-        cwd=project.folder,
-        env=project.environment(),
-        stdout=log,
-        stderr=log,
-    )
-
-    def ask() -> Any:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=30) as response:
-                return json.load(response)
-        except OSError:
-            assert server.poll() is None, (project.folder / "log").read_text()
-            return None
-
-    try:
-        answers = [eventually(ask)]
-        eventually(lambda: answers.append(ask()) or len({each["pid"] for each in answers}) == 2)
+    with gunicorn(project, "--preload", "--workers", "2") as server:
+        answers = [server.get()]
+        eventually(
+            lambda: answers.append(server.get()) or len({each["pid"] for each in answers}) == 2
+        )
         for answer in answers:
             assert answer["worker"]
             assert answer["connects"] == 1
@@ -100,10 +84,73 @@ def test_gunicorn_with_preload(project: Project, database: Database) -> None:
             used = {(each["pid"], each["session"]) for each in answers}
             assert len(used) == 2  # one session for each worker, however many requests
             assert set(database.sessions()) == {answers[0]["master"], *(pid for _, pid in used)}
-    finally:
-        server.terminate()
-        assert server.wait(60) == 0
-        log.close()
-    assert "Traceback" not in (project.folder / "log").read_text()
     eventually(lambda: not database.sessions())
     assert database.execute("SELECT count(*) FROM things_thing") == [(len(answers),)]
+
+
+def test_four_preloaded_workers_have_four_sessions(
+    postgresql: PostgresDatabase, tmp_path: Path
+) -> None:
+    """scenario 34: all at the same time, and none of them is the master's."""
+    project = _project(postgresql, tmp_path, GUNICORN, max_size=3)
+    with (
+        Gate(postgresql) as gate,
+        gunicorn(project, "--preload", "--workers", "4") as server,
+    ):
+        assert server.get("/stats")["leased"] == 0  # it has begun to work
+        # A sync worker takes one request at a time, so these are all there are.
+        answers = server.get_at_once("/gate", 4)
+        eventually(lambda: len(gate.crowd()) == 4)
+        (master,) = set(postgresql.sessions()) - set(gate.crowd())
+        gate.open()
+        results = [answer.result(SECONDS) for answer in answers]
+        assert len({result["process"] for result in results}) == 4
+        assert len({result["session"] for result in results}) == 4
+        assert sorted(postgresql.sessions()) == sorted(
+            [master, *(result["session"] for result in results)]
+        )
+    eventually(lambda: not postgresql.sessions())
+
+
+def test_a_sync_worker_has_one_session(postgresql: PostgresDatabase, tmp_path: Path) -> None:
+    """scenario 34: one thread, one connection, whatever `max_size` says."""
+    project = _project(postgresql, tmp_path, APPLICATION, max_size=3)
+    with gunicorn(project, "--worker-class", "sync") as server:
+        answers = [answer.result(SECONDS) for answer in server.get_at_once("/session", 20)]
+        assert {answer["session"] for answer in answers} == set(postgresql.sessions())
+        assert len(postgresql.sessions()) == 1
+        stats = server.get("/stats")
+        assert (stats["connects"], stats["leased"]) == (1, 0)
+    eventually(lambda: not postgresql.sessions())
+
+
+def test_the_threads_of_a_gthread_worker_share_the_pool(
+    postgresql: PostgresDatabase, tmp_path: Path
+) -> None:
+    """scenario 34: 8 threads on 3 connections; the 9th takes the question of how it goes."""
+    project = _project(postgresql, tmp_path, APPLICATION, max_size=3, timeout=SECONDS)
+    with (
+        Gate(postgresql) as gate,
+        gunicorn(project, "--worker-class", "gthread", "--threads", "9") as server,
+    ):
+        answers = server.get_at_once("/gate", 8)
+        eventually(lambda: len(gate.crowd()) == 3)
+        eventually(lambda: server.get("/stats")["waiting"] == 5)
+        assert sorted(gate.crowd()) == sorted(postgresql.sessions())
+        gate.open()
+        sessions = {answer.result(SECONDS)["session"] for answer in answers}
+        assert sessions == set(postgresql.sessions())
+        stats = server.get("/stats")
+        assert (stats["connects"], stats["leased"], stats["recovered"]) == (3, 0, 0)
+    eventually(lambda: not postgresql.sessions())
+
+
+def _project(
+    postgresql: PostgresDatabase, tmp_path: Path, application: str, **pool: float
+) -> Project:
+    postgresql.entry["OPTIONS"]["pool"] = {"min_size": 0, **pool}
+    project = Project(tmp_path / "project", {"default": postgresql.entry})
+    project.migrate()
+    project.write("application.py", application)
+    project.write("urls.py", URLS)
+    return project

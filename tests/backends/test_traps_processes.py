@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def test_an_interpreter_that_ends_with_leases_out_ends_quietly(
     project: Project, holders: str
 ) -> None:
-    """trap 19 and Behaviour 6: no hang, no traceback, no ResourceWarning."""
+    """trap 19, scenario 35 and Behaviour 6: no hang, no traceback, no ResourceWarning."""
     ends = {
         "main": "session()",
         "thread": "thread = threading.Thread(target=session); thread.start(); thread.join()",
@@ -44,7 +44,10 @@ ready.wait(30)
 def test_sessions_end_with_the_process(
     private_postgres: PrivatePostgres, database_settings: DatabaseSettings, tmp_path: Path
 ) -> None:
-    """Politely, those that were idle and the one that was leased: the server's log says nothing."""
+    """scenario 35: politely, the idle ones and the leased one.
+
+    The server's log has nothing to say of it.
+    """
     settings = private_postgres.database_settings("pooling.backends.postgresql")
     entry = database_settings(settings.pop("ENGINE"), **settings)
     project = Project(tmp_path / "project", {"default": entry})
@@ -99,7 +102,8 @@ assert threading.enumerate() == [threading.main_thread()]
 
 
 SIMPLE_TESTS = """
-from django.db import connection
+import threading
+from django.db import connection, connections
 from django.test import SimpleTestCase, TestCase
 from things.models import Thing
 
@@ -112,6 +116,23 @@ class GuardedRaw(SimpleTestCase):
         connection.close()
         connection.connect()
 
+class GuardedThread(SimpleTestCase):
+    def test_a_query_in_a_thread(self):
+        answers = []
+
+        def query():
+            try:
+                answers.append(Thing.objects.count())
+            except Exception as error:
+                answers.append(error)
+            finally:
+                connections.close_all()
+
+        thread = threading.Thread(target=query)
+        thread.start()
+        thread.join()
+        raise answers[0]
+
 class Filler(TestCase):
     def test_that_the_pool_is_filled(self):
         Thing.objects.count()
@@ -119,9 +140,10 @@ class Filler(TestCase):
 
 
 def test_simple_test_cases_are_still_refused_queries(project: Project) -> None:
-    """trap 20: the pool bypasses none of Django's guards, although it is filled."""
+    """trap 20, scenario 49: the pool bypasses none of Django's guards, although it is filled."""
     project.write("things/tests.py", SIMPLE_TESTS)
     result = project.manage("test", code=1)
     assert result.stderr.count("Database queries to 'default' are not allowed") >= 1
     assert "Database connections to 'default' are not allowed" in result.stderr
-    assert "FAILED (failures=2)" in result.stderr
+    assert "threaded connections to 'default' are not allowed" in result.stderr
+    assert "FAILED (failures=3)" in result.stderr

@@ -157,7 +157,10 @@ VENDORS = pytest.mark.parametrize("vendor", ["postgresql", "sqlite"])
 @VENDORS
 @pytest.mark.parametrize("parallel", ["1", "2"])
 def test_manage_py_test(production: Any, postgresql_url: str, vendor: str, parallel: str) -> None:
-    """trap 23: databases are made, copied and dropped, with no session of ours in the way."""
+    """trap 23, scenario 50, scenario 51: databases are made, copied and dropped.
+
+    No session of ours is in the way.
+    """
     project, entry = production(vendor)
     result = project.manage("test", "--parallel", parallel, "--noinput")
     assert "Ran 14 tests" in result.stderr
@@ -174,7 +177,7 @@ def test_manage_py_test(production: Any, postgresql_url: str, vendor: str, paral
 def test_manage_py_test_keepdb(
     production: Any, postgresql_url: str, vendor: str, parallel: str
 ) -> None:
-    """trap 23: the second run finds what the first has kept."""
+    """trap 23, scenario 51: the second run finds what the first has kept."""
     project, entry = production(vendor)
     for _ in range(2):
         result = project.manage("test", "--keepdb", "--parallel", parallel, "--noinput")
@@ -189,7 +192,10 @@ def test_manage_py_test_keepdb(
 def test_a_query_in_ready_does_not_lead_tests_to_production(
     production: Any, vendor: str, parallel: str
 ) -> None:
-    """trap 4: Django's own pool keeps the production sessions and runs the tests on them."""
+    """trap 4, scenario 49: the tests never see the production database.
+
+    Django's own pool keeps the production sessions and runs the tests on them.
+    """
     project, _ = production(vendor, ready=READY)
     result = project.manage("test", "--parallel", parallel, "--noinput")
     assert "ready:  1" in result.stdout
@@ -199,7 +205,7 @@ def test_a_query_in_ready_does_not_lead_tests_to_production(
 
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
 def test_parallel_tests_on_sqlite_files(production: Any, postgresql_url: str, mode: str) -> None:
-    """trap 26: clones are copies of the file, in WAL mode as well."""
+    """trap 26, scenario 50: clones are copies of the file, in WAL mode as well."""
     project, entry = production("sqlite", init_command=f"PRAGMA journal_mode={mode};")
     result = project.manage("test", "--parallel", "2", "--noinput")
     assert "OK" in result.stderr
@@ -208,7 +214,10 @@ def test_parallel_tests_on_sqlite_files(production: Any, postgresql_url: str, mo
 
 
 def test_manage_py_test_on_sqlite_in_memory(production: Any) -> None:
-    """trap 25: the default test database; live server and threads share the one connection."""
+    """trap 25, scenario 51: the default test database.
+
+    Live server and threads share the one connection.
+    """
     project, entry = production("sqlite")
     del entry["TEST"]
     settings = (project.folder / "settings.py").read_text()
@@ -220,7 +229,7 @@ def test_manage_py_test_on_sqlite_in_memory(production: Any) -> None:
 
 @VENDORS
 def test_pytest_django(production: Any, postgresql_url: str, vendor: str) -> None:
-    """trap 23: with its own ways of making, keeping and using databases."""
+    """trap 23, scenario 51: with its own ways of making, keeping and using databases."""
     project, entry = production(vendor, ready=READY)
     project.write("pytest.ini", "[pytest]\naddopts = -p no:cacheprovider --strict-markers\n")
     project.write("test_all.py", "from things.tests import *\n")

@@ -36,6 +36,8 @@ LONGEST_TRACEBACK = 3000
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     suite.fetch()  # for it to fail, if it does, before a server is started
+    if options.fetch:
+        return 0
     good = True
     for engine in options.engine:
         storage = ["memory" if options.memory else "files"]
@@ -67,6 +69,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--url",
         help="a PostgreSQL server on which to make the databases test_suite_*; default: a private "
         "one, without ICU's collations and extensions, so that some tests fail on both engines",
+    )
+    parser.add_argument(
+        "--fetch", action="store_true", help="only download Django's source, if it is not there"
     )
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="default: 1")
     parser.add_argument(

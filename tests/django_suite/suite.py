@@ -56,11 +56,12 @@ class Outcomes:
 def fetch() -> Path:
     """Return the folder with the source of the installed Django, downloaded if need be.
 
-    Only the source distribution holds the tests. The folder is below the one for temporary files
-    and belongs to the present user, so that root's and other users' copies do not get mixed up.
+    Only the source distribution holds the tests. It is kept in the virtual environment, so that
+    later runs need no network; without one, or if that is somebody else's, below the folder for
+    temporary files.
     """
     version = django.get_version()
-    cache = _private_folder(Path(tempfile.gettempdir()) / f"pooling-django-suite-{os.getuid()}")
+    cache = _cache()
     source = cache / f"django-{version}"
     if not source.exists():
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
@@ -73,6 +74,16 @@ def fetch() -> Path:
             with suppress(FileExistsError):  # another run was quicker
                 next(Path(scratch).glob("*/tests")).parent.rename(source)
     return source
+
+
+def _cache() -> Path:
+    """Return a folder of the present user's own."""
+    environment = Path(sys.prefix)
+    if sys.prefix != sys.base_prefix and environment.stat().st_uid == os.getuid():
+        folder = environment / "django-suite"
+    else:
+        folder = Path(tempfile.gettempdir()) / f"pooling-django-suite-{os.getuid()}"
+    return _private_folder(folder)
 
 
 def _private_folder(path: Path) -> Path:
@@ -97,7 +108,10 @@ def _download(version: str, folder: Path) -> Path:
         raise SuiteError(f"pip took more than {FETCH_TIMEOUT:g} s for Django's source") from None
     archives = list(folder.glob("*.tar.gz"))
     if pip.returncode or not archives:
-        raise SuiteError(f"pip could not fetch the source of Django {version}:\n{pip.stderr}")
+        raise SuiteError(
+            f"pip could not fetch the source of Django {version}, which is needed once and then "
+            f"kept in the virtual environment (`make test` fetches it):\n{pip.stderr}"
+        )
     return archives[0]
 
 
