@@ -7,7 +7,11 @@ import difflib
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .contenders import CONTENDERS, USUAL, VENDORS
+from .contenders import CONTENDERS, POSTGRESQL, USUAL, VENDORS
+from .http import suite as http
+from .micro.contests import CONTESTS
+from .micro.runner import QUICK as QUICK_AMOUNT
+from .micro.runner import Amount
 from .plan import Plan
 from .workloads import WORKLOADS
 
@@ -15,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .contenders import Contender
+    from .micro.contest import Contest
 
 T = TypeVar("T")
 
@@ -30,6 +35,13 @@ QUICK: dict[str, Any] = {
     "haste": 2.0,
     "usual": (WORKLOADS["connect"], WORKLOADS["crud"], WORKLOADS["contention"]),
 }
+
+# By the names they have in Python.
+ALL_OPTIONS = (
+    *("engine", "database", "contender", "workload", "baseline", "sweep", "quick", "rounds"),
+    *("iterations", "pool_size", "threads", "duration", "rtt", "timeout", "health_checks", "yes"),
+    *("seed", "simulated_open", "simulated_query", "simulated_unhealthy"),
+)
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0}
 
@@ -195,3 +207,54 @@ def vendors_for(given: Sequence[str] | None, contender: Sequence[str] | None) ->
         return VENDORS
     chosen = choose("contender", contender, CONTENDERS)
     return tuple(each for each in VENDORS if any(each in other.vendors for other in chosen))
+
+
+def refuse_others(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        ArgumentError: one was given; the message names it and the others.
+    """
+    for name in ALL_OPTIONS:
+        if name not in known and given.get(name):
+            options = ", ".join(_dashed(each) for each in known)
+            raise ArgumentError(f"{what} has no use for {_dashed(name)}; it takes {options}")
+
+
+def _dashed(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def choose_contests(given: Sequence[str] | None) -> tuple[Contest, ...]:
+    """Return the contests of the micro suite that are named, or all."""
+    return choose("workload", given, CONTESTS) if given else tuple(CONTESTS.values())
+
+
+def make_amount(
+    *, quick: bool, rounds: int | None, duration: float | None, seed: int | None
+) -> Amount:
+    """Return how much the micro suite measures; None for the default."""
+    usual = QUICK_AMOUNT if quick else Amount()
+    return Amount(
+        rounds=rounds or usual.rounds,
+        seconds=duration or usual.seconds,
+        seed=usual.seed if seed is None else seed,
+        quick=quick,
+    )
+
+
+def make_http_plan(
+    *, contender: Sequence[str] | None, workload: Sequence[str] | None, **knobs: Any
+) -> Plan:
+    """Return what the http suite measures.
+
+    Raises:
+        ArgumentError: something chosen does not exist, or cannot serve a page.
+    """
+    able = {name: each for name, each in CONTENDERS.items() if each.level == "orm"}
+    able = {name: each for name, each in able.items() if POSTGRESQL in each.vendors}
+    return http.make_plan(
+        contenders=choose("contender", contender, able) if contender else None,
+        workloads=choose("workload", workload, http.WORKLOADS) if workload else None,
+        **knobs,
+    )

@@ -36,16 +36,18 @@ class ContenderStoppedError(ContenderFailedError):
     """A contender did not answer in time and was stopped, or its process has ended."""
 
 
-class ContenderProcess:
-    """A contender in a process of its own.
+class WorkerProcess:
+    """Somebody who works in a process of its own.
 
     Every method waits for the answer, for a bounded time, and raises `ContenderFailedError` if it
     is not what was hoped for. The process is started by `start` and ended by `end`, or with this
     process, whatever happens to that.
     """
 
-    def __init__(self, contender: Contender) -> None:
-        self.contender = contender
+    program = PROGRAM
+
+    def __init__(self, hello: Hello) -> None:
+        self._hello = hello
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -72,7 +74,7 @@ class ContenderProcess:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         paths = os.pathsep.join(path for path in sys.path if path)
         self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-c", PROGRAM, str(theirs.fileno())],
+            [sys.executable, "-c", self.program, str(theirs.fileno())],
             stdin=subprocess.PIPE,  # when it breaks, we are gone
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
@@ -81,25 +83,11 @@ class ContenderProcess:
             start_new_session=True,  # out of reach of the terminal's Ctrl-C
         )
         theirs.close()
-        self._channel.send(("hello", Hello(self.contender.way, self.contender.blocked)))
+        self._channel.send(("hello", self._hello))
 
     def ready(self) -> None:
         """Wait until it has started."""
         self._answer(START_BOUND)
-
-    def open(self, place: Place, bound: float) -> None:
-        """Open the contender's pool, if it has one."""
-        self._ask(bound, "open", place)
-
-    def turn(self, turn: Turn, bound: float) -> TurnReport:
-        """Let it work, at most `bound` seconds."""
-        report: TurnReport = self._ask(bound, "turn", turn)
-        return report
-
-    def close(self) -> Opened | None:
-        """Close all connections; return how many there were, if it knows."""
-        opened: Opened | None = self._ask(CLOSE_BOUND, "close")
-        return opened
 
     def end(self) -> None:
         """End the process, by force if it does not go by itself. May be called twice."""
@@ -159,3 +147,25 @@ class ContenderProcess:
             last = f": {lines[-1][:200]}" if lines else ""
         self.kill()
         return ContenderStoppedError(f"its process has ended ({code}){last}")
+
+
+class ContenderProcess(WorkerProcess):
+    """A contender in a process of its own."""
+
+    def __init__(self, contender: Contender) -> None:
+        super().__init__(Hello(contender.way, contender.blocked))
+        self.contender = contender
+
+    def open(self, place: Place, bound: float) -> None:
+        """Open the contender's pool, if it has one."""
+        self._ask(bound, "open", place)
+
+    def turn(self, turn: Turn, bound: float) -> TurnReport:
+        """Let it work, at most `bound` seconds."""
+        report: TurnReport = self._ask(bound, "turn", turn)
+        return report
+
+    def close(self) -> Opened | None:
+        """Close all connections; return how many there were, if it knows."""
+        opened: Opened | None = self._ask(CLOSE_BOUND, "close")
+        return opened

@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .tally import Opened, Turn, TurnReport
     from .ways.base import Place, Way
 
@@ -81,8 +83,8 @@ class Stage:
         return None if way.count is None else Opened(way.count.opened, way.count.peak)
 
 
-def serve(channel: Connection) -> None:
-    """Obey until the other side hangs up."""
+def serve(channel: Connection, new_stage: Callable[[Hello], Any]) -> None:
+    """Obey until the other side hangs up. The first order is who to be, the others are verbs."""
     from .tally import describe_error
 
     stage = None
@@ -93,7 +95,7 @@ def serve(channel: Connection) -> None:
             return
         try:
             if stage is None:
-                stage = Stage(find_way(*arguments))
+                stage = new_stage(*arguments)
                 answer = None
             else:
                 answer = getattr(stage, verb)(*arguments)
@@ -113,9 +115,14 @@ def find_way(hello: Hello) -> type[Way]:
     settings.configure(USE_TZ=True)
     django.setup()
     logging.disable(logging.WARNING)  # watching takes time, and nobody would read it
-    module, _, name = hello.way.partition(":")
-    way: type[Way] = getattr(import_module(module), name)
+    way: type[Way] = find_class(hello.way)
     return way
+
+
+def find_class(name: str) -> Any:
+    """Import a class by its name, `module:name`."""
+    module, _, name = name.partition(":")
+    return getattr(import_module(module), name)
 
 
 def die_with_parent() -> None:
@@ -128,9 +135,9 @@ def die_with_parent() -> None:
     threading.Thread(target=wait, name="poolbench-lifeline", daemon=True).start()
 
 
-def main() -> None:
+def main(new_stage: Callable[[Hello], Any] = lambda hello: Stage(find_way(hello))) -> None:
     die_with_parent()
     channel = Connection(int(sys.argv[1]))
-    serve(channel)
+    serve(channel, new_stage)
     # Whatever a contender has forgotten must not keep the process.
     os._exit(0)

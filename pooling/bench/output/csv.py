@@ -55,11 +55,11 @@ def render(document: Mapping[str, object]) -> str:
             else getattr(each, column)
             for column in COLUMNS
         ]
-        writer.writerow([_cell(value) for value in row])
+        writer.writerow([cell(value) for value in row])
     return out.getvalue()
 
 
-def _cell(value: object) -> object:
+def cell(value: object) -> object:
     """Return a value as a cell. A text that a spreadsheet would run as a formula is quoted."""
     if value is None:
         return ""

@@ -45,12 +45,22 @@ def render(document: Mapping[str, object]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def pipes(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
-    """Return a table; all columns after the first few are numbers and stand to the right."""
+def pipes(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    text_columns: int = 1,
+    *,
+    escaped: bool = False,
+) -> str:
+    """Return a table; all columns after the first few are numbers and stand to the right.
+
+    Args:
+        escaped: whether the rows are Markdown already.
+    """
     places = range(len(header))
     rule = " | ".join("---" if place < text_columns else "---:" for place in places)
     lines = [" | ".join(map(escape, header)), rule]
-    lines += [" | ".join(map(escape, row)) for row in rows]
+    lines += [" | ".join(row if escaped else map(escape, row)) for row in rows]
     return "\n".join(f"| {line} |" for line in lines)
 
 

@@ -75,16 +75,19 @@ def block(report: Report, groups: Sequence[Group]) -> str:
             pipes([words.capital(LEVELS.get(level, level)), *HEADER[1:]], _rows(report, found))
             for level, found in by_level(group.main)
         ]
-    # The name of the system will do; its release says more about a machine than readers need.
-    system = plain(report.environment.get("system") or "").partition(" ")[0]
-    machine = ", ".join(filter(None, (plain(report.environment.get("cpu") or ""), system)))
     parts.append(
-        f"{escape(' · '.join(filter(None, (summary(report), machine))))}. In brackets 95 % "
+        f"{escape(' · '.join(filter(None, (summary(report), machine(report)))))}. In brackets 95 % "
         "intervals, with ? where the rounds do not tell a contender from the baseline. Your "
         "machine differs: run `make bench`. [How to read it](docs/benchmarking.md)."
     )
     parts.append("<!-- made by: python -m pooling.bench.output.readme -->")
     return "\n\n".join(parts)
+
+
+def machine(report: Report) -> str:
+    """Return processor and system; its release says more about a machine than readers need."""
+    system = plain(report.environment.get("system") or "").partition(" ")[0]
+    return ", ".join(filter(None, (plain(report.environment.get("cpu") or ""), system)))
 
 
 def _rows(report: Report, results: Sequence[Result]) -> list[list[str]]:
@@ -133,19 +136,25 @@ def chart(report: Report, group: Group) -> str:
     return drawn + "\n"
 
 
-def replace(readme: str, inside: str) -> str:
-    """Return the README with another text between the two comments."""
-    for comment in (BEGIN, END):
-        if readme.count(comment) != 1:
+def replace(
+    page: str, inside: str, begin: str = BEGIN, end: str = END, name: str = "the README"
+) -> str:
+    """Return a page with another text between two comments.
+
+    Raises:
+        ReadmeError: the comments are not there, once each and in this order.
+    """
+    for comment in (begin, end):
+        if page.count(comment) != 1:
             raise ReadmeError(
-                f"the README has {comment} {readme.count(comment)} times and needs it once; "
+                f"{name} has {comment} {page.count(comment)} times and needs it once; "
                 "put both comments where the table belongs"
             )
-    before, _, rest = readme.partition(BEGIN)
-    _, found, after = rest.partition(END)
+    before, _, rest = page.partition(begin)
+    _, found, after = rest.partition(end)
     if not found:
-        raise ReadmeError(f"{END} has to come after {BEGIN}")
-    return f"{before}{BEGIN}\n{inside}\n{END}{after}"
+        raise ReadmeError(f"{end} has to come after {begin}")
+    return f"{before}{begin}\n{inside}\n{end}{after}"
 
 
 def update(

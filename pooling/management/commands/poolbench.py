@@ -19,7 +19,11 @@ from pooling.bench import arguments
 from pooling.bench.arenas import ArenaError
 from pooling.bench.arguments import ArgumentError
 from pooling.bench.contenders import CONTENDERS, VENDORS
-from pooling.bench.output import csv, html, markdown, table
+from pooling.bench.http import suite as http
+from pooling.bench.micro.contests import CONTESTS
+from pooling.bench.micro.runner import Amount
+from pooling.bench.micro.suite import measure as measure_micro
+from pooling.bench.output import csv, html, markdown, micro, table
 from pooling.bench.places import arena_of_alias, distant_host, private_arena, vendor_of_alias
 from pooling.bench.plan import Plan
 from pooling.bench.progress import report_progress
@@ -28,20 +32,39 @@ from pooling.bench.sessions import measure
 from pooling.bench.workloads import WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from django.core.management.base import CommandParser
 
+    from pooling.bench.micro.contest import Contest
     from pooling.bench.results import Document
+    from pooling.bench.runner import Step
 
 DEFAULTS = Plan()
+ROUNDS = f"{DEFAULTS.rounds}, of micro {Amount().rounds}"
 
-WRITERS: dict[str, Callable[[Document], str]] = {
+Writers = dict[str, "Callable[[Mapping[str, object]], str]"]
+
+WRITERS: Writers = {
     "json": lambda document: json.dumps(document, indent=1) + "\n",
-    "csv": lambda document: csv.render(document),
-    "markdown": lambda document: markdown.render(document),
-    "report": lambda document: html.render(document),
+    "csv": csv.render,
+    "markdown": markdown.render,
+    "report": html.render,
 }
+MICRO_WRITERS: Writers = {
+    **WRITERS,
+    "csv": micro.render_csv,
+    "markdown": micro.render_markdown,
+    "report": micro.render_html,
+}
+LOAD, MICRO, HTTP = "load", "micro", "http"
+SUITES = (LOAD, MICRO, HTTP)
+
+# What the small suites go by; the other options are about what they do not do.
+MICRO_OPTIONS = ("workload", "quick", "rounds", "duration", "seed", *WRITERS)
+HTTP_KNOBS = ("contender", "workload", "quick", "rounds", "duration", "seed")
+HTTP_OPTIONS = (*HTTP_KNOBS, *WRITERS)
 
 
 class Command(BaseCommand):
@@ -55,6 +78,13 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--suite",
+            choices=SUITES,
+            default=LOAD,
+            help="load: what applications do (default); micro: what the pool itself costs, against "
+            "targets; http: what a page of the demo gains",
+        )
         where = parser.add_mutually_exclusive_group()
         where.add_argument(
             "--engine",
@@ -75,8 +105,24 @@ class Command(BaseCommand):
             "--yes", action="store_true", help="do not ask before using a server elsewhere"
         )
 
-    def handle(
+    def handle(self, *, suite: str, **options: Any) -> None:
+        files = _output_files(options)
+        try:
+            with terminated_like_interrupted():
+                if suite == MICRO:
+                    self.run_micro(options, files)
+                elif suite == HTTP:
+                    self.run_http(options, files)
+                else:
+                    self.run_load(files, **options)
+        except KeyboardInterrupt:
+            raise CommandError("interrupted; everything made was removed", returncode=130) from None
+        except (ArgumentError, ArenaError, RelayError, DatabaseError) as error:
+            raise CommandError(str(error)) from error
+
+    def run_load(
         self,
+        files: dict[str, Path],
         *,
         engine: list[str] | None,
         database: str | None,
@@ -86,30 +132,48 @@ class Command(BaseCommand):
         simulated_unhealthy: float | None,
         **options: Any,
     ) -> None:
-        files = _output_files(options)
-        try:
-            contender = options["contender"]
-            if database is not None:
-                vendors: tuple[str, ...] = (vendor_of_alias(database),)
-                self.make_sure(database, yes=yes)
-            else:
-                vendors = arguments.vendors_for(engine, contender)
-            plan = arguments.with_simulation(
-                arguments.make_plan(vendors, **{name: options[name] for name in PLANNED}),
-                open_seconds=simulated_open,
-                query_seconds=simulated_query,
-                unhealthy=simulated_unhealthy,
-            )
-            with terminated_like_interrupted():
-                document = self.measure(plan, vendors, database)
-        except KeyboardInterrupt:
-            raise CommandError("interrupted; everything made was removed", returncode=130) from None
-        except (ArgumentError, ArenaError, RelayError, DatabaseError) as error:
-            raise CommandError(str(error)) from error
+        contender = options["contender"]
+        if database is not None:
+            vendors: tuple[str, ...] = (vendor_of_alias(database),)
+            self.make_sure(database, yes=yes)
+        else:
+            vendors = arguments.vendors_for(engine, contender)
+        plan = arguments.with_simulation(
+            arguments.make_plan(vendors, **{name: options[name] for name in PLANNED}),
+            open_seconds=simulated_open,
+            query_seconds=simulated_query,
+            unhealthy=simulated_unhealthy,
+        )
+        document = self.measure(plan, vendors, database)
         # The files first: a reader of the table may be gone (`| head`).
-        for writer, path in files.items():
-            path.write_text(WRITERS[writer](document), encoding="utf-8")
+        write(document, files, WRITERS)
         table.render(document, self.stdout)  # type: ignore[arg-type]
+
+    def run_micro(self, options: dict[str, Any], files: dict[str, Path]) -> None:
+        arguments.refuse_others(options, MICRO_OPTIONS, f"--suite {MICRO}")
+        contests = arguments.choose_contests(options["workload"])
+        amount = arguments.make_amount(
+            **{name: options[name] for name in ("quick", "rounds", "duration", "seed")}
+        )
+        document = measure_micro(contests, amount, self.tell)
+        write(document, files, MICRO_WRITERS)
+        micro.render_text(document, self.stdout)  # type: ignore[arg-type]
+
+    def run_http(self, options: dict[str, Any], files: dict[str, Path]) -> None:
+        arguments.refuse_others(options, HTTP_OPTIONS, f"--suite {HTTP}")
+        plan = arguments.make_http_plan(**{name: options[name] for name in HTTP_KNOBS})
+        with self.progress(
+            len(plan.contenders) * (plan.rounds + 1) * len(plan.workloads or ())
+        ) as on_step:
+            document = http.measure(plan, on_step)
+        write(document, files, WRITERS)
+        table.render(document, self.stdout)  # type: ignore[arg-type]
+
+    def tell(self, contest: Contest) -> None:
+        """Say on the terminal what comes next; the report may go to a file."""
+        self.stderr.style_func = None
+        self.stderr.write(contest.title)
+        self.stderr.flush()
 
     def make_sure(self, alias: str, *, yes: bool) -> None:
         """Ask before the benchmark runs on somebody else's machine."""
@@ -131,12 +195,14 @@ class Command(BaseCommand):
         else:
             needed = plan.most_connections()
             arenas = [private_arena(vendor, needed) for vendor in vendors]
-        # Progress belongs to the terminal and not to the report, which may go to a file.
+        with self.progress(sum(plan.turns(vendor) for vendor in vendors)) as on_step:
+            return measure(plan, arenas, on_step)
+
+    def progress(self, steps: int) -> AbstractContextManager[Callable[[Step], None]]:
+        """Show on the terminal how far it is; the report may go to a file."""
         self.stderr.style_func = None
         self.stderr.ending = ""
-        steps = sum(plan.turns(vendor) for vendor in vendors)
-        with report_progress(self.stderr, steps) as on_step:  # type: ignore[arg-type]
-            return measure(plan, arenas, on_step)
+        return report_progress(self.stderr, steps)  # type: ignore[arg-type]
 
 
 PLANNED = (
@@ -158,12 +224,13 @@ PLANNED = (
 
 
 def _add_choices(parser: CommandParser) -> None:
+    other = f"; of micro: {', '.join(CONTESTS)}; of http: {', '.join(http.WORKLOADS)}"
     for option, choices in (("contender", CONTENDERS), ("workload", WORKLOADS)):
         parser.add_argument(
             f"--{option}",
             action="append",
             metavar="NAME[,NAME...]",
-            help=f"only these: {', '.join(choices)}",
+            help=f"only these: {', '.join(choices)}" + (other if option == "workload" else ""),
         )
     parser.add_argument(
         "--baseline", metavar="NAME", help="the contender that ratios refer to (default: stock)"
@@ -181,7 +248,7 @@ def _add_choices(parser: CommandParser) -> None:
 
 def _add_amounts(parser: CommandParser) -> None:
     for option, convert, default, meaning in (
-        ("--rounds", arguments.at_least_one, DEFAULTS.rounds, "how often each has its turn"),
+        ("--rounds", arguments.at_least_one, ROUNDS, "how often each has its turn"),
         ("--iterations", arguments.at_least_one, DEFAULTS.iterations, "operations in a round"),
         ("--pool-size", arguments.pool_size, DEFAULTS.pool_size, "connections of each pool"),
         ("--threads", arguments.numbers_of_threads, "1,8", "numbers of threads, with commas"),
@@ -233,6 +300,12 @@ def _add_outputs(parser: CommandParser) -> None:
         ("--report", "a page with charts, in one HTML file"),
     ):
         parser.add_argument(option, type=Path, metavar="FILE", help=f"write {what}")
+
+
+def write(document: Mapping[str, object], files: dict[str, Path], writers: Writers) -> None:
+    """Write the files that were asked for."""
+    for writer, path in files.items():
+        path.write_text(writers[writer](document), encoding="utf-8")
 
 
 def _argument(convert: Callable[[str], Any]) -> Callable[[str], Any]:

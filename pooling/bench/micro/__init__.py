@@ -1,0 +1,1 @@
+"""What the pool itself costs, as ratios within one run: `manage.py poolbench --suite micro`."""
