@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 from pathlib import Path
@@ -74,3 +75,24 @@ def test_no_link_leads_nowhere(page: Path) -> None:
             titles = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
             anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
             assert fragment[1:] in anchors, f"{page.name} links to {path}{fragment}"
+
+
+SCENARIOS = re.findall(
+    r"^\| (\d+) \| .+ \| (.+) \|$", (ROOT / "docs/reliability.md").read_text(), re.MULTILINE
+)
+
+
+def test_the_reliability_page_has_every_scenario_once() -> None:
+    assert [int(number) for number, _ in SCENARIOS] == list(range(1, 54))
+
+
+@pytest.mark.parametrize(("number", "proofs"), SCENARIOS, ids=[number for number, _ in SCENARIOS])
+def test_the_tests_that_prove_a_scenario_exist_and_say_so(number: str, proofs: str) -> None:
+    names = re.findall(r"`([\w/.]+\.py)(?:::(\w+))?`", proofs)
+    assert names
+    for path, name in names:
+        module = ast.parse((ROOT / "tests" / path).read_text())
+        functions = {each.name: each for each in module.body if isinstance(each, ast.FunctionDef)}
+        docstring = ast.get_docstring(functions[name] if name else module) or ""
+        said = " ".join(re.findall(r"[Ss]cenarios? ((?:\d+[, and]*)+)", docstring))
+        assert number in re.findall(r"\d+", said), f"{path}::{name}"
