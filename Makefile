@@ -106,9 +106,10 @@ run() {
 run "Django 5.2" .venv psycopg tests
 run "Django 5.2" .venv psycopg2 tests/backends
 if [ -n "$(HAS_PYTHON_312)" ]; then
-	# The benchmark and the wheel do not depend on Django's version, and take their time.
-	run "Django 6.0" .venv-django60 psycopg "tests --ignore tests/bench --ignore tests/packaging"
-	run "Django 6.1" .venv-django61 psycopg "tests --ignore tests/bench --ignore tests/packaging"
+	# The benchmark, the wheel and bad weather do not depend on Django's version, and take their time.
+	others="tests --ignore tests/bench --ignore tests/packaging --ignore tests/soak"
+	run "Django 6.0" .venv-django60 psycopg "$$others"
+	run "Django 6.1" .venv-django61 psycopg "$$others"
 else
 	echo
 	echo "Left out, for want of a Python 3.12 or later: Django 6.0, Django 6.1"

@@ -30,6 +30,8 @@ class OpenCursors:
 
     def take(self) -> list[Any]:
         """Return the cursors that are left open, and forget all."""
+        if not self._cursors:
+            return []
         references, self._cursors = self._cursors, []
         cursors = [reference() for reference in references]
         return [each for each in cursors if each is not None and not getattr(each, "closed", False)]
