@@ -345,7 +345,7 @@ class Books(Generic[C]):
             if self.idle:
                 self.employ(Task.PING, self.idle[-1])
                 self.idle.pop()
-            elif self._may_open(now):
+            elif self.may_open(now):
                 self._open(now)
             else:
                 break
@@ -354,11 +354,12 @@ class Books(Generic[C]):
         while (
             len(self.records) < self.config.min_size
             and now >= self.reach.next_upkeep
-            and self._may_open(now)
+            and self.may_open(now)
         ):
             self._open(now)
 
-    def _may_open(self, now: float) -> bool:
+    def may_open(self, now: float) -> bool:
+        """Tell whether an attempt to connect may be made now."""
         return (
             len(self.records) < self.max_size
             and self.opening < self.reach.openers + len(self.stalled)
@@ -369,12 +370,10 @@ class Books(Generic[C]):
         """Tell whether waiting is in vain: `fail_fast` is over, and nobody has a connection."""
         return self.reach.away_for(now) >= self.fail_fast and len(self.records) == self.opening
 
-    def wants_probe(self, now: float) -> bool:
-        """Tell whether somebody should wait for an attempt to reach a server that is away."""
-        return self.opening <= len(self.stalled) and now >= self.reach.next_attempt
-
     def _open(self, now: float) -> None:
         """Reserve a place and have a connection opened for it."""
+        if not self.opening:
+            self.reach.begin(now)
         record: PooledConnection[C] = PooledConnection(self.generation, now)
         self.employ(Task.OPEN, record)
         self.opening += 1
@@ -464,7 +463,7 @@ class Books(Generic[C]):
             if self.waiters:
                 self.settle(next(iter(self.waiters)), now, error)
         else:
-            self.reach.failed(error, words, record.since, now)
+            self.reach.failed(error, words, now)
             if self.is_hopeless(now):
                 for waiter in list(self.waiters):
                     self.settle(waiter, now, server_down())

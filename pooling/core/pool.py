@@ -31,6 +31,7 @@ from pooling.core.errors import (
 )
 from pooling.core.listener import DEAF, Listener
 from pooling.core.maintenance import MAINTENANCE, Maintenance
+from pooling.core.reach import NEVER
 from pooling.core.waiter import Waiter
 from pooling.core.workers import WORKERS, Workers
 
@@ -323,7 +324,7 @@ class Pool(Generic[C]):
         if books.queue_is_full():
             books.totals.rejected += 1
             return self._error(TooManyWaiters, report.too_many_waiters(survey.stats(books)))
-        if books.is_hopeless(now) and not books.wants_probe(now):
+        if books.is_hopeless(now) and not books.may_open(now):
             books.totals.rejected += 1
             return self.server_down()
         books.queue(Waiter(lease, now, thread, thread_bound, note, stack))
@@ -427,6 +428,8 @@ class Pool(Generic[C]):
         if self._is_deciding():
             # It cannot join in, but it can leave the connection to the next search for lost ones.
             if record.owner is lease.reference:
+                if reason is not None:
+                    record.expires_at = NEVER
                 record.owner = nobody
             lease.owned = None
             return

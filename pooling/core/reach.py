@@ -68,15 +68,20 @@ class Reach:
         """Return for how many seconds the server has been away, a negative number if it is not."""
         return NEVER if self.away_since is None else now - self.away_since
 
+    def begin(self, now: float) -> None:
+        """Note that an attempt begins, the only one: what was known long ago means nothing now."""
+        if now - self._failed_at > FRESH:
+            self.away_since = None
+
     def succeeded(self) -> None:
         """Note that a connection was opened."""
         self._failures = 0
         self.next_attempt = self.next_upkeep = NEVER
         self.error = self.away_since = None
 
-    def failed(self, error: BaseException, words: str, began: float, now: float) -> None:
-        """Note that an attempt which began at `began` has found the server away."""
-        if self.away_since is None or began - self._failed_at > FRESH:
+    def failed(self, error: BaseException, words: str, now: float) -> None:
+        """Note that an attempt has found the server away."""
+        if self.away_since is None:
             self.away_since = now
         self._failed_at = now
         self.error, self.words = error, words

@@ -300,3 +300,22 @@ def test_functions_of_the_users_stay(sqlite: SqliteDatabase, pool: dict[str, Any
     wrapper.connection.create_function("answer", 0, lambda: 42)
     wrapper.close()
     assert value(wrapper, "SELECT answer()") == 42
+
+
+def test_without_autocommit_a_lease_that_set_it_leaves_none_to_the_next(
+    sqlite: SqliteDatabase,
+) -> None:
+    """Scenario 42: the next lease's rollback would else undo nothing."""
+    wrapper = sqlite.wrapper(AUTOCOMMIT=False)
+    with wrapper.cursor() as cursor:
+        cursor.execute("CREATE TABLE numbers (n integer)")
+    wrapper.commit()
+    wrapper.set_autocommit(True)
+    wrapper.close()
+    with wrapper.cursor() as cursor:
+        cursor.execute("INSERT INTO numbers VALUES (1)")
+    wrapper.rollback()
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM numbers")
+        assert cursor.fetchone() == (0,)
+    wrapper.close()

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pooling.core.errors import PoolTimeout, ServerDown
-from tests.core.fakes import Caller, FakeOperationalError, RefusedError, WrongPasswordError
+from pooling.core.upkeep import STALL
+from tests.core.fakes import (
+    Caller,
+    FakeOperationalError,
+    Gate,
+    RefusedError,
+    WrongPasswordError,
+)
 
 if TYPE_CHECKING:
     from pooling.core.pool import Pool
@@ -145,3 +152,48 @@ def test_an_attempt_after_a_long_silence_begins_another_outage(lab: Lab) -> None
         lambda: lab.pass_time(1.0),
     )
     pool.acquire().release()
+
+
+def test_a_failure_of_long_ago_turns_nobody_away(lab: Lab) -> None:
+    """Once the server was full; an hour later the pool is empty, and a crowd comes."""
+    pool = lab.pool(max_size=2, fail_fast=10.0)
+    lease = pool.acquire()
+    lab.driver.plan("connect", RefusedError("too many clients already"))
+    lab.clock.meanwhile(lease.release)
+    pool.acquire().release()
+    lab.pass_time(3600.0)
+    assert pool.stats().size == 0
+    gate = Gate()
+    lab.driver.plan("connect", gate)
+    first = Caller(pool.acquire)  # with workers that do a job where it is brought
+    gate.wait_for(1)
+    second = Caller(pool.acquire)
+    lab.clock.wait_for_sleepers(1)
+    gate.open()
+    first.result().release()
+    second.result().release()
+
+
+def test_callers_fail_fast_even_when_all_places_are_taken_by_attempts_that_hang(
+    slow_lab: Lab,
+) -> None:
+    lab = slow_lab
+    pool = lab.pool(max_size=2, timeout=1000.0, fail_fast=0)
+    lab.driver.always("connect", RefusedError("connection refused"))
+    first = Caller(pool.acquire)
+    lab.clock.wait_for_sleepers(1)
+    lab.workers.work_all()
+    with pytest.raises(ServerDown):
+        first.result()
+    lab.clock.advance(STALL)
+    caller = Caller(pool.acquire)
+    lab.clock.wait_for_sleepers(1)
+    for _ in range(2):  # its attempt hangs, nobody does the job, and then another one's
+        lab.clock.advance(STALL)
+        pool.maintain()
+    assert pool.stats().connecting == 2
+    with pytest.raises(ServerDown):
+        pool.acquire()
+    lab.driver.always("connect", None)
+    lab.workers.work_all()
+    caller.result().release()

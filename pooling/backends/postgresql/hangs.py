@@ -89,8 +89,10 @@ class Bound:
         An interrupt may have kept `__exit__` from saying so. Then the connection was discarded, and
         a closed one has no descriptor to tell.
         """
+        if self._pid != os.getpid():
+            return  # a thread of the parent's may have had the lock when this process was forked
         with self._lock, contextlib.suppress(Exception):
-            if not self._over and self._pid == os.getpid():
+            if not self._over:
                 with socket.socket(fileno=os.dup(self._connection.fileno())) as copy:
                     copy.shutdown(socket.SHUT_RDWR)
 

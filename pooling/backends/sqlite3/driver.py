@@ -105,8 +105,8 @@ class SQLiteDriver(DatabaseDriver):
         """Roll back what is open; restore autocommit, foreign keys and the attached databases."""
         if connection.in_transaction:
             connection.rollback()
-        if self._settings["AUTOCOMMIT"]:
-            connection.isolation_level = None
+        # As Django's own `_set_autocommit` does it.
+        connection.isolation_level = None if self._settings["AUTOCOMMIT"] else ""
         notes = self._sessions[connection].notes
         if notes or notes is None:
             self._end_changes(connection, notes)
