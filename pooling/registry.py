@@ -63,7 +63,7 @@ class Registry:
         with self._lock:
             _, pool = self._pools.get(key, (None, None))
             if pool is not None and pool.closed:
-                self._retired.append(pool)
+                self._retired = [old for old in self._retired if old.stats().size] + [pool]
                 pool = None
             if pool is None:
                 _refuse_late_patching()

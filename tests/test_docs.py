@@ -96,3 +96,10 @@ def test_the_tests_that_prove_a_scenario_exist_and_say_so(number: str, proofs: s
         docstring = ast.get_docstring(functions[name] if name else module) or ""
         said = " ".join(re.findall(r"[Ss]cenarios? ((?:\d+[, and]*)+)", docstring))
         assert number in re.findall(r"\d+", said), f"{path}::{name}"
+
+
+def test_the_figures_on_the_performance_page_are_there() -> None:
+    page = (ROOT / "docs/performance.md").read_text()
+    for block in ("micro", "http"):
+        figures = page.split(f"<!-- {block}:begin -->")[1].split(f"<!-- {block}:end -->")[0]
+        assert figures.count("|") > 50, f"run the suite and fill the block {block!r}"

@@ -39,8 +39,10 @@ class _Binding(NamedTuple):
         return f"<binding to {self.pool!r}>"  # the settings have a password in them
 
 
-_DJANGOS_OWN = BaseDatabaseWrapper.ensure_connection
+_DJANGOS_OWN: Any = BaseDatabaseWrapper.ensure_connection
 """Django's tests, and other people's tools, put something else in its place, which then counts."""
+if _DJANGOS_OWN.__module__ != BaseDatabaseWrapper.__module__:
+    _DJANGOS_OWN = None  # somebody had done so before this module was imported
 
 
 @async_unsafe
@@ -173,7 +175,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
             finally:
                 self._in_detour = False
         elif _get_running_loop() is not None or (self.connection is None and self.in_atomic_block):
-            _DJANGOS_OWN(self)
+            super().ensure_connection()
         elif self.connection is None:
             try:
                 self.connect()
@@ -248,7 +250,8 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
             driver.restores and driver.has_forgotten(self.connection)
         ):
             connection_created.send(sender=self.__class__, connection=self)
-            record.context = list(receivers)
+            # Without autocommit what they did is part of the lease's transaction: undone, perhaps.
+            record.context = list(receivers) if self.autocommit else None
             driver.settle(self.connection)
 
     def create_cursor(self, name: str | None = None) -> Any:
@@ -311,6 +314,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         finally:
             self._lease = None
             if lease.current:
+                self._cursors.take()
                 lease.discard()
 
     def _close_cursors(self, connection: Any, driver: Any) -> bool:

@@ -105,6 +105,8 @@ class DatabaseDriver(abc.ABC):
         """Do what Django does with a new connection, except to announce it."""
         opener.set_autocommit(self._settings["AUTOCOMMIT"])
         opener.init_connection_state()
+        if not self._settings["AUTOCOMMIT"]:
+            opener.connection.commit()  # what was set up is not the first lease's to roll back
 
     def reset(self, connection: Any) -> None:
         """End the transaction, and undo what the option `reset` says."""

@@ -163,7 +163,7 @@ class Books(Generic[C]):
         """Take a waiter out of the queue, if it is still there."""
         if waiter in self.waiters:
             del self.waiters[waiter]
-            self.totals.waits.count(self.now() - waiter.since)
+            self.totals.waits.count(max(self.now() - waiter.since, 0.0))
 
     def queue_is_full(self) -> bool:
         """Tell whether `max_waiting` turns the next caller away.
@@ -241,7 +241,7 @@ class Books(Generic[C]):
         """Take a waiter out of the queue that is served, or will raise `error`."""
         waiter.settle(error)
         del self.waiters[waiter]
-        self.totals.waits.count(now - waiter.since)
+        self.totals.waits.count(max(now - waiter.since, 0.0))
 
     def retirement(self, record: PooledConnection[C], now: float) -> DiscardReason | None:
         """Return why a connection that works must not be used any more, if so."""
@@ -283,7 +283,8 @@ class Books(Generic[C]):
     def _ring_for_rest(self) -> None:
         if not (self.closing or self.connecting):
             for bell in self.rest_bells:
-                bell.release()
+                if bell.locked():  # an interrupt may have come before they were forgotten
+                    bell.release()
             self.rest_bells.clear()
 
     def discard_idle(self, reason: DiscardReason) -> None:
@@ -466,6 +467,7 @@ class Books(Generic[C]):
             self.reach.failed(error, words, now)
             if self.is_hopeless(now):
                 for waiter in list(self.waiters):
+                    self.totals.rejected += 1
                     self.settle(waiter, now, server_down())
         self.provide()
 

@@ -57,8 +57,8 @@ class DiscardReason(enum.StrEnum):
 class PooledConnection(Generic[C]):
     """One physical connection as the pool knows it.
 
-    All attributes are the pool's, changed under its lock, except for `uses`, `good_until` and
-    `context`: those belong to whoever holds the connection.
+    All attributes are the pool's, changed under its lock, except for `uses`, `stack`,
+    `leak_reported` and `context`: those belong to whoever holds the connection.
     """
 
     __slots__ = (

@@ -495,7 +495,7 @@ class Pool(Generic[C]):
             record.owner = nobody
         self._take_new_lock()
         self.books = Books(inherited.config, inherited.now, inherited.draw)
-        self.books.closed = inherited.closed
+        self.books.closed = inherited.closed  # but not suspended: nobody would resume it here
 
     def _take_new_lock(self) -> None:
         """Make the lock. It knows its owner, since code may run in the middle of a decision that

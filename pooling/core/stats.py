@@ -34,7 +34,7 @@ class PoolStats:
         waits: how long those that had to queue did so, if that is over.
         holds: how long leases lasted, those that are over.
         timeouts: acquires that ended with `PoolTimeout`.
-        rejected: acquires that were turned away at once: `TooManyWaiters`, `ServerDown`.
+        rejected: acquires that were turned away, with `TooManyWaiters` or `ServerDown`.
         connects: connections opened.
         connect_errors: attempts to open one that failed.
         recovered: connections taken back from a holder that was gone.

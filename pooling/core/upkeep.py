@@ -94,10 +94,13 @@ def _is_gone(thread: threading.Thread) -> bool:
     """Tell whether a thread has ended.
 
     gevent calls the stand-ins for its greenlets alive for ever, and takes them off the list of
-    threads when they end. A living thread that was started is always on it.
+    threads when they end. Only for stand-ins the list is asked, since that takes a lock.
     """
     try:
-        return not thread.is_alive() or thread not in threading.enumerate()
+        return not thread.is_alive() or (
+            isinstance(thread, threading._DummyThread)  # noqa: SLF001
+            and thread not in threading.enumerate()
+        )
     except RuntimeError:  # what Python 3.13 says of a stand-in whose thread has ended
         return True
 

@@ -18,7 +18,7 @@ class Waiter(Generic[C]):
 
     `settle` is called under the pool's lock by the one who took the waiter out of the queue. What a
     waiter is served with lands in its lease, so that it has an owner at every instant: should the
-    waiting thread be gone by then, the lease's finaliser gives the connection back.
+    waiting thread be gone by then, the lease goes with it, and the pool sees that it is lost.
     """
 
     __slots__ = (

@@ -41,6 +41,10 @@ INDEX_EVERY = 15.0
 the same time may cross each other out; this is how that heals, besides a look at each turn."""
 
 
+RUBBISH = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+"""What data from the cache can raise that is not what it should be."""
+
+
 class FleetError(Exception):
     """The cache through which processes reach each other failed."""
 
@@ -162,7 +166,7 @@ class Board:
         found = []
         now = time.time()
         for text in self._cache.get_many(keys).values():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+            with contextlib.suppress(*RUBBISH):
                 entry = json.loads(text)
                 if is_snapshot(entry):
                     entry["age"] = max(now - entry["time"], 0.0)
@@ -190,5 +194,5 @@ class Board:
             return default
         try:
             return json.loads(text)
-        except (ValueError, TypeError):
+        except RUBBISH:
             return default

@@ -143,7 +143,7 @@ METRICS = (
     Metric(
         name="pooling_rejected",
         kind="counter",
-        text="Callers that were turned away because max_waiting were waiting.",
+        text="Callers turned away: max_waiting were waiting, or the server is down.",
         key="rejected",
     ),
     Metric(

@@ -12,7 +12,7 @@ import pytest
 from django.db import OperationalError
 from django.db.backends.signals import connection_created
 
-from tests.backends.databases import Database, eventually, in_thread
+from tests.backends.databases import Database, PostgresDatabase, eventually, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -204,3 +204,44 @@ def test_no_wrapper_is_kept_alive_by_the_connection_it_leased(database: Database
     assert reference() is None
     # And its lease came back: with a pool of one, the next user gets the very same connection.
     assert database.session(database.wrapper(pool={"max_size": 1, "timeout": 10})) == session
+
+
+@pytest.mark.parametrize("reset", ["rollback", "session"])
+def test_without_autocommit_every_lease_finds_what_receivers_set(
+    postgresql: PostgresDatabase, reset: str
+) -> None:
+    """What a receiver sets is part of the lease's transaction then, and ends with it."""
+
+    def limit(connection: Any, **kwargs: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '1234ms'")
+
+    wrapper = postgresql.wrapper(pool={"reset": reset}, AUTOCOMMIT=False)
+    with receiver(limit):
+        for _ in range(3):
+            with wrapper.cursor() as cursor:
+                cursor.execute("SHOW lock_timeout")
+                assert cursor.fetchone() == ("1234ms",)
+            wrapper.close()
+
+
+def test_without_autocommit_a_new_session_is_not_left_in_a_transaction(
+    postgresql: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What sets up a session is not the first lease's to roll back."""
+    wrapper = postgresql.wrapper(AUTOCOMMIT=False)
+    original = type(wrapper).init_connection_state
+
+    def init_connection_state(self: Any) -> None:
+        original(self)
+        with self.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '1234ms'")
+
+    monkeypatch.setattr(type(wrapper), "init_connection_state", init_connection_state)
+    wrapper.ensure_connection()
+    wrapper.close()
+    for _ in range(2):
+        with wrapper.cursor() as cursor:
+            cursor.execute("SHOW lock_timeout")
+            assert cursor.fetchone() == ("1234ms",)
+        wrapper.close()

@@ -289,3 +289,13 @@ def test_a_close_that_hangs_holds_nobody_up_for_ever() -> None:
     operator.result()
     assert not lab.driver.connections[0].gone
     closing.open()
+
+
+def test_an_interrupt_while_the_resting_are_told_breaks_nothing(lab: Lab) -> None:
+    """1. A bell is rung. 2. An interrupt keeps the books from forgetting it. 3. It comes again."""
+    pool = lab.pool()
+    bell = threading.Lock()
+    pool.books.rest_bells.append(bell)
+    pool.acquire().release()
+    pool.drain()
+    assert pool.books.rest_bells == []

@@ -132,6 +132,8 @@ RUBBISH = (
     '{"id": "x", "time": 1.0}',
     '{"id": "x", "time": 1.0, "host": "h", "pid": 1, "pools": [7]}',
     '{"time": 1e999, "id": "x", "pools": {}}',
+    '{"time": 1%s, "id": "x", "host": "h", "command": "", "python": ""}' % ("0" * 400),
+    "[" * 100_000,
 )
 
 

@@ -1,8 +1,8 @@
 # ruff: noqa: T201 - printing is what it is for
 """Use pools in bad weather for a while; the exit code says whether anything was wrong.
 
-The environment decides: `SOAK_MINUTES` (1), `SOAK_SEED` (random, printed), `SOAK_ON` (`postgresql`,
-`sqlite`, or both one after the other, which is the default), `TEST_DRIVER`.
+The environment decides: `SOAK_MINUTES` (10), `SOAK_SEED` (random, printed), `SOAK_ON`
+(`postgresql`, `sqlite`, or both one after the other, which is the default), `TEST_DRIVER`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main() -> int:
     django.setup()
     from tests.soak.storm import PostgresStorm, SqliteStorm, Storm
 
-    minutes = float(os.environ.get("SOAK_MINUTES") or "1")
+    minutes = float(os.environ.get("SOAK_MINUTES") or "10")
     seed = int(os.environ.get("SOAK_SEED") or random.randrange(1_000_000))
     kinds = (os.environ.get("SOAK_ON") or "postgresql,sqlite").split(",")
     print(f"SOAK_SEED={seed} SOAK_MINUTES={minutes:g} SOAK_ON={','.join(kinds)}", flush=True)

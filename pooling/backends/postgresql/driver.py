@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 IDLE, IN_TRANSACTION, IN_ERROR = 0, 2, 3
 """libpq's PGTransactionStatusType, in both drivers; 1 is "a query is active", 4 "unknown"."""
 
-SHORTEST_CONNECT_TIMEOUT = 2
-"""libpq counts `connect_timeout` in whole seconds and rounds 1 up to 2."""
+SHORTEST_CONNECT_TIMEOUT, LONGEST_CONNECT_TIMEOUT = 2, 10
+"""Seconds. libpq counts `connect_timeout` in whole ones and rounds 1 up to 2. A connect that gets
+no answer keeps a place of the pool until then, so a user's long `timeout` is too long for it."""
 
 TRANSIENT = (
     "connection refused",
@@ -106,8 +107,8 @@ class PsycopgDriver(DatabaseDriver):
         if "application_name" not in f"{params.get('options')} {os.environ.get('PGOPTIONS')}":
             params.setdefault("fallback_application_name", application_name())
         if self.config.timeout is not None:
-            bound = max(math.ceil(self.config.timeout), SHORTEST_CONNECT_TIMEOUT)
-            params.setdefault("connect_timeout", bound)
+            bound = min(math.ceil(self.config.timeout), LONGEST_CONNECT_TIMEOUT)
+            params.setdefault("connect_timeout", max(bound, SHORTEST_CONNECT_TIMEOUT))
         return params
 
     def get_to_know(self, connection: Any) -> None:
@@ -227,6 +228,8 @@ class PsycopgDriver(DatabaseDriver):
         opener.autocommit = connection.autocommit
         with HANGS.bound(connection):
             opener.init_connection_state()
+            if not connection.autocommit:
+                connection.commit()
         opener.connection = None
 
     def close(self, connection: Any) -> None:

@@ -111,6 +111,8 @@ class _Psycopg2Watching(_Watching):
 class _Psycopg2Connection:
     """Mixed into psycopg2's class of connections, it sees what does not pass through cursors."""
 
+    cursor_factory: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.pooling_traces = Traces()
         super().__init__(*args, **kwargs)
@@ -150,8 +152,9 @@ def watch_psycopg3(connection: Any) -> None:
 
 def watch_psycopg2(connection: Any) -> None:
     """Have the cursors of a watched connection look at statements, from now on."""
-    if isinstance(connection, _Psycopg2Connection):
-        connection.pooling_traces = Traces()
+    if not isinstance(connection, _Psycopg2Connection):
+        return  # made by a function of the user's: nobody looks, so the session is always restored
+    connection.pooling_traces = Traces()
     if isinstance(connection.cursor_factory, type):
         connection.cursor_factory = _mixed(_Psycopg2Watching, connection.cursor_factory)
 

@@ -23,9 +23,10 @@ FIRST_WORDS = frozenset(
 OF_THE_TRANSACTION = frozenset({"local", "transaction", "constraints"})
 """What follows `SET` when its effect ends with the transaction, or has none outside of one."""
 
-NEVER = frozenset({"create", "declare", "execute", "prepare", "prepared"})
-"""Words of statements inside another one that may leave something: `EXPLAIN ANALYZE CREATE ...`.
-As the name of a column they are mistaken for it: that costs a round trip and no more."""
+NEVER = frozenset({"create", "declare", "execute", "prepare", "prepared", "uescape"})
+"""Words of statements inside another one that may leave something (`EXPLAIN ANALYZE CREATE ...`),
+and what may follow a name that is written in a way that hides it. As the name of a column they are
+mistaken for it: that costs a round trip and no more."""
 
 NO_FUNCTIONS = {
     "syntax": (

@@ -106,7 +106,8 @@ class SQLiteDriver(DatabaseDriver):
         if connection.in_transaction:
             connection.rollback()
         # As Django's own `_set_autocommit` does it.
-        connection.isolation_level = None if self._settings["AUTOCOMMIT"] else ""
+        level = None if self._settings["AUTOCOMMIT"] else ""
+        connection.isolation_level = level  # type: ignore[assignment]
         notes = self._sessions[connection].notes
         if notes or notes is None:
             self._end_changes(connection, notes)
@@ -135,7 +136,7 @@ class SQLiteDriver(DatabaseDriver):
         if noted is None or self.config.reset == "always":
             notes |= {*session.pragmas, hygiene.SCHEMAS, hygiene.TEMPORARY}
         if hygiene.SCHEMAS in notes and _schemas(connection) != session.schemas:
-            raise sqlite3.OperationalError("the session has other databases than at its begin")
+            raise sqlite3.OperationalError("the session has other databases than at its beginning")
         if hygiene.TEMPORARY in notes and _has_temporary(connection):
             raise sqlite3.OperationalError("the session has temporary tables")
         for name in notes - hygiene.OF_THE_FILE - {hygiene.SCHEMAS, hygiene.TEMPORARY}:
