@@ -29,8 +29,8 @@ LEASE = {"postgresql": Budget(35, 20, 870), "sqlite": Budget(35, 20, 870)}
 QUERY = {"postgresql": Budget(32, 20, 860), "sqlite": Budget(32, 20, 860)}
 """What a query in a lease costs more than the same query on Django's own backend, the lease
 included: cursors are remembered until they are closed."""
-BLOCKS_KEPT = 50
-"""Pieces of memory by which two thousand leases may make the process grow."""
+BLOCKS_KEPT = 500
+"""Pieces of memory by which two thousand leases may make the process grow: caches, and threads."""
 
 
 def lease(wrapper: BaseDatabaseWrapper) -> None:

@@ -27,8 +27,9 @@ BYTECODES = 440
 """Instructions that Python runs for them; the versions differ by a tenth, this is the most."""
 BYTES_IN_USE = 600
 """Memory that is taken meanwhile, and given back."""
-BLOCKS_KEPT = 50
-"""Pieces of memory by which ten thousand of them may make the process grow: a few caches."""
+BLOCKS_KEPT = 500
+"""Pieces of memory by which ten thousand of them may make the process grow: caches, and what the
+system under the tests does. Whoever keeps one for each of them, or for each tenth, is caught."""
 BYTES_PER_IDLE, BYTES_PER_WAITER = 2048, 2048
 """Memory of a connection beyond the driver's own, and of a caller beyond its thread's."""
 MAINTENANCE_PER_IDLE = 110
