@@ -412,11 +412,11 @@ class Books(Generic[C]):
             else:
                 self.examined(record, DiscardReason.BROKEN)
         self.provide()
+        self._ring_for_rest()
 
     def _dismiss(self, record: PooledConnection[C]) -> None:
         self.connecting -= 1
         self.stalled.discard(record)
-        self._ring_for_rest()
 
     def opened(self, record: PooledConnection[C], connection: C) -> None:
         """Enter a connection that a worker has opened."""
@@ -432,6 +432,7 @@ class Books(Generic[C]):
         self.reach.succeeded()
         self.keep_or_discard(record, None, now)
         self.provide()
+        self._ring_for_rest()
 
     def not_opened(
         self,
@@ -470,6 +471,7 @@ class Books(Generic[C]):
                     self.totals.rejected += 1
                     self.settle(waiter, now, server_down())
         self.provide()
+        self._ring_for_rest()
 
     def examined(self, record: PooledConnection[C], reason: DiscardReason | None) -> None:
         """Take back a connection that a worker has tested or cleaned; `reason` is what it found."""
@@ -480,6 +482,7 @@ class Books(Generic[C]):
             record.good_until = now + self.ping_after
         self.keep_or_discard(record, reason, now)
         self.provide()
+        self._ring_for_rest()
 
     def doubt(
         self,

@@ -45,6 +45,11 @@ SIZE = 2
 """`max_size` of the pools in the stories."""
 
 
+# Python 3.12 delivers the events of bytecodes only if some frame had asked for them before the
+# trace function was set.
+sys._getframe().f_trace_opcodes = True
+
+
 BOOKKEEPING = {"NOP", "CACHE", "PUSH_EXC_INFO", "POP_EXCEPT"}
 """What does nothing, or enters and leaves exception handlers."""
 

@@ -299,3 +299,26 @@ def test_an_interrupt_while_the_resting_are_told_breaks_nothing(lab: Lab) -> Non
     pool.acquire().release()
     pool.drain()
     assert pool.books.rest_bells == []
+
+
+def test_close_waits_for_a_connection_that_was_just_being_opened(slow_lab: Lab) -> None:
+    """Else who copies a database file then copies it while a connection is open: scenario 50.
+
+    1. A connection is being opened. 2. The pool is closed. 3. The connection is open, and has to be
+    closed: until then `close` must not return.
+    """
+    lab = slow_lab
+    pool = lab.pool()
+    waiting = Caller(pool.acquire)
+    lab.clock.wait_for_sleepers(1)
+    closing = Caller(pool.close)
+    with pytest.raises(PoolClosed):
+        waiting.result()
+    lab.clock.wait_for_sleepers(1)
+    bell = pool.books.rest_bells[0]
+    lab.workers.work()
+    assert pool.books.rest_bells == [bell]
+    assert len(lab.driver.open) == 1
+    lab.workers.work_all()
+    closing.result()
+    assert lab.driver.open == []
