@@ -116,7 +116,9 @@ class Interrupter:
     def trace(self, frame: FrameType, event: str, arg: object) -> Any:
         if not frame.f_code.co_filename.startswith(self._folders):
             return None
-        frame.f_trace_opcodes = self._event == "opcode"
+        if self._event == "opcode":
+            frame.f_trace = self._step  # Python 3.13 wants this one first
+            frame.f_trace_opcodes = True
         return self._step
 
     def _step(self, frame: FrameType, event: str, arg: object) -> Any:

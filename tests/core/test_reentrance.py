@@ -38,6 +38,7 @@ class Intruder:
     def _enter(self, frame: FrameType, event: str, arg: object) -> Any:
         if not frame.f_code.co_filename.startswith(str(CORE)):
             return None
+        frame.f_trace = self._step  # Python 3.13 wants this one first
         frame.f_trace_opcodes = True
         return self._step
 
