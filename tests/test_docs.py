@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import pooling
+from pooling.admin.tables import EXPLAINED
 from pooling.core.config import OPTIONS
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +38,10 @@ def test_the_options_page_explains_every_option_in_the_same_order() -> None:
     headings = re.findall(r"^## (.+)$", (ROOT / "docs/options.md").read_text(), re.MULTILINE)
 
     assert tuple(option for heading in headings for option in heading.split(", ")) == OPTIONS
+
+
+def test_the_admin_page_explains_every_option() -> None:
+    assert tuple(EXPLAINED) == OPTIONS
 
 
 def test_the_statistics_page_names_every_statistic() -> None:

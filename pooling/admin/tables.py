@@ -23,6 +23,7 @@ EXPLAINED = {
     "timeout": "seconds a caller waits at most",
     "recycle": "seconds after which a connection is replaced",
     "max_idle": "seconds after which a surplus idle connection is closed",
+    "fail_fast": "seconds of an outage after which callers no longer wait",
     "max_waiting": "callers that may wait; more fail at once",
     "max_uses": "leases after which a connection is replaced",
     "ping_after": "idle seconds after which a connection is tested",
