@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import random
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -20,6 +21,20 @@ if TYPE_CHECKING:
 
 GRACE = 0.3
 """Seconds that a new thread is left alone: it would die before it can be interrupted."""
+
+
+def _starts_another(ident: int) -> bool:
+    """Tell whether a thread is in `Thread.start`.
+
+    The new thread's state bears the starter's number for a moment, so that CPython would raise the
+    interrupt there, before its first line: then the starter waits for it for ever.
+    """
+    frame = sys._current_frames().get(ident)
+    while frame is not None:
+        if frame.f_code is threading.Thread.start.__code__:
+            return True
+        frame = frame.f_back
+    return False
 
 
 class Faults:
@@ -95,7 +110,8 @@ class Faults:
         worker = self.random.choice(self.workers)
         ident = worker.thread.ident
         with self.watch.forking:
-            if ident is None or time.monotonic() - worker.started < GRACE:
+            fresh = time.monotonic() - worker.started < GRACE
+            if ident is None or fresh or _starts_another(ident):
                 return
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(ident), ctypes.py_object(KeyboardInterrupt)

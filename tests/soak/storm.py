@@ -322,7 +322,13 @@ class SqliteStorm(Storm):
 
     def _sessions(self) -> int | None:
         path = os.path.realpath(self.path)
-        return sum(file.path == path for file in psutil.Process().open_files())
+        files = sum(file.path == path for file in psutil.Process().open_files())
+        if self.watch.ended.is_set():
+            return files
+        # While anybody in the process has a lock on the file, SQLite keeps the descriptors of
+        # connections that were closed (POSIX locks would go with them): so they come down late.
+        driver: Any = self.watch.pool.driver
+        return min(files, len(driver._sessions))
 
     def make_faults(self) -> Faults:
         return Faults(self.watch, self.workers, f"{self.seed}-faults", most=MOST)

@@ -71,6 +71,11 @@ def complaints() -> list[str]:
     return []
 
 
+def failure(request: playwright.Request) -> list[str]:
+    """Return what a failed request is to be complained of, if the page did not just go away."""
+    return [] if request.failure == "net::ERR_ABORTED" else [f"failed: {request.url}"]
+
+
 @pytest.fixture
 def phone(site: str, complaints: list[str]) -> Iterator[Page]:
     with playwright.sync_playwright() as driver:
@@ -79,7 +84,7 @@ def phone(site: str, complaints: list[str]) -> Iterator[Page]:
         page.set_default_timeout(20_000)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+        page.on("requestfailed", lambda request: complaints.extend(failure(request)))
         yield page
         browser.close()
 
