@@ -60,16 +60,19 @@ class Registry:
             database: the name of their database, by which `close_database` finds them.
             make: makes the pool; it must not connect.
         """
+        retiring: list[Pool[Any]] = []
         with self._lock:
             _, pool = self._pools.get(key, (None, None))
             if pool is not None and pool.closed:
-                self._retired = [old for old in self._retired if old.stats().size] + [pool]
+                retiring.append(pool)
                 pool = None
             if pool is None:
                 _refuse_late_patching()
                 pool = make()
                 self._pools[key] = (database, pool)
-            return pool
+        if retiring:
+            self._retire(retiring)
+        return pool
 
     def pools(self) -> list[Pool[Any]]:
         """Return the pools that are open."""
@@ -86,9 +89,17 @@ class Registry:
             closing = [self._pools.pop(key)[1] for key in keys]
         for pool in closing:
             pool.close()
+        self._retire(closing)
+
+    def _retire(self, closed: list[Pool[Any]]) -> None:
+        """Keep closed pools until nothing of theirs is out, and let go of those that have that."""
         with self._lock:
-            self._retired += closing
-            self._retired = [pool for pool in self._retired if pool.stats().size]
+            self._retired += closed
+            retired = list(self._retired)
+        # Without our lock, since a pool is asked for its size under its own.
+        empty = [pool for pool in retired if not pool.stats().size]
+        with self._lock:
+            self._retired = [pool for pool in self._retired if pool not in empty]
 
     def close_all(self) -> None:
         """Close every pool at the end of the process."""

@@ -143,7 +143,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         raise NotImplementedError
 
     def time_zone_identity(self) -> Hashable:
-        """Return what Django derives from its time zone settings for a session. Must be cheap."""
+        """Return what Django derives from its time zone settings for a session."""
         return None
 
     def database_identity(self, name: Any) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SEARCH_PAUSE = 20e-6
 """Seconds per connection between searches for holders that are gone, at the least: when callers
-keep arriving at an exhausted pool, a hundredth of the time is spent on that."""
+keep arriving at an exhausted pool, some hundredths of the time are spent on that."""
 
 LOST_PAUSE = 0.1
 """Seconds between such searches at the most, while somebody waits."""
@@ -94,12 +94,13 @@ def _is_gone(thread: threading.Thread) -> bool:
     """Tell whether a thread has ended.
 
     gevent calls the stand-ins for its greenlets alive for ever, and takes them off the list of
-    threads when they end. Only for stand-ins the list is asked, since that takes a lock.
+    threads when they end. That is asked of stand-ins only, and past `threading.enumerate`, which
+    would take a lock of the standard library's under the pool's.
     """
     try:
         return not thread.is_alive() or (
             isinstance(thread, threading._DummyThread)  # noqa: SLF001
-            and thread not in threading.enumerate()
+            and threading._active.get(thread.ident) is not thread  # type: ignore[attr-defined]  # noqa: SLF001
         )
     except RuntimeError:  # what Python 3.13 says of a stand-in whose thread has ended
         return True

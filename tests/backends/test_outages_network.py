@@ -133,6 +133,38 @@ def test_a_release_does_not_hang_with_the_network(
 
 
 @pytest.mark.usefixtures("impatient")
+def test_closing_a_cursor_that_the_server_keeps_does_not_hang_with_the_network(
+    proxied: PostgresDatabase, proxy: FaultProxy
+) -> None:
+    """scenario 23: a half-read server-side cursor is closed by a round trip."""
+    wrapper = proxied.wrapper(pool={"max_size": 1, "timeout": PATIENCE})
+    session = proxied.session(wrapper)
+    cursor = wrapper.chunked_cursor()
+    cursor.execute("SELECT generate_series(1, 10)")
+    assert cursor.fetchone() == (1,)
+    proxy.forget()
+    wrapper.close()
+    assert wrapper.resolve_pool().stats().discards[DiscardReason.BROKEN] == 1
+    assert proxied.session(wrapper) != session
+    cursor.close()  # psycopg 3 warns of one whose own close has failed
+
+
+@pytest.mark.usefixtures("impatient")
+def test_restoring_a_session_does_not_hang_with_the_network(
+    proxied: PostgresDatabase, proxy: FaultProxy
+) -> None:
+    """scenario 41: with `reset="session"` the release has something to undo, and no answer."""
+    wrapper = proxied.wrapper(pool={"max_size": 1, "timeout": PATIENCE, "reset": "session"})
+    session = proxied.session(wrapper)
+    with wrapper.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '1s'")
+    proxy.forget()
+    wrapper.close()
+    assert wrapper.resolve_pool().stats().discards[DiscardReason.BROKEN] == 1
+    assert proxied.session(wrapper) != session
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_session_that_hangs_while_it_is_set_up_is_given_up(
     proxied: PostgresDatabase, proxy: FaultProxy
 ) -> None:

@@ -162,7 +162,7 @@ class PsycopgDriver(DatabaseDriver):
         """Roll back the transaction, whoever began it."""
         connection.rollback()
 
-    def check_writable(self, connection: Any) -> None:
+    def ensure_writable(self, connection: Any) -> None:
         """Raise if the server takes no writes any more: after a fail-over, a new session may.
 
         A pool that has only ever met a standby is meant to, and keeps its sessions. No round trip.
@@ -208,10 +208,13 @@ class PsycopgDriver(DatabaseDriver):
     def restore_session(self, connection: Any) -> None:
         """Undo what the lease changed in the session, if it may have changed something."""
         traces = hygiene.traces_of(connection)
-        self.restore_attributes(connection, self.session_attributes)
+        # With psycopg2 an attribute that was changed costs a round trip to set back.
+        with HANGS.bound(connection):
+            self.restore_attributes(connection, self.session_attributes)
         if traces is not None and not traces.left:
             return
-        self.restore(connection)
+        with HANGS.bound(connection):
+            self.restore(connection)
         if traces := hygiene.traces_of(connection):
             traces.left, traces.forgotten = False, True
 
@@ -226,10 +229,9 @@ class PsycopgDriver(DatabaseDriver):
         opener = self.opener()
         opener.connection = connection
         opener.autocommit = connection.autocommit
-        with HANGS.bound(connection):
-            opener.init_connection_state()
-            if not connection.autocommit:
-                connection.commit()
+        opener.init_connection_state()
+        if not connection.autocommit:
+            connection.commit()
         opener.connection = None
 
     def close(self, connection: Any) -> None:
@@ -274,7 +276,7 @@ class Psycopg3Driver(PsycopgDriver):
     def ping(self, connection: Any) -> None:
         """Send an empty query. It leaves no transaction behind, whatever the autocommit mode."""
         self.send(connection, b"")
-        self.check_writable(connection)
+        self.ensure_writable(connection)
 
     def send(self, connection: Any, sql: bytes) -> None:
         """Run statements as one simple query of libpq's."""
@@ -359,7 +361,7 @@ class Psycopg2Driver(PsycopgDriver):
     def ping(self, connection: Any) -> None:
         """Send a trivial query; psycopg2 refuses empty ones."""
         self.send(connection, b"SELECT 1")
-        self.check_writable(connection)
+        self.ensure_writable(connection)
 
     def send(self, connection: Any, sql: bytes) -> None:
         """Run statements, and end the transaction psycopg2 may have begun for them."""
