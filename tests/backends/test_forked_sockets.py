@@ -6,7 +6,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tests.backends.projects import HELPERS, SECONDS, Project
-from tests.backends.recording import RecordingRelay
+from tests.faults.recording import Wire
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,10 +92,10 @@ def test_a_child_says_nothing_on_its_parents_sockets(
     do connect have sessions of their own.
     """
     host, port = postgresql.entry["HOST"], int(postgresql.entry["PORT"])
-    with RecordingRelay(host, port) as relay:
+    with Wire(host, port) as wire:
         options = {**postgresql.entry["OPTIONS"], "sslmode": "disable", "gssencmode": "disable"}
         options["pool"] = {"min_size": 0, "ping_after": None}
-        entry = {**postgresql.entry, "HOST": relay.host, "PORT": relay.port, "OPTIONS": options}
+        entry = {**postgresql.entry, "HOST": wire.host, "PORT": wire.port, "OPTIONS": options}
         project = Project(tmp_path / "project", {"default": entry})
         project.write(
             "script.py",
@@ -117,7 +117,7 @@ def test_a_child_says_nothing_on_its_parents_sockets(
             assert parent.stderr is not None
             snapshots = []
             for line in parent.stdout:
-                snapshots.append(relay.said()[:3])
+                snapshots.append(wire.sent_by_each()[:3])
                 parent.stdin.write("\n")
                 parent.stdin.flush()
                 if line == "end\n":

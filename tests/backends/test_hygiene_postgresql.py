@@ -18,26 +18,18 @@ from django.utils import timezone
 
 from pooling.backends.postgresql.statements import leaves_no_trace
 from tests.backends.databases import in_thread
-from tests.backends.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.backends.conftest import Thing
     from tests.backends.databases import PostgresDatabase
+    from tests.faults.recording import Wire
+
+pytest_plugins = ["tests.faults.fixtures"]
 
 ROLLBACK = {"max_size": 1, "timeout": 10}
 SESSION = {**ROLLBACK, "reset": "session"}
-
-
-@pytest.fixture
-def wire(postgresql: PostgresDatabase) -> Iterator[Wire]:
-    """What wrappers and their server say to each other."""
-    entry = postgresql.entry
-    with Wire(entry["HOST"] or "127.0.0.1", int(entry["PORT"] or 5432)) as wire:
-        entry.update(HOST=wire.host, PORT=str(wire.port))
-        yield wire
-        postgresql.close()
 
 
 def price(wire: Wire, wrapper: Any) -> int:

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.backends.wire import Wire
-from tests.servers import settings_from_url
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from tests.backends.databases import PostgresDatabase
+    from tests.faults.recording import Wire
 
 ACQUIRE, RELEASE = 0, 0
 """Bytes on the wire of an acquire and a release, in the normal case."""
@@ -26,16 +24,7 @@ PING, ROLLBACK = 1, 1
 """Round trips of the two things that may come on top."""
 
 
-@pytest.fixture
-def wire(postgresql_url: str, postgresql: PostgresDatabase) -> Iterator[Wire]:
-    """What goes to the database `postgresql`, whose wrappers go through this wire."""
-    server = settings_from_url(postgresql_url, "")
-    with Wire(server["HOST"] or "127.0.0.1", int(server["PORT"] or 5432)) as wire:
-        postgresql.entry.update(HOST=wire.host, PORT=str(wire.port))
-        # Encrypted, the same query would never look the same.
-        postgresql.entry["OPTIONS"].update(sslmode="disable", gssencmode="disable")
-        yield wire
-        postgresql.close()
+pytest_plugins = ["tests.faults.fixtures"]
 
 
 def query(wrapper: BaseDatabaseWrapper) -> None:

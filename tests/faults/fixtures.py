@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.proxy import FaultProxy
+from tests.faults.recording import Wire
 from tests.servers import settings_from_url
 
 if TYPE_CHECKING:
@@ -35,3 +36,15 @@ def proxied(postgresql: PostgresDatabase, proxy: FaultProxy) -> PostgresDatabase
     """
     postgresql.entry.update(HOST=proxy.host, PORT=str(proxy.port))
     return postgresql
+
+
+@pytest.fixture
+def wire(postgresql: PostgresDatabase) -> Iterator[Wire]:
+    """What the wrappers of the database `postgresql` and their server say to each other."""
+    entry = postgresql.entry
+    with Wire(entry["HOST"] or "127.0.0.1", int(entry["PORT"] or 5432)) as wire:
+        entry.update(HOST=wire.host, PORT=str(wire.port))
+        # Encrypted, the same query would never look the same.
+        entry["OPTIONS"].update(sslmode="disable", gssencmode="disable")
+        yield wire
+        postgresql.close()

@@ -62,7 +62,7 @@ class FaultProxy:
         self.accepted = 0
         self.most = 0
         self.server = host, port
-        self._links: set[_Link] = set()
+        self._links: set[Link] = set()
         self._dark: set[Direction] = set()
         self._latency = 0.0
         self._cut: dict[Direction, int] = {}
@@ -220,11 +220,11 @@ class FaultProxy:
         except OSError:
             client.close()
             return
-        self._links.add(_Link(self, client, server, self._dark))
+        self._links.add(Link(self, client, server, self._dark))
 
     def _keep(self, client: socket.socket) -> None:
         mute, other = socket.socketpair()
-        self._links.add(_Link(self, client, mute, {"to client"}, other))
+        self._links.add(Link(self, client, mute, {"to client"}, other))
 
     def _turn_away(self, client: socket.socket) -> None:
         # With the first words of the client read: unread, they would make this a RST.
@@ -269,7 +269,10 @@ class FaultProxy:
         del self._cut[direction]
         return left
 
-    def lost(self, link: _Link) -> None:
+    def note(self, link: Link, direction: Direction, data: bytes) -> None:
+        """Hear what has come, before it goes on; for a proxy that writes it down."""
+
+    def lost(self, link: Link) -> None:
         self._links.discard(link)
 
 
@@ -286,7 +289,7 @@ def _connect(host: str, port: int) -> socket.socket:
     return server
 
 
-class _Link:
+class Link:
     """One relayed connection. Everything here is done by the proxy's thread."""
 
     def __init__(
@@ -407,6 +410,7 @@ class _Link:
         except OSError:
             self.close(rudely=True)
             return
+        self._proxy.note(self, direction, data)
         due = time.monotonic() + self._proxy.latency
         self._pending[direction].append((due, data or None))
         self.flush()
