@@ -10,6 +10,7 @@ import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from .watcher import end_process
 from .worker import Failure, Hello
 
 if TYPE_CHECKING:
@@ -96,16 +97,8 @@ class WorkerProcess:
         process, self._process = self._process, None
         self._channel.close()
         try:
-            process.wait(END_BOUND)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            end_process(process, None, END_BOUND)
         finally:
-            if process.poll() is None:  # Ctrl-C while waiting
-                process.kill()
-                process.wait()
-            if process.stdin is not None:
-                process.stdin.close()
             self._errors.close()
 
     def kill(self) -> None:

@@ -62,17 +62,28 @@ class Watcher:
                 self._process.stdin.write(f"{word}\n".encode())
 
 
-def end_process(process: subprocess.Popen[bytes], polite: signal.Signals) -> bool:
-    """End a process that we started; return False if it took a SIGKILL, after 20 seconds."""
+def end_process(
+    process: subprocess.Popen[bytes],
+    polite: signal.Signals | None,
+    seconds: float = END_TIMEOUT,
+) -> bool:
+    """End a process that we started; return False if it took a SIGKILL.
+
+    Args:
+        polite: what it is told to end by; None if it has been told already.
+        seconds: how long it may take. Ctrl-C while waiting kills it, too.
+    """
     obeyed = True
-    if process.poll() is None:
+    if process.poll() is None and polite is not None:
         process.send_signal(polite)
-        try:
-            process.wait(END_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            obeyed = False
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        obeyed = False
+    finally:
+        if process.poll() is None:
             process.kill()
             process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
+        if process.stdin is not None:
+            process.stdin.close()
     return obeyed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pooling.bench.arenas import ArenaError
+from pooling.bench.watcher import end_process
 
 from . import HOST
 
@@ -173,18 +175,9 @@ class Site:
         process, self._process = self._process, None
         if process is None:
             return
-        process.terminate()
         try:
-            process.wait(END_BOUND)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            end_process(process, signal.SIGTERM, END_BOUND)
         finally:
-            if process.poll() is None:  # Ctrl-C while waiting
-                process.kill()
-                process.wait()
-            if process.stdin is not None:
-                process.stdin.close()
             self._folder.cleanup()
 
 
