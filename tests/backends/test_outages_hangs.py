@@ -141,3 +141,21 @@ def test_a_forked_child_leaves_its_parents_sockets_alone(
         monkeypatch.setattr(os, "getpid", lambda: -1)
         assert hangs.maintain() is None
         assert is_open(*sockets)
+
+
+def test_a_lock_that_was_held_at_the_fork_does_not_stop_maintenance_in_the_child(
+    hangs: Hangs,
+    clock: FakeClock,
+    sockets: tuple[socket.socket, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """scenario 32: a thread of the parent's was just ending a round trip."""
+    bound = hangs.bound(sockets[0]).__enter__()
+    clock.advance(2 * ANSWER_PATIENCE)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    with bound._lock:
+        maintenance = threading.Thread(target=hangs.maintain, daemon=True)
+        maintenance.start()
+        maintenance.join(20)
+        assert not maintenance.is_alive()
+    assert is_open(*sockets)
