@@ -75,10 +75,14 @@ class DatabaseDriver(abc.ABC):
         """Return the parameters of the next physical connection."""
         return opener.get_connection_params()
 
+    def open(self, opener: BaseDatabaseWrapper, params: dict[str, Any]) -> Any:
+        """Return a new connection, or raise and leave none behind."""
+        return opener.get_new_connection(params)
+
     def connect(self) -> Any:
         """Open a connection and set up its session as the stock backend does."""
         opener = self.opener()
-        connection = opener.get_new_connection(self.connection_params(opener))
+        connection = self.open(opener, self.connection_params(opener))
         try:
             opener.connection = connection
             self.set_up_session(opener)

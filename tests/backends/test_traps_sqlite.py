@@ -252,6 +252,15 @@ def test_an_init_command_runs_once_for_a_physical_connection(sqlite: SqliteDatab
         wrapper.close()
 
 
+def test_a_file_is_closed_when_an_init_command_fails(sqlite: SqliteDatabase) -> None:
+    """An error is kept for a while, and in it the frame that has the connection."""
+    wrapper = sqlite.wrapper(OPTIONS={"init_command": "SELECT * FROM nowhere"})
+    with pytest.raises(OperationalError, match="no such table: nowhere") as caught:
+        wrapper.ensure_connection()
+    assert sqlite.sessions() == []
+    assert caught.value.__cause__ is not None
+
+
 def test_djangos_functions_are_there_in_every_lease(sqlite: SqliteDatabase) -> None:
     """trap 28: registering about fifty of them is what the pool saves."""
     wrapper = sqlite.wrapper(**ONE)

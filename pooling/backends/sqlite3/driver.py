@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pooling.backends.driver import DatabaseDriver
 from pooling.backends.sqlite3 import hygiene
 
 if TYPE_CHECKING:
     import weakref
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
 
     from pooling.backends.base import PooledDatabaseWrapper
     from pooling.core.config import PoolConfig
@@ -66,6 +68,25 @@ class SQLiteDriver(DatabaseDriver):
     def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
         self._sessions: dict[sqlite3.Connection, _Session] = {}
         super().__init__(wrapper, config)
+
+    def open(self, opener: BaseDatabaseWrapper, params: dict[str, Any]) -> Any:
+        """Open the file, and close it again if one of the statements fails that Django begins with.
+
+        Django leaves that to the garbage collector, and an error that is kept keeps the file open.
+        """
+        factory = params.get("factory", sqlite3.Connection)
+        opened = []
+
+        def make(*args: Any, **kwargs: Any) -> Any:
+            opened.append(factory(*args, **kwargs))
+            return opened[0]
+
+        try:
+            return super().open(opener, {**params, "factory": make})
+        except BaseException:
+            for connection in opened:
+                connection.close()
+            raise
 
     def get_to_know(self, connection: sqlite3.Connection) -> None:
         """Note what the session is like."""
