@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from asyncio import _get_running_loop
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     from pooling.core.connection import Lease
 
 
-class _Binding(NamedTuple):
+class _Binding:
     """Which pool a wrapper uses, and the settings from which that follows."""
 
-    settings: dict[str, Any]
-    pool: Pool[Any] | None
+    __slots__ = ("pool", "settings")
+
+    def __init__(self, settings: dict[str, Any], pool: Pool[Any] | None) -> None:
+        self.settings = settings
+        self.pool = pool
 
     def __repr__(self) -> str:
         return f"<binding to {self.pool!r}>"  # the settings have a password in them
@@ -174,9 +177,12 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
                 super().ensure_connection()
             finally:
                 self._in_detour = False
-        elif _get_running_loop() is not None or (self.connection is None and self.in_atomic_block):
+        elif self.connection is not None:
+            if _get_running_loop() is not None:
+                super().ensure_connection()  # which says why not
+        elif self.in_atomic_block:
             super().ensure_connection()
-        elif self.connection is None:
+        else:
             try:
                 self.connect()
             except Exception:
@@ -205,12 +211,11 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         self.run_commit_hooks_on_set_autocommit_on = False
         self.connection = self._acquire(pool)
         self.autocommit = settings_dict["AUTOCOMMIT"]
-        try:
-            self._announce(pool)
-        except BaseException:
-            self._give_up_lease()
-            raise
         self.run_on_commit = []
+        driver: Any = pool.driver
+        lease: Any = self._lease
+        if driver.restores or lease.owned.context != connection_created.receivers:
+            self._announce(driver)
 
     @async_unsafe
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
@@ -235,9 +240,9 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
             note=activity.current(),
         )
         self._untrusted = False
-        return lease.connection
+        return lease.owned.connection  # type: ignore[union-attr]  # as we have just got it
 
-    def _announce(self, pool: Pool[Any]) -> None:
+    def _announce(self, driver: DatabaseDriver) -> None:
         """Send `connection_created`, once for each physical connection and set of receivers.
 
         Receivers set up the session further. A receiver that came later has not seen this
@@ -245,14 +250,16 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         """
         receivers = connection_created.receivers
         record = self._lease.record  # type: ignore[union-attr]  # that we have just got
-        driver: Any = pool.driver
-        if record.context != receivers or (
-            driver.restores and driver.has_forgotten(self.connection)
-        ):
+        if record.context == receivers and not driver.has_forgotten(self.connection):
+            return
+        try:
             connection_created.send(sender=self.__class__, connection=self)
             # Without autocommit what they did is part of the lease's transaction: undone, perhaps.
             record.context = list(receivers) if self.autocommit else None
             driver.settle(self.connection)
+        except BaseException:
+            self._give_up_lease()
+            raise
 
     def create_cursor(self, name: str | None = None) -> Any:
         """Make a cursor that will not outlive the lease."""
@@ -304,7 +311,9 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
             elif self.in_atomic_block:
                 # Django goes on to hold this object until the block ends, as a closed one.
                 connection.close()
-            elif not self._untrusted and self._close_cursors(connection, lease.pool.driver):
+            elif not self._untrusted and (
+                not self._cursors or self._close_cursors(connection, lease.pool.driver)
+            ):
                 lease.pool.release(lease, ping=self.errors_occurred)
         except LeaseError:
             pass  # it is over: the pool took it back, from a thread that had ended
@@ -313,7 +322,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
                 raise
         finally:
             self._lease = None
-            if lease.current:
+            if lease.owned is not None and lease.current:
                 self._cursors.take()
                 lease.discard()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.utils.module_loading import import_string
@@ -30,6 +31,8 @@ class DatabaseDriver(abc.ABC):
     operational_error: type[Exception]
     lease_attributes: ClassVar[tuple[str, ...]] = ()
     """Attributes of the driver's connection object that every release sets back."""
+    transaction_attributes: ClassVar[tuple[str, ...]] = ()
+    """Attributes of it, or of what belongs to it, that show whether `end_transaction` is needed."""
     session_attributes: ClassVar[tuple[str, ...]] = ()
     """Those that only `reset="session"` sets back, since that may cost a round trip."""
 
@@ -45,6 +48,9 @@ class DatabaseDriver(abc.ABC):
         self.restores = config.reset in ("session", "always")
         """Whether a release undoes what can be changed in a session."""
         self._as_opened: dict[str, Any] = {}
+        self._look = attrgetter(*self.transaction_attributes, *self.lease_attributes)
+        self._look_of_clean: object = None
+        """What `_look` finds at a connection that was cleaned; unknown before the first one was."""
         self._user_reset: Callable[[Any], object] | None = None
         if config.reset not in RESETS:
             self._user_reset = import_string(config.reset)
@@ -114,13 +120,19 @@ class DatabaseDriver(abc.ABC):
 
     def reset(self, connection: Any) -> None:
         """End the transaction, and undo what the option `reset` says."""
-        self.restore_attributes(connection, self.lease_attributes)
-        self.end_transaction(connection)
+        if self._look(connection) != self._look_of_clean:
+            self.clean(connection)
         if self.restores:
             self.restore_session(connection)
         elif self._user_reset is not None:
             self._user_reset(connection)
             self.end_transaction(connection)
+
+    def clean(self, connection: Any) -> None:
+        """End the transaction and set attributes back. Most leases leave nothing of the kind."""
+        self.restore_attributes(connection, self.lease_attributes)
+        self.end_transaction(connection)
+        self._look_of_clean = self._look(connection)
 
     @abc.abstractmethod
     def is_alive(self, connection: Any) -> bool:

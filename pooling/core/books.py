@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import itertools
+import sys
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Generic, NamedTuple
 from weakref import ref
@@ -113,7 +114,7 @@ class Books(Generic[C]):
         """Take over options, those that every release asks for in the handiest form."""
         self.config = config
         self.max_size = config.max_size
-        self.max_uses = INFINITE if config.max_uses is None else config.max_uses
+        self.max_uses = sys.maxsize if config.max_uses is None else config.max_uses
         self.ping_after = INFINITE if config.ping_after is None else config.ping_after
         self.leak_after = config.leak_after
         self.fail_fast = INFINITE if config.fail_fast is None else config.fail_fast

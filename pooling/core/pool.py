@@ -293,18 +293,17 @@ class Pool(Generic[C]):
         if stack is not None:
             record.stack = stack
             record.leak_reported = False
-        if now < record.good_until and now < record.expires_at and self._is_alive(record):
-            return record
-        self._test(record, lease, now)
-        return None
-
-    def _is_alive(self, record: PooledConnection[C]) -> bool:
-        """Make the free test."""
         try:
-            return self.driver.is_alive(record.connection)
+            if (
+                now < record.good_until
+                and now < record.expires_at
+                and self.driver.is_alive(record.connection)
+            ):
+                return record
         except Exception:
             logger.debug("%r: the liveness test failed", self, exc_info=True)
-            return False
+        self._test(record, lease, now)
+        return None
 
     def _queue_locked(
         self,
@@ -375,8 +374,11 @@ class Pool(Generic[C]):
                 finally:
                     del error  # its traceback holds this frame: without this, a cycle
             record = lease.record
-            if waiter.proven or self._is_alive(record):
-                return record
+            try:
+                if waiter.proven or self.driver.is_alive(record.connection):
+                    return record
+            except Exception:
+                logger.debug("%r: the liveness test failed", self, exc_info=True)
             self._test(record, lease, waiter.since)
 
     def _time_out_locked(self, waiter: Waiter[C], timeout: float | None) -> None:

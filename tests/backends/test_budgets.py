@@ -24,9 +24,9 @@ class Budget(NamedTuple):
     bytecodes: int
 
 
-LEASE = {"postgresql": Budget(35, 20, 870), "sqlite": Budget(35, 20, 870)}
+LEASE = {"postgresql": Budget(22, 14, 680), "sqlite": Budget(24, 14, 720)}
 """Acquire and release, without a query."""
-QUERY = {"postgresql": Budget(32, 20, 860), "sqlite": Budget(32, 20, 860)}
+QUERY = {"postgresql": Budget(20, 15, 660), "sqlite": Budget(23, 17, 740)}
 """What a query in a lease costs more than the same query on Django's own backend, the lease
 included: cursors are remembered until they are closed."""
 BLOCKS_KEPT = 500

@@ -7,7 +7,9 @@ import math
 import os
 import select
 import socket
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
 
@@ -16,7 +18,12 @@ from pooling.backends.postgresql import hygiene
 from pooling.backends.postgresql.hangs import HANGS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from pooling.backends.base import PooledDatabaseWrapper
+    from pooling.core.config import PoolConfig
 
 IDLE, IN_TRANSACTION, IN_ERROR = 0, 2, 3
 """libpq's PGTransactionStatusType, in both drivers; 1 is "a query is active", 4 "unknown"."""
@@ -73,18 +80,29 @@ def application_name() -> str:
     return f"pooling {host}"[: LONGEST_NAME - len(pid)] + pid
 
 
+def _select(descriptor: int, seconds: int) -> list[int]:
+    """Do what `poll()` does, where there is none."""
+    readable, _, failed = select.select([descriptor], [], [descriptor], seconds)
+    return readable + failed
+
+
 class PsycopgDriver(DatabaseDriver):
     """What both drivers have in common."""
 
-    def __init__(self, *args: Any) -> None:
-        self._pollers: dict[Any, select.poll] = {}
+    _status: ClassVar[attrgetter[int]]
+    """What is not 0 when a connection is closed or broken, as far as its driver knows."""
+
+    def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
+        self._polls: dict[Any, Callable[[int], object]] = {}
+        """For each open connection, what asks the system whether its socket has something to say:
+        at once, if it gets a 0."""
         self._seen_writable = False
         """Whether any session of this pool has ever taken writes."""
-        super().__init__(*args)
-        if self.config.reset == "session":
+        if config.reset == "session":
             # Whether a lease used cursors of another class shows at its end.
             self.lease_attributes = self.lease_attributes[:-1]  # type: ignore[misc]
             self.session_attributes = (*self.session_attributes, "cursor_factory")  # type: ignore[misc]
+        super().__init__(wrapper, config)
 
     def adopt(self, wrapper: Any) -> None:
         """Take over settings, and the time zone that Django derived from them."""
@@ -118,7 +136,9 @@ class PsycopgDriver(DatabaseDriver):
         if hasattr(select, "poll"):
             poller = select.poll()
             poller.register(connection.fileno(), select.POLLIN | select.POLLPRI)
-            self._pollers[connection] = poller
+            self._polls[connection] = poller.poll
+        else:
+            self._polls[connection] = partial(_select, connection.fileno())
 
     def close_cursors(self, connection: Any, cursors: list[Any]) -> None:
         """Close cursors, in bounded time: server-side ones cost a round trip each."""
@@ -138,13 +158,7 @@ class PsycopgDriver(DatabaseDriver):
         A server says nothing unasked but goodbye, a notification or a TLS record: all of them are
         reasons to look closer.
         """
-        if connection.closed:
-            return False
-        poller = self._pollers.get(connection)
-        if poller is None:  # no poll() on this platform
-            readable, _, failed = select.select([connection], [], [connection], 0)
-            return not readable and not failed
-        return not poller.poll(0)
+        return not self._status(connection) and not self._polls[connection](0)
 
     def end_transaction(self, connection: Any) -> None:
         """Roll back what is open and restore the autocommit mode."""
@@ -236,7 +250,7 @@ class PsycopgDriver(DatabaseDriver):
 
     def close(self, connection: Any) -> None:
         """Close the connection."""
-        self._pollers.pop(connection, None)
+        self._polls.pop(connection, None)
         connection.close()
 
     def is_transient(self, error: BaseException) -> bool:
@@ -258,6 +272,8 @@ class PsycopgDriver(DatabaseDriver):
 class Psycopg3Driver(PsycopgDriver):
     """psycopg 3."""
 
+    _status = attrgetter("pgconn.status")  # libpq's ConnStatusType
+    transaction_attributes = ("pgconn.transaction_status", "autocommit")
     lease_attributes = ("row_factory", "cursor_factory")
     session_attributes = (
         *("isolation_level", "read_only", "deferrable"),
@@ -307,6 +323,8 @@ class Psycopg3Driver(PsycopgDriver):
 class Psycopg2Driver(PsycopgDriver):
     """psycopg2."""
 
+    _status = attrgetter("closed")
+    transaction_attributes = ("info.transaction_status", "autocommit")
     lease_attributes = ("cursor_factory",)
     session_attributes = ("isolation_level", "readonly", "deferrable")
 

@@ -60,6 +60,7 @@ class _Session(NamedTuple):
 class SQLiteDriver(DatabaseDriver):
     """SQLite."""
 
+    transaction_attributes = ("in_transaction", "isolation_level")
     lease_attributes = (
         *("row_factory", "text_factory"),
         *(("autocommit",) if hasattr(sqlite3.Connection, "autocommit") else ()),  # Python 3.12
@@ -105,6 +106,13 @@ class SQLiteDriver(DatabaseDriver):
         names = SESSION_PRAGMAS if self.restores else ("foreign_keys",)
         rows = {name: connection.execute(f"PRAGMA {name}").fetchone() for name in names}
         return {name: int(row[0]) for name, row in rows.items() if row is not None}
+
+    def reset(self, connection: sqlite3.Connection) -> None:
+        """End the transaction, and undo what the lease was seen to change in the session."""
+        notes = self._sessions[connection].notes
+        if notes or notes is None:
+            self.clean(connection)
+        super().reset(connection)
 
     def is_alive(self, connection: sqlite3.Connection) -> bool:
         """Tell whether the open file is still the one at the path.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import django
 from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from pooling.bench.worker import find_class
 
@@ -32,6 +33,8 @@ class Request(LoopProbe):
     def __init__(self, way: str, place: Place, query: str = "") -> None:
         super().__init__()
         self.way: Any = find_class(way)(place)
+        # As in a project with one database: Django looks at each of them when a request ends.
+        connections.settings.pop(DEFAULT_DB_ALIAS, None)
         self.query = query
         self.connection = self.way.acquire()
         self.way.release(self.connection)
