@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from pathlib import Path
@@ -73,6 +74,28 @@ def test_wal_holds_in_every_lease_and_leaves_no_files_behind(sqlite: SqliteDatab
     wrapper.resolve_pool().close()
     assert not wal.exists()
     assert sqlite.sessions() == []
+
+
+def test_connections_are_closed_one_by_one(sqlite: SqliteDatabase) -> None:
+    """trap 26: two that close at the same moment leave what is in the WAL there."""
+    two_at_once = threading.Barrier(2)
+
+    class Connection(sqlite3.Connection):
+        def close(self) -> None:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                two_at_once.wait(0.2)
+                met.append(self)
+            super().close()
+
+    met: list[Connection] = []
+    wrapper, other = (sqlite.wrapper(OPTIONS={"factory": Connection}) for _ in range(2))
+    for each in (wrapper, other):
+        each.ensure_connection()
+    for each in (wrapper, other):
+        each.close()
+    wrapper.resolve_pool().close()
+    assert sqlite.sessions() == []
+    assert met == []
 
 
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pooling.backends.driver import DatabaseDriver
 from pooling.backends.sqlite3 import hygiene
+from pooling.core import forks
 
 if TYPE_CHECKING:
     import weakref
@@ -57,6 +59,30 @@ class _Session(NamedTuple):
         return None if watcher is None else watcher.notes
 
 
+class _Door:
+    """Lets connections out one by one.
+
+    The last one of a file in WAL mode writes the log into the file, if it can have the file for
+    itself. Two that close at the same moment are in each other's way, and then neither does it: who
+    copies the file now, as a clone of a test database is made, finds it without its tables.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        forks.register(self)
+
+    def close(self, connection: sqlite3.Connection) -> None:
+        with self._lock:
+            connection.close()
+
+    def after_fork_in_child(self) -> None:
+        self._lock = threading.Lock()
+
+
+_DOOR = _Door()
+"""The process's, since pools with different options may have the same file."""
+
+
 class SQLiteDriver(DatabaseDriver):
     """SQLite."""
 
@@ -86,7 +112,7 @@ class SQLiteDriver(DatabaseDriver):
             return super().open(opener, {**params, "factory": make})
         except BaseException:
             for connection in opened:
-                connection.close()
+                _DOOR.close(connection)
             raise
 
     def get_to_know(self, connection: sqlite3.Connection) -> None:
@@ -193,7 +219,7 @@ class SQLiteDriver(DatabaseDriver):
     def close(self, connection: sqlite3.Connection) -> None:
         """Close the file."""
         self._sessions.pop(connection, None)
-        connection.close()
+        _DOOR.close(connection)
 
     def is_transient(self, error: BaseException) -> bool:
         """Tell whether another connection was only in the way (a pragma that needs a lock)."""
