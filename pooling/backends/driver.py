@@ -81,14 +81,17 @@ class DatabaseDriver(abc.ABC):
         """Return the parameters of the next physical connection."""
         return opener.get_connection_params()
 
-    def open(self, opener: BaseDatabaseWrapper, params: dict[str, Any]) -> Any:
-        """Return a new connection, or raise and leave none behind."""
-        return opener.get_new_connection(params)
+    def open(self, opener: BaseDatabaseWrapper) -> Any:
+        """Return a new connection, or raise and leave none behind.
+
+        The parameters get no name here: reports of an error show what the names in it stand for.
+        """
+        return opener.get_new_connection(self.connection_params(opener))
 
     def connect(self) -> Any:
         """Open a connection and set up its session as the stock backend does."""
         opener = self.opener()
-        connection = self.open(opener, self.connection_params(opener))
+        connection = self.open(opener)
         try:
             opener.connection = connection
             self.set_up_session(opener)

@@ -96,11 +96,12 @@ class SQLiteDriver(DatabaseDriver):
         self._sessions: dict[sqlite3.Connection, _Session] = {}
         super().__init__(wrapper, config)
 
-    def open(self, opener: BaseDatabaseWrapper, params: dict[str, Any]) -> Any:
+    def open(self, opener: BaseDatabaseWrapper) -> Any:
         """Open the file, and close it again if one of the statements fails that Django begins with.
 
         Django leaves that to the garbage collector, and an error that is kept keeps the file open.
         """
+        params = self.connection_params(opener)
         factory = params.get("factory", sqlite3.Connection)
         opened = []
 
@@ -109,7 +110,7 @@ class SQLiteDriver(DatabaseDriver):
             return opened[0]
 
         try:
-            return super().open(opener, {**params, "factory": make})
+            return opener.get_new_connection({**params, "factory": make})
         except BaseException:
             for connection in opened:
                 _DOOR.close(connection)
