@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,16 @@ from pooling.bench.micro import runner, suite
 from pooling.bench.micro.contest import Contest, Goal, Side
 from pooling.bench.micro.contests import CONTESTS
 from pooling.bench.micro.results import MicroDocument, MicroRow, make_document, row_of
-from pooling.bench.micro.runner import QUICK, Amount, Found, run
+from pooling.bench.micro.runner import QUICK, Amount, Found, options_of, run
+from pooling.bench.micro.worker import ProbeProcess
+from pooling.bench.worker import Hello
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_django.plugin import DjangoDbBlocker
 
-    from pooling.bench.arenas import SqliteArena
+    from pooling.bench.arenas import PostgresArena, SqliteArena
 
 PROBES = "tests.bench.probes"
 
@@ -93,6 +96,30 @@ def test_nobody_gets_through_the_ceiling(document: MicroDocument) -> None:
             assert figures["hold"] >= 0.001
             assert 0 < figures["of measured"] <= 1.01  # holds do not include taking turns
             assert 0 < figures["jain"] <= 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no such call")
+@pytest.mark.parametrize("side", CONTESTS["django-select"].sides, ids=lambda side: side.name)
+def test_a_client_with_a_query_shares_a_core_with_its_session(
+    side: Side, postgres_arena: PostgresArena
+) -> None:
+    with (
+        postgres_arena.new_database() as entry,
+        ProbeProcess(Hello(side.probe, side.blocked)) as process,
+    ):
+        postgres_arena.prepare(entry)
+        process.start()
+        process.ready()
+        process.open(options_of(side, "postgresql", entry))
+        process.turn(20)
+        rows = postgres_arena.execute(
+            f"SELECT pid FROM pg_stat_activity WHERE datname = '{entry['NAME']}'"
+        )
+        (session,) = (pid for (pid,) in rows)
+        assert process.pid is not None
+        assert os.sched_getaffinity(process.pid) == os.sched_getaffinity(session)
+        assert len(os.sched_getaffinity(session)) == 1
+        process.close()
 
 
 # ---- the command -----------------------------------------------------------------------------

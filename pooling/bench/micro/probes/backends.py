@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -21,6 +24,22 @@ if TYPE_CHECKING:
     from pooling.bench.ways.base import Place
 
 
+def share_a_core(connection: Any) -> None:
+    """Keep this process and its session at the server on one core, where the system can do that.
+
+    On two, an answer may find a core that sleeps. Waking it takes longer than a lease, and whether
+    it sleeps by then is chance: a run would measure the scheduler. (A client and a server on one
+    machine are the benchmark's own doing; where they are two, the network takes longer than both.)
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    session = connection.connection.info.backend_pid
+    core = {min(os.sched_getaffinity(0))}
+    for process in (0, session):
+        with contextlib.suppress(OSError):  # a server of somebody else's, or a container's
+            os.sched_setaffinity(process, core)
+
+
 class Request(LoopProbe):
     """Take a connection as a request does, and end the request.
 
@@ -32,11 +51,15 @@ class Request(LoopProbe):
 
     def __init__(self, way: str, place: Place, query: str = "") -> None:
         super().__init__()
+        if query:
+            place = replace(place, pool_size=1)  # the one session that is going to share our core
         self.way: Any = find_class(way)(place)
         # As in a project with one database: Django looks at each of them when a request ends.
         connections.settings.pop(DEFAULT_DB_ALIAS, None)
         self.query = query
         self.connection = self.way.acquire()
+        if query:
+            share_a_core(self.connection)
         self.way.release(self.connection)
 
     def loop(self, number: int) -> None:
