@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import threading
 import time
@@ -181,17 +182,32 @@ print(perf_counter() - begin, process_time() - before)
 
 
 class Import(Probe):
-    """How long an import takes in a new interpreter, after what is there anyway."""
+    """How long an import takes in a new interpreter, after what is there anyway.
+
+    It is compiled already, as what was installed is. The environment may forbid to keep what was
+    compiled, or have it from another version: so the probe has a folder of its own for it.
+    """
 
     def __init__(self, module: str, before: str) -> None:
+        import tempfile
+
         self.script = IMPORT.format(module=module, before=before)
+        self._compiled = tempfile.TemporaryDirectory(prefix="poolbench-")
+        self.turn(1)
+
+    def close(self) -> None:
+        """Remove the folder."""
+        self._compiled.cleanup()
 
     def turn(self, number: int) -> dict[str, float]:  # noqa: ARG002
         """Import it once."""
         import subprocess
 
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": self._compiled.name}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         done: Any = subprocess.run(  # noqa: S603
             [sys.executable, "-c", self.script],
+            env=environment,
             capture_output=True,
             text=True,
             check=True,
