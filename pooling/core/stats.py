@@ -30,7 +30,8 @@ class PoolStats:
         suspended: whether callers are made to wait until `resume`.
         closed: whether the pool was closed for good.
         acquired: leases that reached their caller, in total; like all totals it never goes down.
-        waited: acquires that had to queue, whatever became of them.
+        waited: acquires that had to queue, whatever became of them; who is handed a connection that
+            has died queues once more, and is counted once more.
         waits: how long those that had to queue did so, if that is over.
         holds: how long leases lasted, those that are over.
         timeouts: acquires that ended with `PoolTimeout`.

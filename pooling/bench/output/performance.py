@@ -2,12 +2,16 @@
 
 `python -m pooling.bench.output.performance micro.json http.json` rewrites what stands between the
 comments for each of them; one of the two alone will do. What is around the figures is for people.
+
+A run on another Python has its own place if the page has one (`micro-3.13`); of such a run the rows
+that have a target are shown.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,10 +44,19 @@ def kind_of(document: Mapping[str, object]) -> str:
     raise ReadmeError("not a document of `poolbench --suite micro` or `poolbench --suite http`")
 
 
-def block(document: Mapping[str, object]) -> str:
-    """Return what the page says of a document."""
-    of_suite = {MICRO: _micro_block, HTTP: _http_block}
-    return "\n\n".join([*of_suite[kind_of(document)](document), _signature(document)])
+def block(document: Mapping[str, object], *, only_targets: bool = False) -> str:
+    """Return what the page says of a document, or of those rows of a micro suite with a target."""
+    if kind_of(document) == MICRO:
+        parts = _micro_block(document, only_targets=only_targets)
+    else:
+        parts = _http_block(document)
+    return "\n\n".join([*parts, _signature(document)])
+
+
+def _python(document: Mapping[str, object]) -> str:
+    """Return the version of Python that a document was made with, without the last number."""
+    found = re.search(r"\d+\.\d+", str(read(document).environment.get("python")))
+    return found[0] if found else ""
 
 
 def _signature(document: Mapping[str, object]) -> str:
@@ -57,10 +70,12 @@ def _signature(document: Mapping[str, object]) -> str:
     return f"{said}. In brackets 95 % intervals."
 
 
-def _micro_block(document: Mapping[str, object]) -> list[str]:
+def _micro_block(document: Mapping[str, object], *, only_targets: bool) -> list[str]:
     header = ["what", "against", "ours", "theirs", "ratio", "CPU", "target", ""]
     cells = []
     for row in micro.rows(document):
+        if only_targets and not row.target:
+            continue
         whose = "" if row.side == micro.OURS else f", {row.side}"
         verdict = f"**{row.verdict}**" if row.verdict == micro.MISSED else row.verdict
         found = [row.ours, row.theirs, row.ratio, row.processor, row.target]
@@ -108,8 +123,11 @@ def update(root: Path, documents: Sequence[Mapping[str, object]]) -> None:
     text = page.read_text(encoding="utf-8")
     for document in documents:
         kind = kind_of(document)
-        begin, end = f"<!-- {kind}:begin -->", f"<!-- {kind}:end -->"
-        text = replace(text, block(document), begin, end, PAGE.name)
+        own_place = f"{kind}-{_python(document)}"
+        has_own = f"<!-- {own_place}:begin -->" in text
+        place = own_place if has_own else kind
+        begin, end = f"<!-- {place}:begin -->", f"<!-- {place}:end -->"
+        text = replace(text, block(document, only_targets=has_own), begin, end, PAGE.name)
     page.write_text(text, encoding="utf-8")
 
 

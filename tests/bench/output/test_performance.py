@@ -71,6 +71,22 @@ def test_one_alone_will_do(root: Path) -> None:
     assert "old\n" not in text
 
 
+def test_a_run_on_another_python_has_its_own_place(root: Path) -> None:
+    document = test_micro.document(test_micro.SHARE, test_micro.SHOWN)
+    python = document["environment"]["python"] = "CPython 3.99.1"
+    (root / "newer.json").write_text(json.dumps(document))
+    page = root / performance.PAGE
+    page.write_text(f"{FRAME}<!-- micro-3.99:begin -->\n<!-- micro-3.99:end -->\n")
+
+    assert run(root, "micro.json", "newer.json") == 0
+
+    usual, newer = page.read_text().split("between")
+    assert python not in usual
+    assert python in newer
+    assert "contention: throughput" in newer
+    assert test_micro.SHOWN["title"] not in newer
+
+
 def test_the_same_run_gives_the_same_page(root: Path) -> None:
     run(root, "micro.json", "http.json")
     once = (root / performance.PAGE).read_text()
