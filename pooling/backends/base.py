@@ -209,13 +209,17 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         self.closed_in_transaction = False
         self.errors_occurred = False
         self.run_commit_hooks_on_set_autocommit_on = False
-        self.connection = self._acquire(pool)
-        self.autocommit = settings_dict["AUTOCOMMIT"]
-        self.run_on_commit = []
-        driver: Any = pool.driver
-        lease: Any = self._lease
-        if driver.restores or lease.owned.context != connection_created.receivers:
-            self._announce(driver)
+        try:
+            self.connection = self._acquire(pool)
+            self.autocommit = settings_dict["AUTOCOMMIT"]
+            self.run_on_commit = []
+            driver: Any = pool.driver
+            lease: Any = self._lease
+            if driver.restores or lease.owned.context != connection_created.receivers:
+                self._announce(driver)
+        except BaseException:
+            self._give_up_lease()
+            raise
 
     @async_unsafe
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
@@ -252,14 +256,10 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         record = self._lease.record  # type: ignore[union-attr]  # that we have just got
         if record.context == receivers and not driver.has_forgotten(self.connection):
             return
-        try:
-            connection_created.send(sender=self.__class__, connection=self)
-            # Without autocommit what they did is part of the lease's transaction: undone, perhaps.
-            record.context = list(receivers) if self.autocommit else None
-            driver.settle(self.connection)
-        except BaseException:
-            self._give_up_lease()
-            raise
+        connection_created.send(sender=self.__class__, connection=self)
+        # Without autocommit what they did is part of the lease's transaction: undone, perhaps.
+        record.context = list(receivers) if self.autocommit else None
+        driver.settle(self.connection)
 
     def create_cursor(self, name: str | None = None) -> Any:
         """Make a cursor that will not outlive the lease."""

@@ -30,10 +30,10 @@ class OpenCursors(list[weakref.ref[Any]]):
 
     def take(self) -> list[Any]:
         """Return the cursors that are left open, and forget all."""
-        left = [
+        references = self[:]
+        self.clear()
+        return [
             cursor
-            for reference in self
+            for reference in references
             if (cursor := reference()) is not None and not getattr(cursor, "closed", False)
         ]
-        self.clear()
-        return left

@@ -32,7 +32,8 @@ class DatabaseDriver(abc.ABC):
     lease_attributes: ClassVar[tuple[str, ...]] = ()
     """Attributes of the driver's connection object that every release sets back."""
     transaction_attributes: ClassVar[tuple[str, ...]] = ()
-    """Attributes of it, or of what belongs to it, that show whether `end_transaction` is needed."""
+    """Attributes of it, or of what belongs to it, that show whether `end_transaction` is needed.
+    The first one is true while a transaction is open."""
     session_attributes: ClassVar[tuple[str, ...]] = ()
     """Those that only `reset="session"` sets back, since that may cost a round trip."""
 
@@ -50,7 +51,8 @@ class DatabaseDriver(abc.ABC):
         self._as_opened: dict[str, Any] = {}
         self._look = attrgetter(*self.transaction_attributes, *self.lease_attributes)
         self._look_of_clean: object = None
-        """What `_look` finds at a connection that was cleaned; unknown before the first one was."""
+        """What `_look` finds at a connection that was cleaned. None before the first one was, and
+        with connections that are always in a transaction."""
         self._user_reset: Callable[[Any], object] | None = None
         if config.reset not in RESETS:
             self._user_reset = import_string(config.reset)
@@ -81,17 +83,10 @@ class DatabaseDriver(abc.ABC):
         """Return the parameters of the next physical connection."""
         return opener.get_connection_params()
 
-    def open(self, opener: BaseDatabaseWrapper) -> Any:
-        """Return a new connection, or raise and leave none behind.
-
-        The parameters get no name here: reports of an error show what the names in it stand for.
-        """
-        return opener.get_new_connection(self.connection_params(opener))
-
     def connect(self) -> Any:
         """Open a connection and set up its session as the stock backend does."""
         opener = self.opener()
-        connection = self.open(opener)
+        connection = opener.get_new_connection(self.connection_params(opener))
         try:
             opener.connection = connection
             self.set_up_session(opener)
@@ -135,7 +130,8 @@ class DatabaseDriver(abc.ABC):
         """End the transaction and set attributes back. Most leases leave nothing of the kind."""
         self.restore_attributes(connection, self.lease_attributes)
         self.end_transaction(connection)
-        self._look_of_clean = self._look(connection)
+        look = self._look(connection)
+        self._look_of_clean = None if look[0] else look
 
     @abc.abstractmethod
     def is_alive(self, connection: Any) -> bool:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import Error, transaction
+from django.db.backends.signals import connection_created
 
 import pooling.backends
 from tests.backends.databases import eventually
@@ -219,6 +220,33 @@ def test_a_worker_that_ends_at_any_bytecode_of_a_connect_leaves_no_session(
         eventually(lambda: not database.sessions())
 
     everywhere(once, error=SystemExit, folders=(BACKENDS,), at_least=60, most_failures=1)
+
+
+def test_an_interrupted_wrapper_has_no_connection_that_was_not_announced(
+    numbers: Database,
+) -> None:
+    """What receivers set up, a role or a search path, is there or there is no connection."""
+    announced: list[Any] = []
+
+    def hear(connection: BaseDatabaseWrapper, **_: Any) -> None:
+        announced.append(connection.connection)
+
+    def once(interrupter: Interrupter) -> None:
+        announced.clear()
+        with numbers.alias(ALIAS, pool={"max_size": 1, "timeout": 5.0}) as wrapper:
+            with interrupter, suppress(KeyboardInterrupt):
+                wrapper.ensure_connection()
+            alone = wrapper.connection is not None and wrapper.connection not in announced
+            wrapper.close()
+            wrapper.resolve_pool().close()
+            announced.clear()
+            assert not alone
+
+    connection_created.connect(hear)
+    try:
+        everywhere(once, folders=(BACKENDS,), at_least=60)
+    finally:
+        connection_created.disconnect(hear)
 
 
 def test_an_interrupted_wrapper_that_is_dropped_gives_its_connection_back(

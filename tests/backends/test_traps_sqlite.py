@@ -284,6 +284,40 @@ def test_a_file_is_closed_when_an_init_command_fails(sqlite: SqliteDatabase) -> 
     assert caught.value.__cause__ is not None
 
 
+def test_a_users_factory_gets_what_it_would_get(sqlite: SqliteDatabase) -> None:
+    """A factory is a class or a function, which sees the call as it is without a pool."""
+    calls: list[Any] = []
+
+    def factory(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        calls.append((args, kwargs))
+        return sqlite3.Connection(*args, **kwargs)
+
+    for wrapper in (
+        sqlite.wrapper(OPTIONS={"factory": factory}),
+        sqlite.stock(OPTIONS={"factory": factory}),
+    ):
+        wrapper.ensure_connection()
+        wrapper.close()
+    pooled, stock = calls
+    assert pooled == stock
+
+
+def test_a_connection_that_is_always_in_a_transaction_is_always_rolled_back(
+    sqlite: SqliteDatabase,
+) -> None:
+    """With the driver's `autocommit=False`, which Python 3.11 does not have yet, a rollback begins
+    the next transaction at once."""
+    sqlite.execute("CREATE TABLE note (text)")
+    options = {"autocommit": False} if hasattr(sqlite3.Connection, "autocommit") else {}
+    wrapper = sqlite.wrapper(**ONE, AUTOCOMMIT=False, OPTIONS=options)
+    for _ in range(4):
+        assert value(wrapper, "SELECT count(*) FROM note") == 0
+        write(wrapper, "INSERT INTO note VALUES ('not committed')")
+        wrapper.close()
+        sqlite.execute("INSERT INTO note VALUES ('by another')", "DELETE FROM note")
+    assert wrapper.resolve_pool().stats().connects == 1
+
+
 def test_djangos_functions_are_there_in_every_lease(sqlite: SqliteDatabase) -> None:
     """trap 28: registering about fifty of them is what the pool saves."""
     wrapper = sqlite.wrapper(**ONE)

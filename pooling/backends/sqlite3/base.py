@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from django.db.backends.sqlite3 import base
+from django.utils.asyncio import async_unsafe
 
 from pooling.backends.base import PooledDatabaseWrapper, frozen
 from pooling.backends.sqlite3.creation import DatabaseCreation
+from pooling.backends.sqlite3.door import DOOR
 from pooling.backends.sqlite3.driver import SQLiteDriver
 from pooling.backends.sqlite3.features import DatabaseFeatures
 
@@ -29,6 +32,29 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
         name = str(self.settings_dict["NAME"])
         in_memory = any(mark in name for mark in (":memory:", "mode=memory", "vfs=memdb"))
         return not (name == ":memory:" or (name.startswith("file:") and in_memory))
+
+    @async_unsafe
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        """Open the file, and close it again if one of the statements fails that Django begins with.
+
+        Django leaves that to the garbage collector, and an error that is kept keeps the file open.
+        """
+        factory = conn_params.get("factory")
+        opened = []
+
+        def make(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+            del kwargs["factory"]
+            if factory is not None:
+                kwargs["factory"] = factory
+            opened.append((factory or sqlite3.Connection)(*args, **kwargs))
+            return opened[0]
+
+        try:
+            return super().get_new_connection({**conn_params, "factory": make})
+        except BaseException:
+            for connection in opened:
+                DOOR.close(connection)
+            raise
 
     def session_identity(self, params: dict[str, Any]) -> Hashable:
         """Return the parameters, the file by its path, and what runs after connecting."""

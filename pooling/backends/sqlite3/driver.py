@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pooling.backends.driver import DatabaseDriver
 from pooling.backends.sqlite3 import hygiene
-from pooling.core import forks
+from pooling.backends.sqlite3.door import DOOR
 
 if TYPE_CHECKING:
     import weakref
-
-    from django.db.backends.base.base import BaseDatabaseWrapper
 
     from pooling.backends.base import PooledDatabaseWrapper
     from pooling.core.config import PoolConfig
@@ -59,30 +56,6 @@ class _Session(NamedTuple):
         return None if watcher is None else watcher.notes
 
 
-class _Door:
-    """Lets connections out one by one.
-
-    The last one of a file in WAL mode writes the log into the file, if it can have the file for
-    itself. Two that close at the same moment are in each other's way, and then neither does it: who
-    copies the file now, as a clone of a test database is made, finds it without its tables.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        forks.register(self)
-
-    def close(self, connection: sqlite3.Connection) -> None:
-        with self._lock:
-            connection.close()
-
-    def after_fork_in_child(self) -> None:
-        self._lock = threading.Lock()
-
-
-_DOOR = _Door()
-"""The process's, since pools with different options may have the same file."""
-
-
 class SQLiteDriver(DatabaseDriver):
     """SQLite."""
 
@@ -95,26 +68,6 @@ class SQLiteDriver(DatabaseDriver):
     def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
         self._sessions: dict[sqlite3.Connection, _Session] = {}
         super().__init__(wrapper, config)
-
-    def open(self, opener: BaseDatabaseWrapper) -> Any:
-        """Open the file, and close it again if one of the statements fails that Django begins with.
-
-        Django leaves that to the garbage collector, and an error that is kept keeps the file open.
-        """
-        params = self.connection_params(opener)
-        factory = params.get("factory", sqlite3.Connection)
-        opened = []
-
-        def make(*args: Any, **kwargs: Any) -> Any:
-            opened.append(factory(*args, **kwargs))
-            return opened[0]
-
-        try:
-            return opener.get_new_connection({**params, "factory": make})
-        except BaseException:
-            for connection in opened:
-                _DOOR.close(connection)
-            raise
 
     def get_to_know(self, connection: sqlite3.Connection) -> None:
         """Note what the session is like."""
@@ -220,7 +173,7 @@ class SQLiteDriver(DatabaseDriver):
     def close(self, connection: sqlite3.Connection) -> None:
         """Close the file."""
         self._sessions.pop(connection, None)
-        _DOOR.close(connection)
+        DOOR.close(connection)
 
     def is_transient(self, error: BaseException) -> bool:
         """Tell whether another connection was only in the way (a pragma that needs a lock)."""
