@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from django.db import connection as default_connection
 from django.db.models import AutoField, CharField, Model
 
 from tests.backends.databases import Database, PostgresDatabase, SqliteDatabase
@@ -26,6 +27,12 @@ def _allow_databases(django_db_blocker: Any) -> Iterator[None]:
     """These tests use databases of their own, not the test databases that pytest-django makes."""
     with django_db_blocker.unblock():
         yield
+
+
+@pytest.fixture(scope="package", autouse=True)
+def left_open() -> Any:
+    """What the tests before these have left open of pytest-django's default database."""
+    return default_connection.connection
 
 
 @pytest.fixture(scope="session")

@@ -275,6 +275,6 @@ def test_sessions_of_an_old_time_zone_are_closed(postgresql: PostgresDatabase) -
             assert postgresql.session(wrapper) not in old
 
 
-def test_the_default_connection_of_these_tests_is_not_used() -> None:
+def test_the_default_connection_of_these_tests_is_not_used(left_open: Any) -> None:
     """What the fixtures promise: nothing here opens pytest-django's databases."""
-    assert default_connection.connection is None
+    assert default_connection.connection is left_open
