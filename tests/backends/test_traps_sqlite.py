@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import IntegrityError, OperationalError, connections, transaction
 
+from pooling.backends.sqlite3.door import Door
 from tests.backends.databases import Database, SqliteDatabase, eventually, in_thread
 
 if TYPE_CHECKING:
@@ -96,6 +97,41 @@ def test_connections_are_closed_one_by_one(sqlite: SqliteDatabase) -> None:
     wrapper.resolve_pool().close()
     assert sqlite.sessions() == []
     assert met == []
+
+
+def test_a_connection_that_hangs_as_it_is_closed_does_not_keep_the_others() -> None:
+    """Its place is given up once; those behind it do not wait for it any more."""
+
+    class Hanging(sqlite3.Connection):
+        def close(self) -> None:
+            is_inside.set()
+            assert may_go.wait(20)
+            super().close()
+
+    is_inside, may_go = threading.Event(), threading.Event()
+    door = Door(patience=0.05)
+    first_lock = door._lock
+    hanging, *others = (
+        sqlite3.connect(":memory:", factory=factory, check_same_thread=False)
+        for factory in (Hanging, sqlite3.Connection, sqlite3.Connection)
+    )
+    closing = threading.Thread(target=door.close, args=(hanging,))
+    closing.start()
+    try:
+        assert is_inside.wait(20)
+        door.close(others[0])
+        assert door._lock is not first_lock
+        second_lock = door._lock
+        door.close(others[1])
+        assert door._lock is second_lock
+    finally:
+        may_go.set()
+        closing.join(20)
+    for each in (hanging, *others):
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            each.execute("SELECT 1")
+    assert not first_lock.locked()
+    assert not second_lock.locked()
 
 
 @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
