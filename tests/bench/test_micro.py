@@ -113,7 +113,8 @@ def test_a_client_with_a_query_shares_a_core_with_its_session(
         process.open(options_of(side, "postgresql", entry))
         process.turn(20)
         rows = postgres_arena.execute(
-            f"SELECT pid FROM pg_stat_activity WHERE datname = '{entry['NAME']}'"
+            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' "
+            f"AND datname = '{entry['NAME']}'"
         )
         (session,) = (pid for (pid,) in rows)
         assert process.pid is not None
