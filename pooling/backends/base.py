@@ -215,6 +215,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
             self.run_on_commit = []
             driver: Any = pool.driver
             lease: Any = self._lease
+            # The same is asked there; here it spares every request the call.
             if driver.restores or lease.owned.context != connection_created.receivers:
                 self._announce(driver)
         except BaseException:
@@ -322,7 +323,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
                 raise
         finally:
             self._lease = None
-            if lease.owned is not None and lease.current:
+            if lease.owned is not None and lease.current:  # a release has taken what it owned
                 self._cursors.take()
                 lease.discard()
 

@@ -31,9 +31,9 @@ class DatabaseDriver(abc.ABC):
     operational_error: type[Exception]
     lease_attributes: ClassVar[tuple[str, ...]] = ()
     """Attributes of the driver's connection object that every release sets back."""
-    transaction_attributes: ClassVar[tuple[str, ...]] = ()
+    transaction_attributes: ClassVar[tuple[str, ...]]
     """Attributes of it, or of what belongs to it, that show whether `end_transaction` is needed.
-    The first one is true while a transaction is open."""
+    They are two or more, and the first one is true while a transaction is open."""
     session_attributes: ClassVar[tuple[str, ...]] = ()
     """Those that only `reset="session"` sets back, since that may cost a round trip."""
 
