@@ -109,7 +109,7 @@ def test_a_connection_that_hangs_as_it_is_closed_does_not_keep_the_others() -> N
             super().close()
 
     is_inside, may_go = threading.Event(), threading.Event()
-    door = SerialCloser(patience=0.05)
+    door = SerialCloser(timeout=0.05)
     first_lock = door._lock
     hanging, *others = (
         sqlite3.connect(":memory:", factory=factory, check_same_thread=False)

@@ -10,12 +10,16 @@ from django.db.backends.sqlite3 import base
 from django.utils.asyncio import async_unsafe
 
 from pooling.backends.base import PooledDatabaseWrapper, frozen
+from pooling.backends.sqlite3 import database_files
 from pooling.backends.sqlite3.creation import DatabaseCreation
+from pooling.backends.sqlite3.database_files import OPEN_FILES
 from pooling.backends.sqlite3.driver import SERIAL_CLOSER, SQLiteDriver
 from pooling.backends.sqlite3.features import DatabaseFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
+
+    from pooling.core.pool import Pool
 
 
 class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
@@ -26,15 +30,34 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
     features_class = DatabaseFeatures
     init_commands: list[str]
 
+    _directory: str | None = None
+    """The current directory that a relative `NAME` has been completed with."""
+
+    def resolve_pool(self) -> Pool[Any] | None:
+        """Return this wrapper's pool: with a relative `NAME`, that of the file it means now."""
+        if self._directory is not None and self._directory != _current_directory():
+            self._directory = self._binding = None
+        return super().resolve_pool()
+
+    def find_pool(self) -> Pool[Any] | None:
+        """Return the pool for the present settings, and the directory if `NAME` is relative."""
+        name = self.settings_dict["NAME"]
+        is_absolute = database_files.absolute_name(name) == name
+        self._directory = None if is_absolute else _current_directory()
+        return super().find_pool()
+
     def can_be_pooled(self) -> bool:
         """Leave databases in memory to the stock backend: each connection is one of its own."""
-        name = str(self.settings_dict["NAME"])
-        in_memory = any(mark in name for mark in (":memory:", "mode=memory", "vfs=memdb"))
-        return not (name == ":memory:" or (name.startswith("file:") and in_memory))
+        return not database_files.is_in_memory(self.settings_dict["NAME"])
+
+    def get_connection_params(self) -> dict[str, Any]:
+        """Return the parameters, with the file as the current directory has it."""
+        params = super().get_connection_params()
+        return {**params, "database": database_files.absolute_name(params["database"])}
 
     @async_unsafe
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """Open the file, and close it again if one of the statements fails that Django begins with.
+        """Open the file, and close it again if one of Django's first statements fails.
 
         Django leaves that to the garbage collector, and an error that is kept keeps the file open.
         """
@@ -42,6 +65,7 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
         opened = []
 
         def make(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+            OPEN_FILES.prepare_to_open(database_files.path_of(conn_params["database"]))
             del kwargs["factory"]
             if factory is not None:
                 kwargs["factory"] = factory
@@ -66,6 +90,12 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
         )
 
     def database_identity(self, name: Any) -> str:
-        """Return the absolute path of a file; URIs are what they are."""
-        path: str = os.fspath(name)
-        return path if path.startswith("file:") else os.path.abspath(path)  # noqa: PTH100
+        """Return `name` with the current directory filled in."""
+        return str(database_files.absolute_name(name))
+
+
+def _current_directory() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109 - for every lease
+    except FileNotFoundError:  # it was removed: what is opened there fails
+        return ""

@@ -1,18 +1,23 @@
-"""How to open, test, clean and close SQLite connections."""
+"""The SQLite driver: open, test, reset and close connections."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 from pooling.backends.driver import DatabaseDriver
-from pooling.backends.sqlite3 import session_tracking
+from pooling.backends.sqlite3 import database_files, session_tracking
+from pooling.backends.sqlite3.database_files import OPEN_FILES, OpenFile
 from pooling.core import forks
 
 if TYPE_CHECKING:
-    import weakref
+    from collections.abc import Callable
+
+    from django.db.backends.base.base import BaseDatabaseWrapper
 
     from pooling.backends.base import PooledDatabaseWrapper
     from pooling.core.config import PoolConfig
@@ -46,15 +51,14 @@ CLOSE_TIMEOUT = 5.0
 
 
 class SerialCloser:
-    """Lets connections out one by one.
+    """Close connections one at a time.
 
-    The last one of a file in WAL mode writes the log into the file, if it can have the file for
-    itself. Two that close at the same moment are in each other's way, and then neither does it: who
-    copies the file now, as a clone of a test database is made, finds it without its tables.
+    The last connection of a file in WAL mode writes the log into the file, if it gets exclusive
+    access. Two that are closed at the same moment prevent each other from that: a copy of the file
+    made now, as of a test database, would lack its tables.
 
-    So connections are closed under a lock, which is for nothing else. One that hangs there, or was
-    interrupted, holds the others up once: who has waited for `timeout` seconds leaves all the
-    same, and those behind it have another lock.
+    The lock is for nothing else. A close that hangs, or was interrupted, delays others once: after
+    `timeout` seconds the next one goes ahead, and those behind it use a new lock.
     """
 
     def __init__(self, timeout: float = CLOSE_TIMEOUT) -> None:
@@ -82,25 +86,92 @@ class SerialCloser:
 SERIAL_CLOSER = SerialCloser()
 """The process's, since pools with different options may have the same file."""
 
+FileState = tuple[int, int, int, int, int]
+"""Device, inode, size, and the times of the last change of the content and of the inode."""
+_state_of: Callable[[os.stat_result], FileState] = attrgetter(
+    "st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns"
+)
+_stat = os.stat  # every lease asks, and Path.stat takes three times as long
 
-class _Session(NamedTuple):
-    """What a connection was like when it was opened, and what happened to it in this lease."""
 
-    path: str
-    file: tuple[int, int] | None
-    schemas: frozenset[str]
-    pragmas: dict[str, int]
-    watcher: weakref.ref[session_tracking.ChangeAuthorizer]
+def _file_state(path: str) -> FileState | None:
+    """Return what changes when the file at `path` is replaced or written; None without a file."""
+    try:
+        return _state_of(_stat(path))
+    except OSError:
+        return None
+
+
+class _Session:
+    """A connection's session: its file, its state when opened, and the changes of this lease.
+
+    Attributes:
+        path: the path that was opened, symbolic links not resolved; empty if there is none.
+        file: the file behind it, with its log.
+        state: the state of the file when the connection last used it. None if the connection must
+            not be used any more.
+        version: what `PRAGMA data_version` said then. SQLite changes it when it sees, by the
+            counter in the file, that another connection has written.
+        changes: how many rows the connection had changed then.
+        schemas, pragmas: what a release goes back to.
+        tracker: what notes the changes of this lease; dead if an authorizer of the user's has
+            taken its place.
+    """
+
+    __slots__ = ("changes", "file", "path", "pragmas", "schemas", "state", "tracker", "version")
+
+    def __init__(self, connection: sqlite3.Connection, path: str, pragmas: dict[str, int]) -> None:
+        databases = _databases(connection)
+        main = next(file for _, schema, file in databases if schema == "main")
+        self.path = path if _file_state(path) else main
+        self.state = _file_state(self.path)
+        self.version = _data_version(connection)  # which opens the log, too
+        self.file = OpenFile(main)
+        self.schemas = _names(databases)
+        self.pragmas = pragmas
+        self.changes = connection.total_changes
+        self.tracker = session_tracking.track(connection)
 
     @property
     def notes(self) -> set[str] | None:
-        """What was noted of the lease; None if nobody watches, so that everything is possible."""
-        watcher = self.watcher()
-        return None if watcher is None else watcher.notes
+        """The changes noted in this lease; None if they are not tracked, so that all may be."""
+        tracker = self.tracker()
+        return None if tracker is None else tracker.notes
+
+    def note_writes(self, connection: sqlite3.Connection) -> None:
+        """Note the state in which a lease leaves the file, unless it was replaced meanwhile."""
+        self.changes = connection.total_changes
+        state, before = _file_state(self.path), self.state
+        if state != before and state and before and state[:2] == before[:2]:
+            self.state = state
+            self.file.find_logs()
+
+    def follow(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether SQLite will notice what has changed the file since the last use.
+
+        It looks at the counter that each transaction increments. A file that was overwritten in
+        place may have the same counter, and the connection would mix its pages with cached ones.
+        """
+        if not self.path:
+            return True
+        state, before = _file_state(self.path), self.state
+        self.state = None  # an interrupt in here leaves it like this
+        if state is None or before is None or state[:2] != before[:2]:
+            return False
+        version = _data_version(connection)
+        if notes := self.notes:
+            notes.discard("busy_timeout")
+        if version is None:  # another connection is writing, which will increment the counter
+            self.state = before
+        elif version != self.version:
+            self.version = version
+            self.file.find_logs()
+            self.state = state
+        return self.state is not None
 
 
 class SQLiteDriver(DatabaseDriver):
-    """SQLite."""
+    """Open, test, reset and close SQLite connections."""
 
     transaction_attributes = ("in_transaction", "isolation_level")
     lease_attributes = (
@@ -110,47 +181,66 @@ class SQLiteDriver(DatabaseDriver):
 
     def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
         self._sessions: dict[sqlite3.Connection, _Session] = {}
+        self._path = ""
         super().__init__(wrapper, config)
+
+    def update_settings(self, wrapper: PooledDatabaseWrapper) -> None:
+        """Take over the settings of `wrapper`, with the file as the caller's directory has it."""
+        super().update_settings(wrapper)
+        name = database_files.absolute_name(self._settings["NAME"])
+        self._settings = {**self._settings, "NAME": name}
+
+    def connection_params(self, opener: BaseDatabaseWrapper) -> dict[str, Any]:
+        """Return the parameters of the next connection, and note the path it opens."""
+        params = super().connection_params(opener)
+        self._path = database_files.path_of(params["database"])
+        return params
 
     def on_connect(self, connection: sqlite3.Connection) -> None:
         """Note what the session is like."""
-        databases = connection.execute("PRAGMA database_list").fetchall()
-        path = next(file for _, schema, file in databases if schema == "main")
-        self._sessions[connection] = _Session(
-            path=path,
-            file=_identity(path),
-            schemas=_schemas(connection),
-            pragmas=self._pragmas(connection),
-            watcher=session_tracking.track(connection),
-        )
+        session = _Session(connection, self._path, self._pragmas(connection))
+        self._sessions[connection] = session
+        OPEN_FILES.add(session.file)
 
     def _pragmas(self, connection: sqlite3.Connection) -> dict[str, int]:
         """Read the pragmas that a release sets back, without those this SQLite does not have."""
         names = SESSION_PRAGMAS if self.restores else ("foreign_keys",)
-        rows = {name: connection.execute(f"PRAGMA {name}").fetchone() for name in names}
+        cursor = sqlite3.Cursor(connection)  # whose rows are tuples, whatever receivers have set
+        rows = {name: cursor.execute(f"PRAGMA {name}").fetchone() for name in names}
         return {name: int(row[0]) for name, row in rows.items() if row is not None}
 
     def reset(self, connection: sqlite3.Connection) -> None:
-        """End the transaction, and undo what the lease was seen to change in the session."""
-        notes = self._sessions[connection].notes
-        if notes or notes is None:
+        """End the transaction, and undo the changes noted in this lease."""
+        session = self._sessions[connection]
+        tracker = session.tracker()
+        if tracker is None or tracker.notes:
             self.clean(connection)
-        super().reset(connection)
+            super().reset(connection)
+            session.note_writes(connection)
+        else:
+            super().reset(connection)
+            if connection.total_changes != session.changes:
+                session.note_writes(connection)
 
     def is_alive(self, connection: sqlite3.Connection) -> bool:
-        """Tell whether the open file is still the one at the path.
+        """Tell whether the connection would read what is in the file at its path.
 
-        A file that was deleted or replaced stays readable for whoever has it open: without this the
-        pool would go on serving the old data.
+        A file that was deleted or replaced stays readable for connections that have it open, and
+        one that was overwritten in place is read in part from their caches.
         """
         session = self._sessions[connection]
-        return _identity(session.path) == session.file
+        try:
+            if _state_of(_stat(session.path)) == session.state:
+                return True
+        except OSError:
+            pass
+        return session.follow(connection)
 
     def ping(self, connection: sqlite3.Connection) -> None:
-        """Raise if the file was replaced or cannot be read."""
+        """Raise if the file was replaced or overwritten, or cannot be read."""
         if not self.is_alive(connection):
             path = self._sessions[connection].path
-            raise sqlite3.OperationalError(f"the database file {path} was replaced")
+            raise sqlite3.OperationalError(f"the database file {path} was replaced or overwritten")
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
 
     def end_transaction(self, connection: sqlite3.Connection) -> None:
@@ -165,7 +255,7 @@ class SQLiteDriver(DatabaseDriver):
             self._end_changes(connection, notes)
 
     def _end_changes(self, connection: sqlite3.Connection, notes: set[str] | None) -> None:
-        """Set `foreign_keys` back and detach databases, if the lease did such a thing."""
+        """Set `foreign_keys` back and detach databases, if the lease changed any of them."""
         session = self._sessions[connection]
         if notes is None or "foreign_keys" in notes:
             _set_back(connection, "foreign_keys", session.pragmas["foreign_keys"])
@@ -177,10 +267,10 @@ class SQLiteDriver(DatabaseDriver):
             notes.clear()
 
     def restore_session(self, connection: sqlite3.Connection) -> None:
-        """Set back the pragmas that differ; raise if something else remains of the lease.
+        """Set back the pragmas that differ; raise if another change of the lease remains.
 
         Dropping temporary tables one by one, in the order of their dependencies, costs more than a
-        new connection, which is what the pool answers an error with.
+        new connection, and the pool opens one after an error.
         """
         session = self._sessions[connection]
         noted = session.notes
@@ -203,23 +293,29 @@ class SQLiteDriver(DatabaseDriver):
             noted.clear()
 
     def mark_baseline(self, connection: sqlite3.Connection) -> None:
-        """Take the session as it is for what leases begin with: receivers have set it up."""
+        """Take the session, as receivers have set it up, for what leases begin with."""
         session = self._sessions[connection]
         notes = session.notes
         if notes or notes is None:
-            self._sessions[connection] = session._replace(
-                schemas=_schemas(connection), pragmas=self._pragmas(connection)
-            )
+            session.schemas = _schemas(connection)
+            session.pragmas = self._pragmas(connection)
         if notes is not None:
             notes.clear()
 
     def needs_connection_created(self, connection: sqlite3.Connection) -> bool:  # noqa: ARG002
-        """Tell that the session is as receivers have left it: see `mark_baseline`."""
+        """Return False: a reset restores what receivers have set up (see `mark_baseline`)."""
         return False
 
     def close(self, connection: sqlite3.Connection) -> None:
-        """Close the file."""
-        self._sessions.pop(connection, None)
+        """Close the file, with all that was committed in it, even if it was replaced meanwhile.
+
+        As SQLite closes the last connection of a file, it writes the log into the file, but not if
+        the file has moved; and its former owner may have kept it under another name.
+        """
+        session = self._sessions.pop(connection, None)
+        if session is not None and OPEN_FILES.remove(session.file):
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         SERIAL_CLOSER.close(connection)
 
     def is_transient(self, error: BaseException) -> bool:
@@ -227,18 +323,36 @@ class SQLiteDriver(DatabaseDriver):
         return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
-def _identity(path: str) -> tuple[int, int] | None:
-    """Return what tells the file at `path` from one that replaces it; None if there is none."""
+def _data_version(connection: sqlite3.Connection) -> int | None:
+    """Return `PRAGMA data_version`, None if it cannot be read. Does not wait for locks."""
+    cursor = sqlite3.Cursor(connection)
+    timeout = cursor.execute("PRAGMA busy_timeout").fetchone()[0]
+    cursor.execute("PRAGMA busy_timeout = 0")
     try:
-        status = os.stat(path)  # noqa: PTH116 - a third of the time of Path.stat
-    except OSError:
+        return int(cursor.execute("PRAGMA data_version").fetchone()[0])
+    except sqlite3.Error:
         return None
-    return status.st_dev, status.st_ino
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout = {timeout}")
+
+
+def _databases(connection: sqlite3.Connection) -> list[tuple[int, str, str]]:
+    """Return the attached databases, whatever factories receivers have set."""
+    text_factory = connection.text_factory
+    connection.text_factory = str
+    try:
+        return sqlite3.Cursor(connection).execute("PRAGMA database_list").fetchall()
+    finally:
+        connection.text_factory = text_factory
 
 
 def _schemas(connection: sqlite3.Connection) -> frozenset[str]:
-    """Return the names of the attached databases, without "temp", which comes by itself."""
-    databases = connection.execute("PRAGMA database_list").fetchall()
+    """Return the names of the attached databases."""
+    return _names(_databases(connection))
+
+
+def _names(databases: list[tuple[int, str, str]]) -> frozenset[str]:
+    """Return the names of databases, without "temp", which comes by itself."""
     return frozenset(schema for _, schema, _ in databases if schema != "temp")
 
 
@@ -247,6 +361,6 @@ def _has_temporary(connection: sqlite3.Connection) -> bool:
 
 
 def _set_back(connection: sqlite3.Connection, pragma: str, value: int) -> None:
-    (now,) = connection.execute(f"PRAGMA {pragma}").fetchone()
+    now = sqlite3.Cursor(connection).execute(f"PRAGMA {pragma}").fetchone()[0]
     if int(now) != value:
         connection.execute(f"PRAGMA {pragma} = {value}")

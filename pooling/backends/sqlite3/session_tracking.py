@@ -1,9 +1,9 @@
-"""What a lease does to its SQLite session, noted as it happens.
+"""Session tracking: note what a lease changes in its SQLite session, as it happens.
 
-SQLite asks an *authorizer* about each thing that a statement is going to do, when it is compiled.
+SQLite calls an *authorizer* for each thing that a statement is going to do, when it is compiled.
 Ours permits everything and notes what outlives a transaction: so a release after ordinary
-statements has nothing to look up. It misses no way to run a statement, and statements that come
-from the cache cost nothing.
+statements has nothing to look up. No statement escapes it, however it is run, and statements that
+come from the cache cost nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ SCHEMAS = "ATTACH"
 """The note for databases that were attached or detached."""
 TEMPORARY = "TEMPORARY"
 """The note for temporary tables and the like."""
+FILE = "FILE"
+"""The note for changes of the schema in the file, which are none of the session."""
 
 ATTACHING = frozenset({sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH})
 CREATING_TEMPORARY = frozenset(
@@ -32,37 +34,50 @@ CREATING = CREATING_TEMPORARY | {
     sqlite3.SQLITE_CREATE_VIEW,
     sqlite3.SQLITE_CREATE_VTABLE,
 }
-NOTEWORTHY = ATTACHING | CREATING | {sqlite3.SQLITE_PRAGMA}
+WRITING = CREATING | {
+    sqlite3.SQLITE_ALTER_TABLE,
+    sqlite3.SQLITE_ANALYZE,
+    sqlite3.SQLITE_DROP_INDEX,
+    sqlite3.SQLITE_DROP_TABLE,
+    sqlite3.SQLITE_DROP_TRIGGER,
+    sqlite3.SQLITE_DROP_VIEW,
+    sqlite3.SQLITE_DROP_VTABLE,
+    sqlite3.SQLITE_REINDEX,
+    *ATTACHING,  # VACUUM attaches its copy
+    sqlite3.SQLITE_PRAGMA,
+}
+"""What may change the session, or the file without changing rows, which the connection counts."""
 
 OF_THE_FILE = frozenset(
     {
+        FILE,
         *("application_id", "foreign_key_check", "foreign_key_list", "incremental_vacuum"),
         *("index_info", "index_list", "index_xinfo", "integrity_check", "optimize"),
         *("quick_check", "table_info", "table_list", "table_xinfo", "user_version"),
         "wal_checkpoint",
     }
 )
-"""Pragmas that take an argument and do nothing to the session."""
+"""Notes that are no change of the session, as of pragmas whose argument is no setting."""
 
 
 class ChangeAuthorizer:
-    """The authorizer of one connection, and its notes.
+    """The authorizer of one connection, which notes changes.
 
-    SQLite calls it from C, which loses what it raises and refuses the statement instead. It cannot
-    fail, but an interrupt (Ctrl-C) that arrives while it runs shows as "not authorized".
+    SQLite calls it from C, which swallows what it raises and refuses the statement instead. It
+    cannot fail, but an interrupt (Ctrl-C) that arrives while it runs shows as "not authorized".
     """
 
     __slots__ = ("__weakref__", "notes")
 
     def __init__(self) -> None:
         self.notes: set[str] = set()
-        """`SCHEMAS`, `TEMPORARY`, and the names of pragmas that were set: those of another schema
-        than "main" with the name of the schema before them."""
+        """`SCHEMAS`, `TEMPORARY`, `FILE`, and the names of pragmas that were set: those of another
+        schema than "main" with the name of the schema before them."""
 
     def __call__(
         self, action: int, name: str | None, value: str | None, schema: str | None, _by: str | None
     ) -> int:
-        if action in NOTEWORTHY:
+        if action in WRITING:
             if action == sqlite3.SQLITE_PRAGMA:
                 if name and value is not None:
                     name = name.lower()
@@ -70,17 +85,19 @@ class ChangeAuthorizer:
                     self.notes.add(f"{schema}.{name}" if elsewhere else name)
             elif action in ATTACHING:
                 self.notes.add(SCHEMAS)
-            elif action in CREATING_TEMPORARY or schema == "temp":
+            elif action in CREATING_TEMPORARY or (schema == "temp" and action in CREATING):
                 self.notes.add(TEMPORARY)
+            else:
+                self.notes.add(FILE)
         return sqlite3.SQLITE_OK
 
 
 def track(connection: sqlite3.Connection) -> weakref.ref[ChangeAuthorizer]:
-    """Begin to take notes of a connection.
+    """Begin to note the changes of a connection.
 
-    The connection alone keeps its watcher alive: so the reference is dead if somebody has put an
-    authorizer of their own in its place, and nobody takes notes any more.
+    Only the connection keeps the tracker alive: the reference is dead if another authorizer has
+    taken its place, and changes are not noted any more.
     """
-    watcher = ChangeAuthorizer()
-    connection.set_authorizer(watcher)
-    return weakref.ref(watcher)
+    tracker = ChangeAuthorizer()
+    connection.set_authorizer(tracker)
+    return weakref.ref(tracker)
