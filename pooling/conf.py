@@ -16,22 +16,27 @@ SYNONYMS = {"max_lifetime": "recycle"}
 """Names of other pools for our options: Django's native pool says `max_lifetime`."""
 
 
-def pool_config(settings_dict: Mapping[str, Any], alias: str) -> PoolConfig | None:
+def pool_config(
+    settings_dict: Mapping[str, Any], alias: str, defaults: Mapping[str, Any] | None = None
+) -> PoolConfig | None:
     """Return the pool options of one entry of `DATABASES`, or None where pooling is turned off.
 
     `OPTIONS["pool"]` is a mapping; `True` or nothing means the defaults, `False` no pool.
 
+    Args:
+        defaults: those of the engine, where they are not the general ones.
+
     Raises:
         ImproperlyConfigured: naming every problem, each with its path in the settings.
     """
-    config, problems = read_pool_config(settings_dict, alias)
+    config, problems = read_pool_config(settings_dict, alias, defaults)
     if problems:
         raise ImproperlyConfigured("\n".join(problems))
     return config
 
 
 def read_pool_config(
-    settings_dict: Mapping[str, Any], alias: str
+    settings_dict: Mapping[str, Any], alias: str, defaults: Mapping[str, Any] | None = None
 ) -> tuple[PoolConfig | None, list[str]]:
     """Return what `pool_config` returns, with the problems as texts instead of an exception."""
     database = f"DATABASES[{alias!r}]"
@@ -54,7 +59,7 @@ def read_pool_config(
     problems += [f"{path}: {problem}" for problem in unknown]
     config = None
     try:
-        config = PoolConfig(**{"name": alias, **options})
+        config = PoolConfig(**{"name": alias, **(defaults or {}), **options})
     except PoolConfigError as error:
         problems += [f"{path}[{option!r}]: {problem}" for option, problem in error.problems]
     else:

@@ -24,7 +24,7 @@ from pooling.registry import REGISTRY
 from pooling.signals import SIGNALS
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Mapping
 
     from pooling.core.connection import Lease
 
@@ -66,6 +66,8 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
     """
 
     driver_class: ClassVar[type[DatabaseDriver]]
+    pool_defaults: ClassVar[Mapping[str, Any]] = {}
+    """Defaults of `OPTIONS["pool"]` that differ from the general ones with this engine."""
     Database: ClassVar[Any]
     """The driver's PEP 249 module, set by the Django wrapper this is mixed into."""
     _thread_sharing_count: int
@@ -109,7 +111,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
 
     def find_pool(self) -> Pool[Any] | None:
         """Return the pool that the present settings lead to, which may have to be made."""
-        config = pool_config(self.settings_dict, self.alias)
+        config = pool_config(self.settings_dict, self.alias, self.pool_defaults)
         if config is None or self.alias == NO_DB_ALIAS or not self.can_be_pooled():
             return None
         self.check_settings()
