@@ -84,17 +84,16 @@ for entry in DATABASES.values():
 
 
 def command_lines() -> list[tuple[str, str]]:
-    """Return the calls of the project's own commands, also those of `make bench`."""
+    """Return the calls of the project's own commands, also those by `make bench`."""
     found = []
     for block in ALL:
         for line in block.code.splitlines() if block.language == "sh" else ():
             words = shlex.split(line, comments=True)
-            for name in COMMANDS:
-                if f"manage.py {name}" in line:
-                    found.append((str(block), " ".join(words[words.index(name) :])))
             if words[:2] == ["make", "bench"]:
-                arguments = [w.removeprefix("ARGS=") for w in words[2:] if w.startswith("ARGS=")]
-                found.append((str(block), " ".join(["poolbench", *arguments])))
+                given = [word.removeprefix("ARGS=") for word in words if word.startswith("ARGS=")]
+                found.append((str(block), " ".join(["poolbench", *given])))
+            elif "manage.py" in words and words[words.index("manage.py") + 1] in COMMANDS:
+                found.append((str(block), shlex.join(words[words.index("manage.py") + 1 :])))
     return found
 
 

@@ -322,7 +322,7 @@ FLAT_QUEUE = Contest(
         for size in QUEUE_SIZES[1:]
     ),
 )
-MAINTENANCE = Contest(
+SCHEDULER = Contest(
     name="maintenance",
     title="maintenance of 1,000 idle connections",
     number=20,
@@ -358,6 +358,6 @@ CONTESTS = {
         IMPORT,
         FLAT_IDLE,
         FLAT_QUEUE,
-        MAINTENANCE,
+        SCHEDULER,
     )
 }
