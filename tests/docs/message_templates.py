@@ -24,6 +24,11 @@ ALL_TEXTS = (
 )
 """Modules that build messages from parts: every text of several words counts."""
 
+FORMATTERS = {"_shown", "_named"}
+"""Functions that format a value inside a message."""
+NO_MESSAGES = {"hint", "origin", "SETTING"}
+"""Names of variables and parameters whose texts belong to a message that is found anyway."""
+
 LOG_METHODS = {"info", "warning", "error", "exception", "critical"}
 FEWEST_WORDS = 2
 
@@ -64,7 +69,7 @@ def templates() -> list[Template]:
         for node in _texts(tree, everything=module in ALL_TEXTS):
             parts = _parts(node)
             words = len(re.findall(r"[A-Za-z_]{2,}", " ".join(parts)))
-            if words >= FEWEST_WORDS:
+            if words >= FEWEST_WORDS and " " in "…".join(parts).strip():
                 where = f"pooling/{module}:{node.lineno}"
                 found.setdefault(parts, Template(where, parts))
     return list(found.values())
@@ -81,7 +86,7 @@ def _texts(tree: ast.Module, *, everything: bool) -> Iterator[ast.expr]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             for keyword in node.keywords:
-                if keyword.arg in {"hint", "help", "id"}:
+                if keyword.arg in {*NO_MESSAGES, "help", "id"}:
                     skipped |= {id(each) for each in ast.walk(keyword.value)}
             if _is_debug(node):
                 skipped |= {id(each) for each in ast.walk(node)}
@@ -89,7 +94,9 @@ def _texts(tree: ast.Module, *, everything: bool) -> Iterator[ast.expr]:
             # A problem and its hint.
             for hint in node.value.elts[1:]:
                 skipped |= {id(each) for each in ast.walk(hint)}
-        elif isinstance(node, ast.Assign) and _names(node) & {"hint", "SETTING"}:
+        elif (isinstance(node, ast.Assign) and _names(node) & NO_MESSAGES) or (
+            isinstance(node, ast.FunctionDef) and node.name in FORMATTERS
+        ):
             skipped |= {id(each) for each in ast.walk(node)}
     for node in ast.walk(tree):
         if id(node) in skipped or id(node) in docstrings:
