@@ -74,6 +74,25 @@ def test_the_map_of_modules_is_complete() -> None:
     assert set(re.findall(r"^  (\w+(?:\.py)?)/? ", listing, re.MULTILINE)) == package
 
 
+def test_the_readme_begins_with_the_two_commands_and_lists_every_page() -> None:
+    readme = (ROOT / "README.md").read_text()
+    first, second = re.findall(r"^make (\w+)", readme.split("## ")[0], re.MULTILINE)
+    assert (first, second) == ("bench", "test")
+
+    table = readme.split("\n## Which page answers what\n")[1].split("\n## ")[0]
+    assert re.findall(r"^\| (\w+) \| \|$", table, re.MULTILINE) == ["Use", "Operate", "Understand"]
+    listed = re.findall(r"\(docs/([\w-]+\.md)\)", table)
+    assert sorted(listed) == sorted(page.name for page in DOCS if page.name != "package.md")
+
+
+def test_every_target_of_make_exists() -> None:
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for page in PAGES:
+        blocks = re.findall(r"^ *```sh\n(.*?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"^[A-Z_\d= a-z]*\bmake ([a-z-]+)", "".join(blocks), re.MULTILINE):
+            assert target in targets, f"{page.name}: make {target}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_link_is_broken(page: Path) -> None:
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
