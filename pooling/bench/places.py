@@ -37,7 +37,7 @@ def private_arena(vendor: str, connections_needed: int = 50) -> Iterator[Arena]:
     try:
         load_backend(STOCK_ENGINES[vendor])
     except ImproperlyConfigured as error:
-        raise ArenaError(f"{error}; pip install 'django-pooling[psycopg]'") from error
+        raise ArenaError(f"{error}; pip install 'pooling[psycopg]'") from error
     # One contender's sessions may still be leaving when those of the next one come.
     server = PrivatePostgres(max_connections=2 * connections_needed + SPARE_CONNECTIONS)
     try:

