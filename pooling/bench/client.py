@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .statements import Act, Statements
-    from .tally import Turn
+    from .measurements import Turn
     from .workloads import Phase
 
 # After a failed operation a client waits as long as this, as one does who comes back with the next

@@ -98,9 +98,9 @@ def version_of(module: str) -> str:
     return "?"
 
 
-ORM = "pooling.bench.ways.orm"
-DRIVERS = "pooling.bench.ways.drivers"
-SIMULATION = "pooling.bench.ways.simulated"
+ORM = "pooling.bench.adapters.orm"
+DRIVERS = "pooling.bench.adapters.drivers"
+SIMULATION = "pooling.bench.adapters.simulated"
 
 STOCK = Contender(
     name="stock",
@@ -149,7 +149,7 @@ POOLED_WATCHED = Contender(
         "second, twenty times as often as an open admin page does."
     ),
     level="orm",
-    way="pooling.bench.ways.watched:Watched",
+    way="pooling.bench.adapters.watched:Watched",
     vendors=(SQLITE, POSTGRESQL),
     version_from="pooling",
     has_pool=True,

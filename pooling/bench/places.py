@@ -10,10 +10,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.db.utils import load_backend
 
-from .arenas import Arena, ArenaError, PostgresArena, SimulatedArena, SqliteArena
+from .databases import Arena, ArenaError, PostgresArena, SimulatedArena, SqliteArena
 from .contenders import SIMULATED, SQLITE
 from .server import PostgresUnavailableError, PrivatePostgres, ServerError
-from .ways.orm import STOCK_ENGINES
+from .adapters.orm import STOCK_ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

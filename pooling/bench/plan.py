@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from .contenders import SIMULATED, USUAL
-from .ways.base import Simulation
+from .adapters.base import Simulation
 from .workloads import CONTENTION, READ, WORKLOADS, Workload
 
 if TYPE_CHECKING:

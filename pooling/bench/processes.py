@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from .contenders import Contender
-    from .tally import Opened, Turn, TurnReport
-    from .ways.base import Place
+    from .measurements import Opened, Turn, TurnReport
+    from .adapters.base import Place
 
 START_BOUND = 60.0
 CLOSE_BOUND = 15.0

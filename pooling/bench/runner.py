@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 from .plan import WARM_UP
 from .processes import ContenderFailedError, ContenderProcess, ContenderStoppedError
 from .relay import Relay
-from .tally import Turn
-from .ways.base import Place
+from .measurements import Turn
+from .adapters.base import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .arenas import Arena
-    from .census import PostgresCensus
+    from .databases import Arena
+    from .connection_counter import PostgresCensus
     from .contenders import Contender
     from .plan import Cell, Plan
     from .results import LeftOut
-    from .tally import Opened, TurnReport
+    from .measurements import Opened, TurnReport
 
 # An operation that takes longer than this on average belongs to a contender that hangs.
 LONGEST_OPERATION = 0.2

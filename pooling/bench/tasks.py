@@ -7,11 +7,11 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .client import PAUSE_AFTER_ERROR, Client
-from .crew import PATIENCE, exhausted
-from .tally import PhaseReport, Tally, TurnReport, describe_error
+from .load import PATIENCE, exhausted
+from .measurements import PhaseReport, Tally, TurnReport, describe_error
 
 if TYPE_CHECKING:
-    from .tally import Turn
+    from .measurements import Turn
     from .workloads import Phase
 
 

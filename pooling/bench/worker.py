@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tally import Opened, Turn, TurnReport
-    from .ways.base import Place, Way
+    from .measurements import Opened, Turn, TurnReport
+    from .adapters.base import Place, Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Stage:
 
     def open(self, place: Place) -> None:
         """Open the contender's pool, if it has one. It has no connections yet, if it can do so."""
-        from .crew import new_crew
+        from .load import new_crew
 
         self._place = place
         self._way = self._way_class(place)
@@ -70,7 +70,7 @@ class Stage:
 
     def close(self) -> Opened | None:
         """Close everything; return how many connections there were, if this process knows."""
-        from .tally import Opened
+        from .measurements import Opened
 
         way, crew = self._way, self._crew
         self._way = self._crew = None
@@ -85,7 +85,7 @@ class Stage:
 
 def serve(channel: Connection, new_stage: Callable[[Hello], Any]) -> None:
     """Obey until the other side hangs up. The first order is who to be, the others are verbs."""
-    from .tally import describe_error
+    from .measurements import describe_error
 
     stage = None
     while True:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pooling.bench.arenas import Arena, PostgresArena, SimulatedArena, SqliteArena
-from pooling.bench.waiting import wait_until
+from pooling.bench.databases import Arena, PostgresArena, SimulatedArena, SqliteArena
+from pooling.bench.polling import wait_until
 from tests.servers import settings_from_url
 
 if TYPE_CHECKING:

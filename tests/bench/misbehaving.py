@@ -8,10 +8,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from pooling.bench.contenders import SQLITE, Contender
-from pooling.bench.ways.drivers import Bare
+from pooling.bench.adapters.drivers import Bare
 
 if TYPE_CHECKING:
-    from pooling.bench.ways.base import Place
+    from pooling.bench.adapters.base import Place
 
 
 class Hanging(Bare):

@@ -16,8 +16,8 @@ from pooling.bench.processes import (
     ContenderProcess,
     ContenderStoppedError,
 )
-from pooling.bench.tally import Turn
-from pooling.bench.ways.base import Place
+from pooling.bench.measurements import Turn
+from pooling.bench.adapters.base import Place
 from pooling.bench.workloads import CONNECT
 from tests.bench import misbehaving
 from tests.bench.conftest import is_gone
@@ -97,8 +97,8 @@ settings.configure()
 django.setup()
 
 from pooling.bench.processes import ContenderProcess
-from pooling.bench.tally import Turn
-from pooling.bench.ways.base import Place
+from pooling.bench.measurements import Turn
+from pooling.bench.adapters.base import Place
 from pooling.bench.workloads import CONNECT
 from tests.bench.misbehaving import Hanging, contender
 

@@ -20,7 +20,7 @@ from tests.bench.conftest import is_gone
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pooling.bench.arenas import PostgresArena
+    from pooling.bench.databases import PostgresArena
 
 RTT = 0.02
 

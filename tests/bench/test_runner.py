@@ -16,18 +16,18 @@ from pooling.bench.contenders import (
     UNPOOLED_SIMULATION,
     USUAL,
 )
-from pooling.bench.document import make_document
+from pooling.bench.aggregation import make_document
 from pooling.bench.environment import describe
 from pooling.bench.plan import Plan
 from pooling.bench.runner import Step, order, run
-from pooling.bench.ways.base import Simulation
+from pooling.bench.adapters.base import Simulation
 from pooling.bench.workloads import CONNECT, CONTENTION, CRUD, EXHAUSTION, SPIKE, WORKLOADS
 from tests.bench import misbehaving
 from tests.bench.conftest import is_gone, leftovers
 from tests.bench.misbehaving import contender
 
 if TYPE_CHECKING:
-    from pooling.bench.arenas import Arena, SimulatedArena, SqliteArena
+    from pooling.bench.databases import Arena, SimulatedArena, SqliteArena
     from pooling.bench.results import Document, LeftOut, Result
 
 FAST = Simulation(open_seconds=0.01, query_seconds=0.002, unhealthy=0.05)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from pooling.bench.contenders import CONTENDERS, USUAL
 from pooling.bench.processes import ContenderProcess
-from pooling.bench.tally import Turn
-from pooling.bench.waiting import wait_until
-from pooling.bench.ways.base import Place
+from pooling.bench.measurements import Turn
+from pooling.bench.polling import wait_until
+from pooling.bench.adapters.base import Place
 from pooling.bench.workloads import CONNECT
 
 if TYPE_CHECKING:

@@ -16,19 +16,19 @@ from django.db import Error as DatabaseError
 from django.db import connections
 
 from pooling.bench import arguments
-from pooling.bench.arenas import ArenaError
+from pooling.bench.databases import ArenaError
 from pooling.bench.arguments import ArgumentError
 from pooling.bench.contenders import CONTENDERS, VENDORS
-from pooling.bench.http import suite as http
-from pooling.bench.micro.contests import CONTESTS
-from pooling.bench.micro.runner import Amount
-from pooling.bench.micro.suite import measure as measure_micro
-from pooling.bench.output import csv, html, markdown, micro, table
+from tests.benchmarks.http import suite as http
+from tests.benchmarks.micro.benchmarks import CONTESTS
+from tests.benchmarks.micro.runner import Amount
+from tests.benchmarks.micro.suite import measure as measure_micro
+from pooling.bench.reports import csv, html, markdown, micro, table
 from pooling.bench.places import arena_of_alias, distant_host, private_arena, vendor_of_alias
 from pooling.bench.plan import Plan
 from pooling.bench.progress import report_progress
 from pooling.bench.relay import RelayError
-from pooling.bench.sessions import measure
+from pooling.bench.benchmark import measure
 from pooling.bench.workloads import WORKLOADS
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from django.core.management.base import CommandParser
 
-    from pooling.bench.micro.contest import Contest
+    from tests.benchmarks.micro.definitions import Contest
     from pooling.bench.results import Document
     from pooling.bench.runner import Step
 

@@ -1,0 +1,245 @@
+"""From what the contenders reported to the result document."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from .contenders import CONTENDERS
+from .results import SCHEMA, TOTAL, Document, Environment, LeftOut, Result
+from .statistics import ENOUGH_ROUNDS, Ratio, histogram, jain, percentile, ratio
+from .workloads import WORKLOADS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .plan import Cell, Plan
+    from .runner import CellRecords, Record
+    from .measurements import PhaseReport
+
+SHOWN_ERRORS = 3
+
+
+@dataclass(slots=True)
+class Rounds:
+    """What one contender reported about one operation, round by round."""
+
+    phases: dict[int, list[PhaseReport]]
+
+    def latencies(self) -> list[float]:
+        """All latencies in milliseconds, sorted."""
+        found = [
+            seconds * 1000
+            for phases in self.phases.values()
+            for phase in phases
+            for seconds in phase.latencies
+        ]
+        return sorted(found)
+
+    def rates(self) -> dict[int, float]:
+        """Successful operations per second, by round; without rounds in which there were none."""
+        found = {}
+        for number, phases in self.phases.items():
+            operations = sum(len(phase.latencies) for phase in phases)
+            seconds = sum(phase.seconds for phase in phases)
+            if operations and seconds:
+                found[number] = operations / seconds
+        return found
+
+    def errors(self) -> Counter[str]:
+        return sum((phase.errors for phases in self.phases.values() for phase in phases), Counter())
+
+    def wait_share(self) -> float | None:
+        total = sum(self.latencies()) / 1000
+        acquiring = sum(phase.acquiring for phases in self.phases.values() for phase in phases)
+        return acquiring / total if total else None
+
+    def fairness(self) -> float | None:
+        """The median over the rounds of what Jain's index says about the clients' rates."""
+        found = [
+            index
+            for phases in self.phases.values()
+            for phase in phases
+            if (index := jain(phase.rates)) is not None
+        ]
+        return median(found) if found else None
+
+
+def make_document(
+    plan: Plan,
+    cells: Sequence[CellRecords],
+    environment: Environment,
+    left_out: Sequence[LeftOut],
+    seconds: float,
+) -> Document:
+    """Put everything together."""
+    results = [result for each in cells for result in results_of(plan, each)]
+    took_part = {result["contender"] for result in results}
+    measured = {result["workload"] for result in results}
+    missing = [found for each in plan.contenders if (found := each.missing()) is not None]
+    return {
+        "schema": SCHEMA,
+        "environment": environment,
+        "settings": plan.settings(),
+        "contenders": [each.info for each in plan.contenders if each.name in took_part],
+        "workloads": [
+            {"name": each.name, "title": each.title, "what": each.what}
+            for each in (plan.workloads or WORKLOADS.values())
+            if each.name in measured
+        ],
+        "results": results,
+        "left_out": [*missing, *left_out],
+        "warnings": warnings(results, environment),
+        "duration_seconds": round(seconds, 1),
+    }
+
+
+def results_of(plan: Plan, found: CellRecords) -> list[Result]:
+    """Return one result for each contender and operation of a cell."""
+    names = [record.contender.name for record in found.records]
+    baseline = plan.baseline if plan.baseline in names else _first(names)
+    results = []
+    for operation in operations_of(found.cell):
+        by_name = {record.contender.name: _rounds(record, operation) for record in found.records}
+        for record in found.records:
+            name = record.contender.name
+            result = _result(found, record, operation, by_name[name])
+            if found.cell.workload.kind != "exhaustion":
+                result["baseline"] = name == baseline
+                _compare(result, by_name[name], by_name[baseline], plan.seed)
+            results.append(result)
+    return results
+
+
+def operations_of(cell: Cell) -> list[str]:
+    """Return the names of the operations of a cell, with their total if there are several."""
+    names = [phase.operation for phase in cell.workload.phases]
+    if len(names) == 1:
+        return [cell.workload.name]
+    return [*names, TOTAL]
+
+
+def _first(names: Sequence[str]) -> str:
+    """Return who is the baseline if nobody is chosen: the first in the order of the tables."""
+    known = [name for name in CONTENDERS if name in names]
+    return known[0] if known else names[0]
+
+
+def _rounds(record: Record, operation: str) -> Rounds:
+    phases = {}
+    for number, report in record.rounds.items():
+        one = report.phases.get(operation)
+        phases[number] = list(report.phases.values()) if one is None else [one]
+    return Rounds(phases)
+
+
+def _result(found: CellRecords, record: Record, operation: str, rounds: Rounds) -> Result:
+    cell = found.cell
+    latencies = rounds.latencies()
+    rates = list(rounds.rates().values())
+    errors = rounds.errors()
+    exhaustion = cell.workload.kind == "exhaustion"
+    # There, the time until an error is what is measured, so it is among the latencies.
+    operations = len(latencies) - (errors.total() if exhaustion else 0)
+    fairness = None if exhaustion else rounds.fairness()
+    wait_share = None if exhaustion else rounds.wait_share()
+
+    def at(share: float) -> float | None:
+        return round(percentile(latencies, share), 4) if latencies else None
+
+    return {
+        "database": found.database,
+        "contender": record.contender.name,
+        "workload": cell.workload.name,
+        "operation": operation,
+        "threads": cell.threads,
+        "operations": operations,
+        "errors": errors.total(),
+        "rounds": len(record.rounds),
+        "ops_per_second": round(median(rates), 2) if rates and not exhaustion else None,
+        "p50_ms": at(0.5),
+        "p95_ms": at(0.95),
+        "p99_ms": at(0.99),
+        "max_ms": at(1.0),
+        "connections_opened": record.opened.opened if record.opened else None,
+        "peak_connections": record.opened.peak if record.opened else None,
+        "wait_share": None if wait_share is None else round(wait_share, 4),
+        "fairness": None if fairness is None else round(fairness, 4),
+        "baseline": False,
+        "ratio": None,
+        "ratio_low": None,
+        "ratio_high": None,
+        "histogram": histogram(latencies),
+        "rounds_ops_per_second": [] if exhaustion else [round(rate, 2) for rate in rates],
+        "sweep": cell.sweep,
+        "note": _note(record, errors),
+    }
+
+
+def _note(record: Record, errors: Counter[str]) -> str | None:
+    """Say what went wrong, and what cannot be said in numbers."""
+    parts = [record.problem] if record.problem else []
+    told = [report.note for report in record.rounds.values() if report.note]
+    parts += told
+    if errors and not told:
+        shown = [f"{count} x {error}" for error, count in errors.most_common(SHOWN_ERRORS)]
+        more = len(errors) - len(shown)
+        parts += [*shown, *([f"{more} other kinds of errors"] if more else [])]
+    return "; ".join(parts) or None
+
+
+def _compare(result: Result, own: Rounds, baseline: Rounds, seed: int) -> None:
+    """Set a result's ratio, from the rounds that both have."""
+    if result["baseline"]:
+        result["ratio"] = result["ratio_low"] = result["ratio_high"] = 1.0
+        return
+    mine, theirs = own.rates(), baseline.rates()
+    both = sorted(mine.keys() & theirs.keys())
+    if not both:
+        return
+    found = ratio([theirs[each] for each in both], [mine[each] for each in both], seed=seed)
+    result["ratio"] = round(found.value, 4)
+    result["ratio_low"] = round(found.low, 4)
+    result["ratio_high"] = round(found.high, 4)
+
+
+def warnings(results: Iterable[Result], environment: Environment) -> list[str]:
+    """Say what makes the numbers less reliable than they look."""
+    found = []
+    results = list(results)
+    load, cores = environment["load_average"], environment["cores"]
+    if load and load[0] > cores / 2:
+        found.append(f"the machine was busy before the run: a load of {load[0]:g} on {cores} cores")
+    few = [each["rounds"] for each in results if each["ratio"] and each["rounds"] < ENOUGH_ROUNDS]
+    if few:
+        found.append(
+            f"with fewer than {ENOUGH_ROUNDS} rounds (here {min(few)}) the intervals are too narrow"
+        )
+    return found + _noise(results)
+
+
+def _noise(results: Iterable[Result]) -> list[str]:
+    """Name the differences that are smaller than the noise."""
+    unclear: dict[tuple[str, str, int], list[str]] = {}
+    baselines = {
+        (each["database"], each["workload"], each["threads"]): each["contender"]
+        for each in results
+        if each["baseline"]
+    }
+    for each in results:
+        value, low, high = each["ratio"], each["ratio_low"], each["ratio_high"]
+        if each["baseline"] or each["sweep"] or None in (value, low, high):
+            continue
+        if each["operation"] not in (TOTAL, each["workload"]):
+            continue  # the parts are noisier than the whole, and too many to name
+        if not Ratio(value or 0.0, low or 0.0, high or 0.0, ENOUGH_ROUNDS).is_clear:
+            key = (each["database"], each["workload"], each["threads"])
+            unclear.setdefault(key, []).append(each["contender"])
+    return [
+        f"{database}, {workload}, {threads} thread{'s' if threads > 1 else ''}: the noise is "
+        f"larger than the difference between {baselines[database, workload, threads]} and "
+        + ", ".join(names)
+        for (database, workload, threads), names in unclear.items()
+    ]

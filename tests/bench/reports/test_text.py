@@ -1,0 +1,158 @@
+"""Tables on a terminal and in a pipe, Markdown and CSV."""
+
+from __future__ import annotations
+
+import builtins
+import csv as reader
+import io
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pooling.bench.reports import csv, markdown, table
+from tests.bench.reports.samples import EMPTY, document, hollow, hostile
+
+ENGINE = Path(__file__).parent.parent / "sample.json"
+DOCUMENTS = {
+    "everything": document,
+    "engine's": lambda: json.loads(ENGINE.read_text()),
+    "empty": lambda: EMPTY,
+    "no keys": dict,
+    "all unknown": hollow,
+    "hostile": hostile,
+}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class AsciiPipe(io.StringIO):
+    encoding = "ascii"
+
+
+def plain(given: dict[str, Any]) -> str:
+    stream = io.StringIO()
+    table.render(given, stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_document_can_be_shown_as_text(name: str) -> None:
+    given = DOCUMENTS[name]()
+    terminal = Terminal()
+    table.render(given, terminal)
+
+    assert terminal.getvalue()
+    assert markdown.render(given).startswith("# Benchmark\n")
+    assert csv.render(given).startswith("database,contender,")
+    lines = plain(given).splitlines()
+    assert max(map(len, lines)) <= 120
+    assert all(line.isprintable() for line in lines)
+
+
+def test_a_pipe_gets_aligned_columns() -> None:
+    lines = plain(document()).splitlines()
+    rule = lines.index(next(line for line in lines if line.startswith("---")))
+    rows = [line for line in lines[rule + 1 : rule + 13] if not line.startswith("[")]
+
+    assert {len(row) for row in rows} == {len(lines[rule])}
+    assert rows[0].split()[:3] == ["Stock", "Django", "310"]
+    assert "baseline" in rows[0]
+    assert re.search(r"\d+ \(\d+-\d+\)", rows[1])
+
+
+def test_notes_warnings_and_who_was_left_out_are_below_the_tables() -> None:
+    text = plain(document())
+
+    assert "\nwarning: PostgreSQL, connect, 8 threads: noise is larger" in text
+    assert "connection pool exhausted (214 times)" in text
+    assert "\nleft out: gevent-pool: not installed: pip install gevent-pool\n" in text
+    assert "\nleft out: native on SQLite: works on PostgreSQL only\n" in text
+
+
+def test_errors_stand_out_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = Terminal()
+    table.render(document(), terminal)
+
+    assert re.search(r"\x1b\[1;37;41m\s*214", terminal.getvalue())
+
+
+def test_a_terminal_without_rich_gets_what_a_pipe_gets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [each for each in sys.modules if each.partition(".")[0] == "rich"]:
+        monkeypatch.delitem(sys.modules, name)
+    original = builtins.__import__
+
+    def without_rich(name: str, *rest: Any, **named: Any) -> Any:
+        if name.partition(".")[0] == "rich":
+            raise ImportError(name)
+        return original(name, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without_rich)
+    terminal = Terminal()
+    table.render(document(), terminal)
+
+    assert terminal.getvalue() == plain(document())
+
+
+def test_a_pipe_that_knows_only_ascii_gets_ascii() -> None:
+    stream = AsciiPipe()
+    table.render(document(), stream)
+
+    assert stream.getvalue().isascii()
+
+
+def test_every_row_of_a_markdown_table_has_as_many_cells() -> None:
+    for given in (document(), hostile()):
+        cells = 0
+        for line in markdown.render(given).splitlines():
+            found = len(re.findall(r"(?<!\\)\|", line))
+            if found:
+                assert cells in (0, found)
+            cells = found
+
+
+def test_markdown_holds_no_tag_and_no_control() -> None:
+    text = markdown.render(hostile())
+
+    assert "<script" not in text
+    assert "\x1b" not in text
+
+
+def test_csv_has_one_row_for_each_result_and_always_the_same_columns() -> None:
+    given = document()
+    rows = list(reader.DictReader(io.StringIO(csv.render(given))))
+
+    assert len(rows) == len(given["results"])
+    assert ",".join(rows[0]) == (
+        "database,contender,workload,operation,threads,sweep,sweep_value,ops_per_second,p50_ms,"
+        "p95_ms,p99_ms,max_ms,connections_opened,peak_connections,errors,operations,rounds,"
+        "fairness,wait_share,baseline,ratio,ratio_low,ratio_high,level,note"
+    )
+    for row, each in zip(rows, given["results"], strict=True):
+        assert row["contender"] == each["contender"]
+        assert row["baseline"] == str(each["baseline"]).lower()
+        for column in ("ops_per_second", "p99_ms", "ratio"):
+            known = each[column]
+            assert (
+                row[column] == ""
+                if known is None
+                else float(row[column]) == pytest.approx(known, rel=1e-5)
+            )
+    assert {(row["sweep"], row["sweep_value"]) for row in rows} > {("", ""), ("pool-size", "4")}
+
+
+def test_csv_hands_no_formula_to_a_spreadsheet() -> None:
+    given = document()
+    given["results"][0]["note"] = "=HYPERLINK(1)"
+    [first, *_others] = reader.DictReader(io.StringIO(csv.render(given)))
+
+    assert first["note"] == "'=HYPERLINK(1)"

@@ -1,0 +1,178 @@
+"""A whole run: every contender serves the same page from the same database."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from django.db import connections
+
+from pooling.bench import environment
+from pooling.bench.databases import ArenaError
+from pooling.bench.contenders import NATIVE, PERSISTENT, POOLED, POSTGRESQL, STOCK
+from pooling.bench.aggregation import make_document
+from tests.benchmarks.micro.worker import ProbeProcess
+from pooling.bench.places import private_arena
+from pooling.bench.plan import Cell, Plan
+from pooling.bench.processes import ContenderFailedError
+from pooling.bench.runner import CellRecords, Record, Step
+from pooling.bench.measurements import TurnReport
+from pooling.bench.adapters.base import Place
+from pooling.bench.worker import Hello, find_class
+from pooling.bench.workloads import Phase, Workload
+
+from .site import PAGE, USERS, Site, find_missing, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pooling.bench.databases import Arena
+    from pooling.bench.contenders import Contender
+    from pooling.bench.results import Document
+
+CONTENDERS = (STOCK, PERSISTENT, POOLED, NATIVE)
+PROCESSES = (1, 4)
+THREADS = 8
+SECONDS = 2.0
+QUICK_SECONDS = 0.5
+WARM_UP = 1000
+PROOF = "bench@example.com"
+
+
+def workload_of(processes: int) -> Workload:
+    """Return the page as a workload."""
+    what = "1 process" if processes == 1 else f"{processes} processes"
+    return Workload(
+        name=f"http-{processes}",
+        title=f"Users list over HTTP, {what}",
+        what=(
+            f"The demo's list of {USERS:,} users, served by gunicorn with {what} of {THREADS} "
+            "threads, to as many clients as there are threads; a new HTTP connection each time."
+        ),
+        phases=(Phase(f"http-{processes}", "first"),),
+    )
+
+
+WORKLOADS = {(found := workload_of(number)).name: found for number in PROCESSES}
+
+
+def make_plan(
+    *,
+    quick: bool,
+    contenders: tuple[Contender, ...] | None = None,
+    workloads: tuple[Workload, ...] | None = None,
+    rounds: int | None = None,
+    duration: float | None = None,
+    seed: int | None = None,
+) -> Plan:
+    """Return how much is measured; None for the default."""
+    return Plan(
+        contenders=contenders or CONTENDERS,
+        workloads=workloads or tuple(WORKLOADS.values()),
+        rounds=rounds or (3 if quick else 5),
+        duration=duration or (QUICK_SECONDS if quick else SECONDS),
+        pool_size=THREADS,
+        threads=(THREADS,),
+        seed=1 if seed is None else seed,
+    )
+
+
+def measure(plan: Plan, on_step: Callable[[Step], None] = lambda _step: None) -> Document:
+    """Run the plan on a private PostgreSQL.
+
+    Raises:
+        ArenaError: something is missing that it takes, or does not work.
+    """
+    if lack := find_missing():
+        raise ArenaError(lack)
+    begin = time.monotonic()
+    about = environment.describe()
+    # Twice, since one site's sessions may still be leaving when those of the next one come.
+    most = len(plan.contenders) * max(PROCESSES) * THREADS
+    with private_arena(POSTGRESQL, most) as arena, arena.new_database() as entry:
+        about["servers"][arena.title] = arena.describe()
+        session = prepare({**entry, "ENGINE": "django.db.backends.postgresql"})
+        cells = [
+            _run_cell(arena, plan, _cell(plan, workload), entry, session, on_step)
+            for workload in plan.workloads or ()
+        ]
+    return make_document(plan, cells, about, [], time.monotonic() - begin)
+
+
+def _cell(plan: Plan, workload: Workload) -> Cell:
+    processes = int(workload.name.rpartition("-")[2])
+    return Cell(
+        workload=workload,
+        threads=processes * THREADS,
+        iterations=0,
+        pool_size=plan.pool_size,
+        rounds=plan.rounds,
+        seconds=plan.duration,
+    )
+
+
+def _run_cell(
+    arena: Arena,
+    plan: Plan,
+    cell: Cell,
+    entry: dict[str, Any],
+    session: str,
+    on_step: Callable[[Step], None],
+) -> CellRecords:
+    processes = cell.threads // THREADS
+    records = {each.name: Record(each) for each in plan.contenders if each.missing() is None}
+    with ExitStack() as stack:
+        loads = {}
+        for name, record in records.items():
+            try:
+                own = entry_of(record.contender, entry, plan.pool_size)
+                site = stack.enter_context(Site(own, processes, THREADS))
+                load = stack.enter_context(ProbeProcess(Hello("tests.benchmarks.http.load:Load")))
+                load.start()
+                load.ready()
+                load.open(
+                    {
+                        "port": site.port,
+                        "page": PAGE,
+                        "session": session,
+                        "clients": cell.threads,
+                        "proof": PROOF,
+                    }
+                )
+                loads[name] = load
+            except (ArenaError, ContenderFailedError) as error:
+                record.problem = str(error)
+        for number in range(cell.rounds + 1):
+            names = list(loads)
+            start = number % max(len(names), 1)
+            for name in names[start:] + names[:start]:
+                on_step(
+                    Step(
+                        database=arena.title,
+                        contender=name,
+                        workload=cell.workload.name,
+                        threads=cell.threads,
+                        round=number,
+                    )
+                )
+                milliseconds = WARM_UP if not number else round((cell.seconds or SECONDS) * 1000)
+                try:
+                    report: Any = loads[name].turn(milliseconds)
+                except ContenderFailedError as error:
+                    records[name].problem = str(error)
+                    del loads[name]
+                    continue
+                if number:
+                    operation = cell.workload.phases[0].operation
+                    records[name].rounds[number] = TurnReport({operation: report})
+    return CellRecords(arena.title, cell, list(records.values()))
+
+
+def entry_of(contender: Contender, entry: dict[str, Any], pool_size: int) -> dict[str, Any]:
+    """Return the settings a contender has in the load suite, too, for a site of its own."""
+    place = Place(vendor=POSTGRESQL, entry=entry, pool_size=pool_size)
+    way = find_class(contender.way)(place)
+    # It has made its settings known to this process, which has no use for them.
+    found: dict[str, Any] = connections.settings.pop(way.alias)
+    return {**found, "PORT": str(found["PORT"])}

@@ -1,0 +1,321 @@
+"""The micro suite: `manage.py poolbench --suite micro`, and what it is made of."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from pooling.bench.arguments import make_amount
+from tests.benchmarks.micro import runner, suite
+from tests.benchmarks.micro.definitions import Contest, Goal, Side
+from tests.benchmarks.micro.benchmarks import CONTESTS
+from tests.benchmarks.micro.results import MicroDocument, MicroRow, make_document, row_of
+from tests.benchmarks.micro.runner import QUICK, Amount, Found, options_of, run
+from tests.benchmarks.micro.worker import ProbeProcess
+from pooling.bench.worker import Hello
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_django.plugin import DjangoDbBlocker
+
+    from pooling.bench.databases import PostgresArena, SqliteArena
+
+PROBES = "tests.benchmarks.fake_probes"
+
+
+def poolbench(*arguments: str) -> tuple[str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    call_command("poolbench", "--suite=micro", *arguments, stdout=out, stderr=err)
+    return out.getvalue(), err.getvalue()
+
+
+# ---- the whole suite -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def document(django_db_blocker: DjangoDbBlocker) -> MicroDocument:
+    """One quick run of everything."""
+    with django_db_blocker.unblock():
+        return suite.measure(tuple(CONTESTS.values()), QUICK)
+
+
+def test_every_row_of_the_suite_is_measured(document: MicroDocument) -> None:
+    assert document["left_out"] == []
+    assert [row["note"] for row in document["rows"] if row["note"]] == []
+    assert {row["contest"] for row in document["rows"]} == CONTESTS.keys()
+    for row in document["rows"]:
+        assert row.keys() == MicroRow.__annotations__.keys()
+        assert row["value"] is not None
+        assert row["value"] >= 0
+        assert row["low"] <= row["value"] <= row["high"]
+        assert (row["met"] is None) == (row["target"] is None)
+        assert row["rounds"] in (1, 3)
+        if row["contest"].startswith(("core-", "django-")) and row["against"]:
+            assert row["processor"] > 0
+
+
+def test_the_document_is_data(document: MicroDocument) -> None:
+    assert json.loads(json.dumps(document)) == document
+    assert document.keys() == MicroDocument.__annotations__.keys()
+    assert document["suite"] == "micro"
+    assert document["settings"] == {"rounds": 3, "turn_seconds": 0.005, "seed": 1}
+    assert {"PostgreSQL", "SQLite"} == document["environment"]["servers"].keys()
+    rounds = document["measured"]["core-1"]
+    assert [each.keys() for each in rounds] == [
+        {side.name for side in CONTESTS["core-1"].sides}
+    ] * 3
+
+
+@pytest.mark.parametrize(
+    ("contest", "metric", "known"),
+    [
+        ("spike", "connects", range(1, 51)),
+        ("idle-threads", "threads", range(41)),
+        ("memory", "idle", range(1, 10_000)),
+        ("memory", "waiter", range(1, 10_000)),
+    ],
+)
+def test_what_is_counted_is_plausible(
+    document: MicroDocument, contest: str, metric: str, known: range
+) -> None:
+    for measured in document["measured"][contest]:
+        for figures in measured.values():
+            assert round(figures[metric]) in known
+
+
+def test_nobody_gets_through_the_ceiling(document: MicroDocument) -> None:
+    for measured in document["measured"]["contention"]:
+        for figures in measured.values():
+            assert figures["hold"] >= 0.001
+            assert 0 < figures["of measured"] <= 1.01  # holds do not include taking turns
+            assert 0 < figures["jain"] <= 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no such call")
+@pytest.mark.parametrize("side", CONTESTS["django-select"].sides, ids=lambda side: side.name)
+def test_a_client_with_a_query_shares_a_core_with_its_session(
+    side: Side, postgres_arena: PostgresArena
+) -> None:
+    with (
+        postgres_arena.new_database() as entry,
+        ProbeProcess(Hello(side.probe, side.blocked)) as process,
+    ):
+        postgres_arena.prepare(entry)
+        process.start()
+        process.ready()
+        process.open(options_of(side, "postgresql", entry))
+        process.turn(20)
+        rows = postgres_arena.execute(
+            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' "
+            f"AND datname = '{entry['NAME']}'"
+        )
+        (session,) = (pid for (pid,) in rows)
+        assert process.pid is not None
+        assert os.sched_getaffinity(process.pid) == os.sched_getaffinity(session)
+        assert len(os.sched_getaffinity(session)) == 1
+        process.close()
+
+
+# ---- the command -----------------------------------------------------------------------------
+
+
+def test_the_command_shows_targets_and_writes_every_output(tmp_path: Path) -> None:
+    names = {"csv": "a.csv", "markdown": "a.md", "report": "a.html", "json": "a.json"}
+    options = [f"--{option}={tmp_path / name}" for option, name in names.items()]
+
+    out, err = poolbench("--quick", "--workload=core-1,memory", *options)
+
+    assert "core: acquire + release, 1 thread\n  pooling / psycopg_pool" in out
+    assert "per waiter" in out
+    assert "4 targets: " in out
+    assert err.splitlines() == ["core: acquire + release, 1 thread", "memory"]
+    for name in names.values():
+        assert "SQLAlchemy QueuePool" in (tmp_path / name).read_text(), name
+    assert json.loads((tmp_path / "a.json").read_text())["settings"]["rounds"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workload=core"], "no workload 'core'; did you mean 'core-1'?.*spike"),
+        (["--contender=stock"], "--suite micro has no use for --contender; it takes --workload"),
+        (["--engine=sqlite"], "has no use for --engine"),
+        (["--database=default"], "has no use for --database"),
+        (["--health-checks"], "has no use for --health-checks"),
+        (["--simulated-open=1s"], "has no use for --simulated-open"),
+        (["--rounds=0"], "--rounds: '0': a whole number"),
+        (["--json=/no/such/folder/x.json"], "--json.*no such folder"),
+    ],
+)
+def test_bad_arguments_are_one_clear_message(arguments: list[str], message: str) -> None:
+    with pytest.raises(CommandError, match=message):
+        poolbench(*arguments)
+
+
+def test_an_unknown_suite_is_refused() -> None:
+    with pytest.raises(CommandError, match=r"--suite.*invalid choice"):
+        call_command("poolbench", "--suite=nano")
+
+
+def test_the_knobs_change_the_amount() -> None:
+    assert make_amount(quick=False, rounds=None, duration=None, seed=None) == Amount()
+    changed = make_amount(quick=True, rounds=7, duration=0.2, seed=0)
+    assert changed == Amount(rounds=7, seconds=0.2, seed=0, quick=True)
+
+
+def test_without_a_server_the_other_contests_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(vendor: str) -> Any:
+        raise suite.ArenaError("no server here")
+
+    monkeypatch.setattr(suite, "private_arena", refuse)
+    found = suite.measure((CONTESTS["memory"], CONTESTS["django-select"]), QUICK)
+
+    notes = {row["contest"]: row["note"] for row in found["rows"]}
+    assert notes["memory"] is None
+    assert "no server here" in (notes["django-select"] or "")
+    assert len(found["left_out"]) == len(CONTESTS["django-select"].sides)
+
+
+# ---- contests --------------------------------------------------------------------------------
+
+
+def side(name: str, probe: str = "Steady", **more: Any) -> Side:
+    return Side(name=name, probe=f"{PROBES}:{probe}", **more)
+
+
+def contest(*sides: Side, **more: Any) -> Contest:
+    goals = (Goal(side="a", against="b", target=0.5),)
+    return Contest(name="test", title="A test", sides=sides, goals=goals, **{"number": 3, **more})
+
+
+def test_a_row_is_the_median_of_the_rounds_ratios() -> None:
+    found = run(
+        contest(side("a", options={"figure": 1.0}), side("b", options={"figure": 4.0})), QUICK
+    )
+
+    row = row_of(found, found.contest.goals[0], seed=1)
+
+    assert (row["ours"], row["theirs"], row["value"], row["met"]) == (1.0, 4.0, 0.25, True)
+    assert (row["low"], row["high"], row["rounds"]) == (0.25, 0.25, 3)
+    assert all(figures["number"] == 3 for each in found.rounds for figures in each.values())
+
+
+def test_the_ratio_of_processor_time_stands_beside_it() -> None:
+    rounds = [
+        {"a": {"seconds": 9.0, "processor": each}, "b": {"seconds": 9.0, "processor": 4.0}}
+        for each in (1.0, 2.0, 40.0)
+    ]
+    found = Found(contest(), rounds=rounds)
+
+    assert row_of(found, found.contest.goals[0], 1)["processor"] == 0.5
+    assert row_of(found, Goal(side="a", against="b", metric="processor"), 1)["processor"] is None
+    assert row_of(found, Goal(side="a"), 1)["processor"] is None
+
+
+def test_a_target_is_missed_from_either_side() -> None:
+    found = Found(contest(), rounds=[{"a": {"seconds": 3.0}, "b": {"seconds": 4.0}}])
+    most = Goal(side="a", against="b", target=0.5)
+    least = Goal(side="a", against="b", target=0.9, at_least=True)
+
+    assert [row_of(found, goal, 1)["met"] for goal in (most, least)] == [False, False]
+
+
+def test_a_figure_by_itself_is_no_ratio() -> None:
+    found = Found(contest(), rounds=[{"a": {"bytes": each}} for each in (1.0, 3.0, 2.0)])
+    row = row_of(found, Goal(side="a", metric="bytes", unit="bytes", target=2), 1)
+
+    assert (row["ours"], row["theirs"], row["value"], row["met"]) == (2.0, None, 2.0, True)
+
+
+def test_only_rounds_that_both_have_count() -> None:
+    one, both = {"a": {"seconds": 1.0}}, {"a": {"seconds": 1.0}, "b": {"seconds": 2.0}}
+    found = Found(contest(), rounds=[one, both, both, one])
+    row = row_of(found, found.contest.goals[0], 1) if found.contest.goals else None
+
+    assert row is not None
+    assert (row["rounds"], row["value"]) == (2, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("probe", "problem"),
+    [
+        ("Failing", "ValueError: no more"),
+        ("Dying", "its process has ended (3)"),
+        ("Picky", "ValueError: not here"),
+        ("Nobody", "Nobody"),
+    ],
+)
+def test_one_who_fails_does_not_stop_the_others(probe: str, problem: str) -> None:
+    found = run(contest(side("a"), side("b", probe)), QUICK)
+
+    assert list(found.problems) == ["b"]
+    assert problem in found.problems["b"]
+    assert [each["a"]["seconds"] for each in found.rounds] == [1.0] * 3
+    row = row_of(found, found.contest.goals[0], 1)
+    assert row["value"] is None
+    assert row["met"] is None
+    assert problem in (row["note"] or "")
+
+
+def test_who_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sqlalchemy", None)
+    found = run(contest(side("a"), side("b", needs=("sqlalchemy",))), QUICK)
+
+    assert found.problems == {"b": "not installed: SQLAlchemy"}
+    document = make_document([found], QUICK, environment(), 1.0)
+    assert document["left_out"] == [
+        {"contest": "test", "side": "b", "reason": "not installed: SQLAlchemy"}
+    ]
+
+
+def test_the_order_of_turns_is_drawn_from_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def order(seed: int) -> list[str]:
+        turns = []
+        original = runner.ProbeProcess.turn
+
+        def turn(self: runner.ProbeProcess, number: int) -> dict[str, float]:
+            turns.append(self._hello.way.rpartition(":")[2])
+            return original(self, number)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(runner.ProbeProcess, "turn", turn)
+            run(contest(side("a"), side("b", "Other")), Amount(rounds=12, seconds=0.001, seed=seed))
+        return turns
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+    assert {*order(1)} == {"Steady", "Other"}
+
+
+def test_a_turn_takes_about_as_long_as_it_should() -> None:
+    amount = Amount(rounds=1, seconds=0.5)
+
+    [measured] = run(contest(side("a", options={"figure": 0.001}), number=None), amount).rounds
+
+    assert measured["a"]["number"] == 500
+
+
+def test_a_file_with_many_tables_is_made(sqlite_arena: SqliteArena) -> None:
+    from django.db import connections
+
+    from pooling.bench.databases import temporary_alias
+    from pooling.bench.adapters.orm import plain_entry
+
+    with sqlite_arena.new_database() as entry:
+        sqlite_arena.prepare(entry)
+        runner.make_tables(sqlite_arena, entry, 59)
+        with temporary_alias("tables", plain_entry("sqlite", entry)) as alias:
+            assert len(connections[alias].introspection.table_names()) == 60
+
+
+def environment() -> Any:
+    from pooling.bench.environment import describe
+
+    return describe()
