@@ -1,4 +1,4 @@
-"""From what the contenders reported to the result document."""
+"""Aggregation: from the contenders' reports to the result document."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
+from pooling.formatting import plural
+
 from .contenders import CONTENDERS
-from .results import SCHEMA, TOTAL, Document, Environment, LeftOut, Result
-from .statistics import ENOUGH_ROUNDS, Ratio, histogram, jain, percentile, ratio
+from .results import SCHEMA, TOTAL, Document, Environment, LeftOut, Result, is_clear
+from .statistics import ENOUGH_ROUNDS, histogram, jain, percentile, ratio
 from .workloads import WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+    from .measurements import PhaseReport
     from .plan import Cell, Plan
     from .runner import CellRecords, Record
-    from .measurements import PhaseReport
 
 SHOWN_ERRORS = 3
 
@@ -28,18 +30,25 @@ class Rounds:
 
     phases: dict[int, list[PhaseReport]]
 
+    @classmethod
+    def of(cls, record: Record, operation: str) -> Rounds:
+        """Select the phases of an operation; for a total, all of them."""
+        phases = {}
+        for number, report in record.rounds.items():
+            one = report.phases.get(operation)
+            phases[number] = list(report.phases.values()) if one is None else [one]
+        return cls(phases)
+
+    def all(self) -> list[PhaseReport]:
+        """Return the phases of all rounds."""
+        return [phase for phases in self.phases.values() for phase in phases]
+
     def latencies(self) -> list[float]:
-        """All latencies in milliseconds, sorted."""
-        found = [
-            seconds * 1000
-            for phases in self.phases.values()
-            for phase in phases
-            for seconds in phase.latencies
-        ]
-        return sorted(found)
+        """Return all latencies in milliseconds, sorted."""
+        return sorted(seconds * 1000 for phase in self.all() for seconds in phase.latencies)
 
     def rates(self) -> dict[int, float]:
-        """Successful operations per second, by round; without rounds in which there were none."""
+        """Return successful operations per second by round, without rounds that had none."""
         found = {}
         for number, phases in self.phases.items():
             operations = sum(len(phase.latencies) for phase in phases)
@@ -49,21 +58,15 @@ class Rounds:
         return found
 
     def errors(self) -> Counter[str]:
-        return sum((phase.errors for phases in self.phases.values() for phase in phases), Counter())
+        return sum((phase.errors for phase in self.all()), Counter())
 
     def wait_share(self) -> float | None:
         total = sum(self.latencies()) / 1000
-        acquiring = sum(phase.acquiring for phases in self.phases.values() for phase in phases)
-        return acquiring / total if total else None
+        return sum(phase.acquiring for phase in self.all()) / total if total else None
 
     def fairness(self) -> float | None:
-        """The median over the rounds of what Jain's index says about the clients' rates."""
-        found = [
-            index
-            for phases in self.phases.values()
-            for phase in phases
-            if (index := jain(phase.rates)) is not None
-        ]
+        """Return the median over the rounds of Jain's index over the clients' rates."""
+        found = [index for phase in self.all() if (index := jain(phase.rates)) is not None]
         return median(found) if found else None
 
 
@@ -91,7 +94,12 @@ def make_document(
         ],
         "results": results,
         "left_out": [*missing, *left_out],
-        "warnings": warnings(results, environment),
+        "warnings": [
+            *reliability_warnings(
+                [each["rounds"] for each in results if each["ratio"]], environment
+            ),
+            *_noise(results),
+        ],
         "duration_seconds": round(seconds, 1),
     }
 
@@ -102,7 +110,7 @@ def results_of(plan: Plan, found: CellRecords) -> list[Result]:
     baseline = plan.baseline if plan.baseline in names else _first(names)
     results = []
     for operation in operations_of(found.cell):
-        by_name = {record.contender.name: _rounds(record, operation) for record in found.records}
+        by_name = {record.contender.name: Rounds.of(record, operation) for record in found.records}
         for record in found.records:
             name = record.contender.name
             result = _result(found, record, operation, by_name[name])
@@ -122,17 +130,9 @@ def operations_of(cell: Cell) -> list[str]:
 
 
 def _first(names: Sequence[str]) -> str:
-    """Return who is the baseline if nobody is chosen: the first in the order of the tables."""
+    """Return the baseline if none is chosen: the first in the order of the tables."""
     known = [name for name in CONTENDERS if name in names]
     return known[0] if known else names[0]
-
-
-def _rounds(record: Record, operation: str) -> Rounds:
-    phases = {}
-    for number, report in record.rounds.items():
-        one = report.phases.get(operation)
-        phases[number] = list(report.phases.values()) if one is None else [one]
-    return Rounds(phases)
 
 
 def _result(found: CellRecords, record: Record, operation: str, rounds: Rounds) -> Result:
@@ -205,41 +205,34 @@ def _compare(result: Result, own: Rounds, baseline: Rounds, seed: int) -> None:
     result["ratio_high"] = round(found.high, 4)
 
 
-def warnings(results: Iterable[Result], environment: Environment) -> list[str]:
-    """Say what makes the numbers less reliable than they look."""
+def reliability_warnings(rounds: Sequence[int], environment: Environment) -> list[str]:
+    """Say what makes ratios over these numbers of rounds less reliable than they look."""
     found = []
-    results = list(results)
     load, cores = environment["load_average"], environment["cores"]
     if load and load[0] > cores / 2:
         found.append(f"the machine was busy before the run: a load of {load[0]:g} on {cores} cores")
-    few = [each["rounds"] for each in results if each["ratio"] and each["rounds"] < ENOUGH_ROUNDS]
-    if few:
+    few = min(rounds, default=ENOUGH_ROUNDS)
+    if few < ENOUGH_ROUNDS:
         found.append(
-            f"with fewer than {ENOUGH_ROUNDS} rounds (here {min(few)}) the intervals are too narrow"
+            f"with fewer than {ENOUGH_ROUNDS} rounds (here {few}) the intervals are too narrow"
         )
-    return found + _noise(results)
+    return found
 
 
-def _noise(results: Iterable[Result]) -> list[str]:
+def _noise(results: Sequence[Result]) -> list[str]:
     """Name the differences that are smaller than the noise."""
     unclear: dict[tuple[str, str, int], list[str]] = {}
-    baselines = {
-        (each["database"], each["workload"], each["threads"]): each["contender"]
-        for each in results
-        if each["baseline"]
-    }
+    baselines = {}
     for each in results:
-        value, low, high = each["ratio"], each["ratio_low"], each["ratio_high"]
-        if each["baseline"] or each["sweep"] or None in (value, low, high):
-            continue
-        if each["operation"] not in (TOTAL, each["workload"]):
-            continue  # the parts are noisier than the whole, and too many to name
-        if not Ratio(value or 0.0, low or 0.0, high or 0.0, ENOUGH_ROUNDS).is_clear:
-            key = (each["database"], each["workload"], each["threads"])
+        key = each["database"], each["workload"], each["threads"]
+        if each["baseline"]:
+            baselines[key] = each["contender"]
+        # The parts are noisier than the whole, and too many to name.
+        is_part = each["operation"] not in (TOTAL, each["workload"])
+        if not (each["baseline"] or each["sweep"] or is_part or is_clear(each) is not False):
             unclear.setdefault(key, []).append(each["contender"])
     return [
-        f"{database}, {workload}, {threads} thread{'s' if threads > 1 else ''}: the noise is "
-        f"larger than the difference between {baselines[database, workload, threads]} and "
-        + ", ".join(names)
+        f"{database}, {workload}, {plural(threads, 'thread')}: the noise is larger than the "
+        f"difference between {baselines[database, workload, threads]} and {', '.join(names)}"
         for (database, workload, threads), names in unclear.items()
     ]

@@ -1,4 +1,4 @@
-"""A whole run: one database after the other, and all of it in one document."""
+"""A whole run: one kind of database after the other, all in one document."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import time
 from typing import TYPE_CHECKING
 
 from . import environment
-from .document import make_document
+from .aggregation import make_document
 from .runner import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
-    from .databases import Arena
+    from .databases import DatabaseProvider
     from .plan import Plan
     from .results import Document, LeftOut
     from .runner import Step
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 def measure(
     plan: Plan,
-    arenas: Sequence[AbstractContextManager[Arena]],
+    providers: Sequence[AbstractContextManager[DatabaseProvider]],
     on_step: Callable[[Step], None] = lambda _: None,
 ) -> Document:
-    """Run a plan in each arena.
+    """Run a plan with each provider.
 
     Raises:
-        ArenaError: an arena cannot be used, or not be cleaned up.
+        SetupError: a database could not be made, or not be removed.
     """
     begin = time.monotonic()
     found = environment.describe()
     left_out: list[LeftOut] = []
     cells = []
-    for opening in arenas:
-        with opening as arena:
-            found["servers"][arena.title] = arena.describe()
-            cells += run(arena, plan, on_step, left_out)
+    for opening in providers:
+        with opening as provider:
+            found["servers"][provider.title] = provider.describe()
+            cells += run(provider, plan, on_step, left_out)
     return make_document(plan, cells, found, left_out, time.monotonic() - begin)

@@ -1,7 +1,6 @@
-"""Where a benchmark takes place: databases that it makes for itself, one for each contender.
+"""The benchmark's own databases, one for each contender, made for the run and removed after it.
 
-That keeps it out of everybody's data, and it makes the server's books readable: whatever happened
-in such a database was done by that contender.
+So nobody's data is touched, and the server's statistics of such a database are the contender's.
 """
 
 from __future__ import annotations
@@ -15,35 +14,34 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
-from django.db.utils import DEFAULT_DB_ALIAS, ConnectionHandler
+from django.db.utils import DEFAULT_DB_ALIAS, ConnectionHandler, load_backend
 
-from .connection_counter import Lookout, PostgresCensus
+from .adapters.orm import STOCK_ENGINES, completed, plain_entry
+from .connection_counter import ConnectionCounter, Sampler
 from .contenders import POSTGRESQL, SIMULATED, SQLITE
+from .private_postgres import PostgresUnavailableError, PrivatePostgres, ServerError
 from .users import KNOWN, TABLE, BenchUser, known_users
-from .adapters.orm import plain_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-SERVER_SETTINGS = (
-    "max_connections",
-    "shared_buffers",
-    "fsync",
-    "synchronous_commit",
-    "ssl",
-    "scram_iterations",
-    "io_method",
-)
+SERVER_SETTINGS = [
+    *("max_connections", "shared_buffers", "fsync", "synchronous_commit", "ssl"),
+    *("scram_iterations", "io_method"),
+]
 FILE_SETTINGS = ("journal_mode", "synchronous")
+SPARE_CONNECTIONS = 50
+SETUP_ALIAS = "poolbench_setup"
 
 
-class ArenaError(RuntimeError):
-    """The benchmark cannot take place here, or could not clean up; the message says what to do."""
+class SetupError(RuntimeError):
+    """The benchmark cannot work here, or could not clean up; the message says what to do."""
 
 
-class Arena(ABC):
-    """A place for new databases of one vendor.
+class DatabaseProvider(ABC):
+    """Makes new databases of one vendor, and removes them.
 
     Args:
         base: the `DATABASES` entry that says where; the database it names is left alone.
@@ -63,24 +61,30 @@ class Arena(ABC):
     def new_database(self) -> contextlib.AbstractContextManager[dict[str, Any]]:
         """Make an empty database, and remove it at the end. The value is its `DATABASES` entry."""
 
-    def census_of(self, entry: Mapping[str, Any]) -> PostgresCensus | None:  # noqa: ARG002
+    @abstractmethod
+    def leftovers(self) -> list[str]:
+        """Return the names of the databases that are there and should have been removed."""
+
+    def connection_counter(self, entry: Mapping[str, Any]) -> ConnectionCounter | None:  # noqa: ARG002
         """Return what counts the connections to a database, if the server does so."""
         return None
 
     def prepare(self, entry: dict[str, Any]) -> None:
         """Make the table of users in a database made by `new_database`."""
-        settings = plain_entry(self.vendor, entry)
-        with temporary_alias("poolbench_setup", settings) as alias:
+        with self.setup_alias(entry) as alias:
             create_table(alias)
 
     def clear(self, entry: dict[str, Any]) -> None:
         """Remove the users that a workload has left behind."""
-        settings = plain_entry(self.vendor, entry)
-        with temporary_alias("poolbench_setup", settings) as alias:
+        with self.setup_alias(entry) as alias:
             BenchUser.objects.using(alias).filter(pk__gt=KNOWN).delete()
 
+    def setup_alias(self, entry: dict[str, Any]) -> contextlib.AbstractContextManager[str]:
+        """Use a database through Django's own backend, as an alias; see `temporary_alias`."""
+        return temporary_alias(SETUP_ALIAS, plain_entry(self.vendor, entry))
 
-class SqliteArena(Arena):
+
+class SqliteProvider(DatabaseProvider):
     """New SQLite files: beside the base's file, or in a folder for temporary files."""
 
     vendor = SQLITE
@@ -90,19 +94,16 @@ class SqliteArena(Arena):
         super().__init__(base)
         name = str(base.get("NAME", ""))
         if name.startswith("file:") or ":memory:" in name:
-            raise ArenaError(f"no place for new files beside {name!r}: it is not a file itself")
+            raise SetupError(f"no place for new files beside {name!r}: it is not a file itself")
         self._folder = Path(name).resolve().parent if name else temporary_folder()
 
     def describe(self) -> dict[str, str]:
         found = {"version": sqlite3.sqlite_version, "folder": str(self._folder)}
-        with self.new_database() as entry:
-            settings = plain_entry(self.vendor, entry)
-            with temporary_alias("poolbench_setup", settings) as alias:
-                for name in FILE_SETTINGS:
-                    with connections[alias].cursor() as cursor:
-                        cursor.execute(f"PRAGMA {name}")
-                        [value] = cursor.fetchone()
-                        found[name] = str(value)
+        with self.new_database() as entry, self.setup_alias(entry) as alias:
+            for name in FILE_SETTINGS:
+                with connections[alias].cursor() as cursor:
+                    cursor.execute(f"PRAGMA {name}")
+                    found[name] = str(cursor.fetchone()[0])
         return found
 
     @contextlib.contextmanager
@@ -110,12 +111,15 @@ class SqliteArena(Arena):
         try:
             folder = tempfile.TemporaryDirectory(prefix="poolbench-", dir=self._folder)
         except OSError as error:
-            raise ArenaError(f"no new folder could be made in {self._folder}: {error}") from error
+            raise SetupError(f"no new folder could be made in {self._folder}: {error}") from error
         with folder as path:
             yield {**self.base, "NAME": str(Path(path, "poolbench.sqlite3"))}
 
+    def leftovers(self) -> list[str]:
+        return [path.name for path in self._folder.glob("poolbench-*")]
 
-class PostgresArena(Arena):
+
+class PostgresProvider(DatabaseProvider):
     """New databases on a PostgreSQL server, whose user has to be allowed to create them."""
 
     vendor = POSTGRESQL
@@ -125,18 +129,17 @@ class PostgresArena(Arena):
         super().__init__(base)
         settings = plain_entry(self.vendor, self.base)
         self._server = ConnectionHandler({DEFAULT_DB_ALIAS: settings})
-        self._lookout = Lookout(self._disconnect)
+        self._sampler = Sampler(self._disconnect)
 
     def describe(self) -> dict[str, str]:
         [[version]] = self.execute("SHOW server_version")
-        names = ", ".join(f"'{name}'" for name in SERVER_SETTINGS)
         settings = self.execute(
-            "SELECT name, current_setting(name) FROM pg_settings"  # noqa: S608
-            f" WHERE name IN ({names}) ORDER BY name"
+            "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s) ORDER BY 1",
+            SERVER_SETTINGS,
         )
         return {"version": version.split()[0], **dict(settings)}
 
-    def execute(self, sql: str, *parameters: str) -> list[tuple[Any, ...]]:
+    def execute(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Run a statement on the base's own database and return its rows, if it has any."""
         with self._server[DEFAULT_DB_ALIAS].cursor() as cursor:
             cursor.execute(sql, parameters or None)
@@ -144,7 +147,7 @@ class PostgresArena(Arena):
 
     def close(self) -> None:
         """Close the connections to the base's own database."""
-        self._lookout.close()
+        self._sampler.close()
         self._disconnect()
 
     def _disconnect(self) -> None:
@@ -155,29 +158,33 @@ class PostgresArena(Arena):
     def new_database(self) -> Iterator[dict[str, Any]]:
         name = f"poolbench_{secrets.token_hex(6)}"
         try:
-            # template0, because nobody can be connected to it, which would forbid the copy.
+            # No one can be connected to template0, which would forbid the copy.
             self.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         except DatabaseError as error:
-            raise ArenaError(
+            raise SetupError(
                 f"the benchmark works in databases of its own and could not create one: {error}"
             ) from error
         try:
             yield {**self.base, "NAME": name}
         finally:
-            self._disconnect()  # whatever has happened to it, a new connection is a better start
+            self._disconnect()  # whatever state it is in
             try:
                 self.execute(f"DROP DATABASE {name} WITH (FORCE)")
             except DatabaseError as error:
-                raise ArenaError(
+                raise SetupError(
                     f"the database {name} could not be removed, please do: {error}"
                 ) from error
 
-    def census_of(self, entry: Mapping[str, Any]) -> PostgresCensus:
-        return PostgresCensus(self, entry["NAME"], self._lookout)
+    def leftovers(self) -> list[str]:
+        found = self.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", "poolbench%")
+        return [name for (name,) in found]
+
+    def connection_counter(self, entry: Mapping[str, Any]) -> ConnectionCounter:
+        return ConnectionCounter(self.execute, entry["NAME"], self._sampler)
 
 
-class SimulatedArena(Arena):
-    """Nowhere: contenders bring their simulated databases with them."""
+class SimulatedProvider(DatabaseProvider):
+    """No databases: contenders bring their simulated ones with them."""
 
     vendor = SIMULATED
     title = "simulated"
@@ -188,22 +195,22 @@ class SimulatedArena(Arena):
     def describe(self) -> dict[str, str]:
         return {}
 
-    @contextlib.contextmanager
-    def new_database(self) -> Iterator[dict[str, Any]]:
-        yield {}
+    def new_database(self) -> contextlib.AbstractContextManager[dict[str, Any]]:
+        return contextlib.nullcontext({})
+
+    def leftovers(self) -> list[str]:
+        return []
 
     def prepare(self, entry: dict[str, Any]) -> None:
         """There is no table."""
 
-    def clear(self, entry: dict[str, Any]) -> None:
-        """There is no table."""
+    clear = prepare
 
 
 def temporary_folder(memory: Path = Path("/dev/shm")) -> Path:  # noqa: S108
-    """Return where files may be made that are gone after a while: in memory, if that is possible.
+    """Return the folder for temporary files: in memory if possible, unless TMPDIR is set.
 
     The private PostgreSQL does without the disk, too: waiting for it says nothing of connections.
-    Whoever sets TMPDIR has decided otherwise.
     """
     if "TMPDIR" not in os.environ and os.access(memory, os.W_OK | os.X_OK):
         return memory
@@ -211,13 +218,11 @@ def temporary_folder(memory: Path = Path("/dev/shm")) -> Path:  # noqa: S108
 
 
 @contextlib.contextmanager
-def temporary_alias(alias: str, settings: Mapping[str, Any]) -> Iterator[str]:
+def temporary_alias(alias: str, settings: dict[str, Any]) -> Iterator[str]:
     """Let all threads of this process use a database as `connections[alias]`, for a while."""
     if alias in connections.settings:
-        raise ArenaError(f"DATABASES has an entry {alias!r}, a name that the benchmark needs")
-    # A handler of its own adds what Django's wrappers expect to find in an entry.
-    handler = ConnectionHandler({DEFAULT_DB_ALIAS: dict(settings)})
-    connections.settings[alias] = handler.settings[DEFAULT_DB_ALIAS]
+        raise SetupError(f"DATABASES has an entry {alias!r}, a name that the benchmark needs")
+    connections.settings[alias] = completed(settings)
     try:
         yield alias
     finally:
@@ -229,10 +234,10 @@ def temporary_alias(alias: str, settings: Mapping[str, Any]) -> Iterator[str]:
 
 
 def create_table(alias: str) -> None:
-    """Make the table and the known users; refuse if there is one that somebody else made."""
+    """Make the table and the known users; refuse if there is a table already."""
     connection = connections[alias]
     if TABLE in connection.introspection.table_names():
-        raise ArenaError(
+        raise SetupError(
             f"{connection.settings_dict['NAME']} has a table {TABLE} that this run did not make; "
             "it was not touched"
         )
@@ -240,3 +245,92 @@ def create_table(alias: str) -> None:
         editor.create_model(BenchUser)
     users = [BenchUser(**fields) for fields in known_users()]
     BenchUser.objects.using(alias).bulk_create(users)
+
+
+# ---- from what the user asked for to a provider --------------------------------------------------
+
+
+@contextlib.contextmanager
+def private_provider(vendor: str, connections_needed: int = 50) -> Iterator[DatabaseProvider]:
+    """Open a provider that needs nothing: a temporary folder, or a private PostgreSQL.
+
+    Raises:
+        SetupError: the driver or the server is missing, or does not work.
+    """
+    if vendor != POSTGRESQL:
+        yield SimulatedProvider() if vendor == SIMULATED else SqliteProvider({})
+        return
+    try:
+        load_backend(STOCK_ENGINES[vendor])
+    except ImproperlyConfigured as error:
+        raise SetupError(f"{error}; pip install 'pooling[psycopg]'") from error
+    # One contender's sessions may still be ending when those of the next one begin.
+    server = PrivatePostgres(max_connections=2 * connections_needed + SPARE_CONNECTIONS)
+    try:
+        server.start()
+    except (PostgresUnavailableError, ServerError) as error:
+        raise SetupError(str(error)) from error
+    with contextlib.closing(server):
+        provider = PostgresProvider(server.database_settings())
+        with contextlib.closing(provider):
+            yield provider
+
+
+@contextlib.contextmanager
+def provider_of_alias(alias: str) -> Iterator[DatabaseProvider]:
+    """Open a provider on the server, or beside the file, of an alias in `DATABASES`.
+
+    Raises:
+        SetupError: there is no such alias, or its kind of database cannot be benchmarked.
+    """
+    if vendor_of_alias(alias) == SQLITE:
+        yield SqliteProvider(connections.settings[alias])
+        return
+    with contextlib.closing(PostgresProvider(connections.settings[alias])) as provider:
+        yield provider
+
+
+def vendor_of_alias(alias: str) -> str:
+    """Return what kind of database an alias is.
+
+    Raises:
+        SetupError: there is no such alias, or its kind of database cannot be benchmarked.
+    """
+    if alias not in connections.settings:
+        known = _quoted(connections.settings)
+        raise SetupError(f"no database {alias!r} in DATABASES; choose from {known}")
+    vendor = connections[alias].vendor
+    if vendor not in STOCK_ENGINES:
+        known = _quoted(STOCK_ENGINES)
+        raise SetupError(f"{alias!r} is a {vendor} database; choose one of {known}")
+    return vendor
+
+
+def distant_host(entry: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> str:
+    """Return the name of the server of a `DATABASES` entry if it is not this machine, else "".
+
+    A service may be anywhere, so its name is returned as well.
+    """
+    if "sqlite" in entry.get("ENGINE", ""):
+        return ""
+    options = entry.get("OPTIONS", {})
+    if service := options.get("service"):
+        return f"service {service}"
+    given = [
+        options.get("hostaddr"),
+        entry.get("HOST") or options.get("host") or environment.get("PGHOST"),
+        environment.get("PGHOSTADDR"),
+    ]
+    hosts = [host for each in given for host in str(each or "").split(",")]
+    return ", ".join(host for host in hosts if not is_local(host.strip()))
+
+
+def is_local(host: str) -> bool:
+    """Whether a host is this machine: a socket in its file system, or its own address."""
+    if not host or host.startswith(("/", "@", "127.")):
+        return True
+    return host.lower() in ("localhost", "::1")
+
+
+def _quoted(choices: Iterable[str]) -> str:
+    return ", ".join(map(repr, choices))

@@ -1,4 +1,4 @@
-"""On what the numbers were made: without it they mean nothing."""
+"""The environment of a run: the machine and the versions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def describe() -> Environment:
-    """Return the machine and the versions; the servers are added by whoever meets them."""
+    """Return the machine and the versions; the servers are added later."""
     packages = {package: version_of(module) for module, package in PACKAGES.items()}
     return {
         "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -1,195 +1,273 @@
-"""The threads of a contender's process: they ask for connections and take the times."""
+"""The load: clients that take connections, work and measure, as threads or as asyncio tasks."""
 
 from __future__ import annotations
 
+import asyncio
+import random
 import threading
 import time
-from queue import SimpleQueue
+from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from .client import PAUSE_AFTER_ERROR, Client
-from .measurements import PhaseReport, Tally, TurnReport, describe_error
+from .measurements import PhaseReport, Samples, TrialReport, describe_error
+from .users import known_users, new_users
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
-    from .measurements import Turn
-    from .adapters.base import Way
+    from .adapters.base import PoolAdapter
+    from .measurements import Trial
+    from .statements import Action, Statements
     from .workloads import Phase
 
-# How much longer than a pool's timeout the last caller of `exhaustion` is watched.
-PATIENCE = 2.0
+# A client pauses after a failed operation, as one does that sends its next request: otherwise a
+# pool that refuses at once would be asked a million times.
+PAUSE_AFTER_ERROR = 0.002
+SHARE_OF_OTHER = 0.2
+# How much longer than the pool's timeout `exhaustion` waits for its last caller.
+GRACE = 2.0
 
 
-class CrewError(RuntimeError):
-    """The threads could not do their work; the cause is what one of them raised."""
+class LoadError(RuntimeError):
+    """A client failed outside of its operations; the message says how."""
 
 
-class Crew:
-    """Threads that stay, because persistent connections belong to threads.
+class Client:
+    """What one thread or task does in a trial: which actions, and on which users.
 
-    Args:
-        way: how they get connections.
-        size: how many there are.
+    Making up users takes time that has nothing to do with connections, so those that are surely
+    needed are made before the clock starts.
     """
 
-    def __init__(self, way: Way, size: int) -> None:
-        self._way = way
-        self._jobs: list[SimpleQueue[Callable[[], None] | None]] = [
-            SimpleQueue() for _ in range(size)
+    def __init__(self, statements: Statements, trial: Trial, number: int, clients: int) -> None:
+        self._statements = statements
+        self._trial = trial
+        self._random = random.Random(f"{trial.seed}-{number}")
+        self._fields = new_users(f"{trial.seed}-{number}")
+        phases = trial.workload.phases
+        self._share = max(1, round(trial.iterations / clients / len(phases)))
+        if trial.workload.kind != "steady":
+            self._share = 1
+        self._inserts = any(phase.action == "insert" for phase in phases)
+        ahead = self._share if self._inserts else 0
+        self._new = [statements.make_user(next(self._fields)) for _ in range(ahead)]
+        self._known = [
+            statements.make_user(fields, pk) for pk, fields in enumerate(known_users(), start=1)
         ]
-        self._threads = [
-            threading.Thread(
-                target=self._serve, args=(jobs,), name=f"poolbench-{number}", daemon=True
-            )
-            for number, jobs in enumerate(self._jobs)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._inserted: list[Any] = []
 
-    def work(self, turn: Turn) -> TurnReport:
-        """Do a turn and return what came of it."""
-        if turn.workload.kind == "exhaustion":
-            return self._exhaust()
-        size = len(self._jobs)
-        clients = [Client(self._way.statements, turn, number, size) for number in range(size)]
-        phases = turn.workload.phases
-        tallies = {phase.operation: [Tally() for _ in clients] for phase in phases}
-        barrier = threading.Barrier(size)
+    def operations(self, phase: Phase) -> Iterator[tuple[Action, Any]]:
+        """Yield actions and their users, until the share is done or the time is over."""
+        seconds = self._trial.seconds
+        end = seconds and perf_counter() + seconds / len(self._trial.workload.phases)
+        number = 0
+        while perf_counter() < end if end else number < self._share:
+            if (operation := self._operation(phase, number)) is None:
+                return
+            yield operation
+            number += 1
 
-        def work_alone(number: int) -> None:
-            for phase in phases:
-                barrier.wait()
-                tally = tallies[phase.operation][number]
-                self._work_phase(clients[number], phase, turn.workload.hold, tally)
+    def succeeded(self, action: Action, user: Any) -> None:
+        """Note that an action has been done."""
+        if action == "insert":
+            self._inserted.append(user)
 
-        self._run(work_alone, barrier.abort)
-        return TurnReport({name: PhaseReport.of(each) for name, each in tallies.items()})
+    def _operation(self, phase: Phase, number: int) -> tuple[Action, Any] | None:
+        """Return an action and its user, or None if there is nothing left to do."""
+        action = phase.action
+        if phase.other is not None and self._random.random() < SHARE_OF_OTHER:
+            action = phase.other
+        if action in ("trivial", "first"):
+            return action, None
+        if action == "insert":
+            if number >= len(self._new):
+                self._new.append(self._statements.make_user(next(self._fields)))
+            return action, self._new[number]
+        if not self._inserts:
+            return action, self._random.choice(self._known)
+        if action == "delete":
+            return (action, self._inserted[number]) if number < len(self._inserted) else None
+        return (action, self._inserted[number % len(self._inserted)]) if self._inserted else None
+
+
+class Load(ABC):
+    """Clients that stay for several trials: persistent connections belong to threads.
+
+    Args:
+        adapter: how they get connections.
+        size: how many clients there are.
+    """
+
+    def __init__(self, adapter: PoolAdapter, size: int) -> None:
+        self._adapter = adapter
+        self._size = size
+        self._runner = asyncio.Runner()
+
+    def run(self, trial: Trial) -> TrialReport:
+        """Run a trial.
+
+        Raises:
+            LoadError: a client failed outside of its operations.
+        """
+        exhaustion = trial.workload.kind == "exhaustion"
+        return self._runner.run(self._exhaust() if exhaustion else self._run(trial))
 
     def close(self) -> None:
-        """Let the threads close what they have, and end."""
-        for jobs in self._jobs:
-            jobs.put(None)
-        for thread in self._threads:
-            thread.join()
+        """Let the clients close what they have, and end."""
+        self._runner.close()
 
-    def _serve(self, jobs: SimpleQueue[Callable[[], None] | None]) -> None:
-        while (job := jobs.get()) is not None:
-            job()
-        self._way.leave()
+    @abstractmethod
+    def _call(self, client: int, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+        """Call a function of the adapter in one of the threads, or in a task."""
 
-    def _run(self, job: Callable[[int], None], cancel: Callable[[], None]) -> None:
-        """Let every thread do a job, and wait for all of them."""
-        errors: list[BaseException] = []
-        done: SimpleQueue[None] = SimpleQueue()
+    @abstractmethod
+    def _start(self, client: int, coroutine: Coroutine[Any, Any, None]) -> Awaitable[None]:
+        """Run a client's part of a phase; all clients begin together."""
 
-        def guarded(number: int) -> None:
-            try:
-                job(number)
-            except BaseException as error:
-                errors.append(error)
-                cancel()  # the others wait for somebody who will not come
-            finally:
-                done.put(None)
+    @abstractmethod
+    async def _sleep(self, seconds: float) -> None:
+        """Let a client pause."""
 
-        for number, jobs in enumerate(self._jobs):
-            jobs.put(lambda number=number: guarded(number))  # type: ignore[misc]
-        for _ in self._jobs:
-            done.get()
-        if errors:
-            raise CrewError(describe_error(errors[0])) from errors[0]
+    async def _run(self, trial: Trial) -> TrialReport:
+        statements, size = self._adapter.statements, self._size
+        clients = [Client(statements, trial, number, size) for number in range(size)]
+        reports = {}
+        for phase in trial.workload.phases:
+            samples = [Samples() for _ in clients]
+            parts = [
+                self._start(number, self._work(client, phase, trial.workload.hold, samples[number]))
+                for number, client in enumerate(clients)
+            ]
+            for failed in await asyncio.gather(*parts, return_exceptions=True):
+                if failed is not None:
+                    raise failed
+            reports[phase.operation] = PhaseReport.of(samples)
+        return TrialReport(reports)
 
-    def _work_phase(self, client: Client, phase: Phase, hold: float, tally: Tally) -> None:
-        acquire, release = self._way.acquire, self._way.release
-        perform = self._way.statements.perform
-        tally.begin = perf_counter()
-        for act, user in client.operations(phase):
+    async def _work(self, client: Client, phase: Phase, hold: float, samples: Samples) -> None:
+        """Do one client's operations of a phase. In a thread, nothing here ever suspends."""
+        acquire, release = self._adapter.acquire, self._adapter.release
+        perform, is_async = self._adapter.statements.perform, self._adapter.is_async
+        samples.begin = perf_counter()
+        for action, user in client.operations(phase):
             begin = perf_counter()
             try:
-                connection = acquire()
+                connection = (await acquire()) if is_async else acquire()
                 acquired = perf_counter()
                 try:
-                    perform(act, connection, user)
+                    done = perform(action, connection, user)
+                    if is_async:
+                        await done
                     if hold:
-                        time.sleep(hold)
+                        await self._sleep(hold)
                 finally:
-                    release(connection)
+                    released = release(connection)
+                    if is_async:
+                        await released
             except Exception as error:
-                tally.errors[describe_error(error)] += 1
-                time.sleep(PAUSE_AFTER_ERROR)
+                samples.errors[describe_error(error)] += 1
+                await self._sleep(PAUSE_AFTER_ERROR)
                 continue
-            tally.latencies.append(perf_counter() - begin)
-            tally.acquiring += acquired - begin
-            client.succeeded(act, user)
-        tally.end = perf_counter()
+            samples.latencies.append(perf_counter() - begin)
+            samples.acquiring += acquired - begin
+            client.succeeded(action, user)
+        samples.end = perf_counter()
 
-    # ---- exhaustion ----------------------------------------------------------------------------
-
-    def _exhaust(self) -> TurnReport:
-        """Let all threads but the last hold a connection, then let the last one ask for one."""
-        last = len(self._jobs) - 1
-        held = threading.Barrier(last + 1)
-        over = threading.Event()
-        tally = Tally()
-        patience = self._way.place.timeout + PATIENCE
-        # Were it to wait for ever, the holders would let it go.
-        alarm = threading.Timer(patience, over.set)
-
-        def hold_or_ask(number: int) -> None:
-            if number < last:
-                connection = self._way.acquire()
-                try:
-                    held.wait()
-                    over.wait()
-                finally:
-                    self._way.release(connection)
-                return
-            held.wait()
-            alarm.start()
-            tally.begin = perf_counter()
-            try:
-                self._ask(tally)
-            finally:
-                alarm.cancel()
-                over.set()
-
-        def cancel() -> None:
-            held.abort()
-            over.set()
-
-        self._run(hold_or_ask, cancel)
-        return exhausted(tally, patience)
-
-    def _ask(self, tally: Tally) -> None:
+    async def _exhaust(self) -> TrialReport:
+        """Let all clients but the last hold a connection, then let the last one ask for one."""
+        acquire, release = self._adapter.acquire, self._adapter.release
+        limit = self._adapter.config.timeout + GRACE
+        held: dict[int, Any] = {}
+        samples = Samples()
         try:
-            connection = self._way.acquire()
-        except Exception as error:
-            tally.end = perf_counter()
-            tally.errors[describe_error(error)] += 1
-        else:
-            tally.end = perf_counter()
-            self._way.release(connection)
-        tally.latencies.append(tally.end - tally.begin)
+            for client in range(self._size - 1):
+                held[client] = await self._call(client, acquire)
+            samples.begin = perf_counter()
+            asking = asyncio.ensure_future(self._call(self._size - 1, acquire))
+            await asyncio.wait([asking], timeout=limit)
+            waited = not asking.done()
+            if waited:  # for ever, unless a connection is returned
+                await self._call(0, release, held.pop(0))
+                await asyncio.wait([asking])
+            samples.end = perf_counter()
+            samples.latencies.append(samples.end - samples.begin)
+            if (error := asking.exception()) is None:
+                held[self._size - 1] = asking.result()
+                note = "the last caller got a connection"
+                if waited:
+                    note = "the last caller waited until a connection was given back"
+            else:
+                samples.errors[describe_error(error)] += 1
+                note = f"the last caller got {describe_error(error)}"
+        finally:
+            for client, connection in held.items():
+                await self._call(client, release, connection)
+        note += f" (after {samples.latencies[0]:.3f} s)"
+        return TrialReport({"exhaustion": PhaseReport.of([samples])}, note)
 
 
-def exhausted(tally: Tally, patience: float) -> TurnReport:
-    """Say what the last caller saw, and when."""
-    [seconds] = tally.latencies
-    if tally.errors:
-        [what] = tally.errors
-        note = f"the last caller got {what}"
-    elif seconds >= patience:
-        note = "the last caller waited until a connection was given back"
-    else:
-        note = "the last caller got a connection"
-    return TurnReport({"exhaustion": PhaseReport.of([tally])}, f"{note} (after {seconds:.3f} s)")
+class ThreadLoad(Load):
+    """Clients that are threads."""
+
+    def __init__(self, adapter: PoolAdapter, size: int) -> None:
+        super().__init__(adapter, size)
+        self._barrier = threading.Barrier(size)
+        self._threads = [
+            ThreadPoolExecutor(1, thread_name_prefix=f"poolbench-{number}")
+            for number in range(size)
+        ]
+
+    def close(self) -> None:
+        for thread in self._threads:
+            thread.submit(self._adapter.leave).result()
+            thread.shutdown()
+        super().close()
+
+    def _call(self, client: int, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._threads[client], function, *arguments)
+
+    def _start(self, client: int, coroutine: Coroutine[Any, Any, None]) -> Awaitable[None]:
+        def run() -> None:
+            self._barrier.wait()
+            try:
+                coroutine.send(None)
+            except StopIteration:
+                return
+            except BaseException as error:
+                raise LoadError(describe_error(error)) from error
+            raise LoadError("a client in a thread must not wait for an event loop")
+
+        return self._call(client, run)
+
+    async def _sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
 
 
-def new_crew(way: Way, size: int) -> Any:
-    """Return what works with a way: threads, or tasks if that is what it is made for."""
-    if way.uses_tasks:
-        from .tasks import TaskCrew
+class AsyncLoad(Load):
+    """Clients that are tasks of one event loop; the adapter's methods are coroutines."""
 
-        return TaskCrew(way, size)
-    return Crew(way, size)
+    def __init__(self, adapter: Any, size: int) -> None:
+        super().__init__(adapter, size)
+        self._pool = adapter
+        self._runner.run(adapter.aopen())
+
+    def close(self) -> None:
+        self._runner.run(self._pool.aclose())
+        super().close()
+
+    async def _call(self, _client: int, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await function(*arguments)
+
+    def _start(self, _client: int, coroutine: Coroutine[Any, Any, None]) -> Awaitable[None]:
+        return asyncio.ensure_future(coroutine)
+
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def new_load(adapter: PoolAdapter, size: int) -> Load:
+    """Return the load that an adapter is made for."""
+    return AsyncLoad(adapter, size) if adapter.is_async else ThreadLoad(adapter, size)

@@ -1,10 +1,12 @@
-"""What is written down while a contender works: by each client for itself, then put together."""
+"""What is measured while a contender works: a client's samples, and the reports made of them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from pooling.formatting import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,13 +17,13 @@ LONGEST_ERROR = 160
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """What a contender is told to do.
+class Trial:
+    """What a contender has to do.
 
     Attributes:
-        iterations: operations of each workload, shared out among its phases and the clients.
-        seconds: if given, the turn ends by the clock and not by the count.
-        seed: for the users' data and the choice of what to do.
+        iterations: operations of the workload, shared out among its phases and the clients.
+        seconds: if given, the trial ends by the clock and not by the count.
+        seed: for the users' data and the choice of actions.
     """
 
     workload: Workload
@@ -31,14 +33,14 @@ class Turn:
 
 
 @dataclass(slots=True)
-class Tally:
-    """One client's notes on one phase; times in seconds.
+class Samples:
+    """One client's measurements of one phase; times in seconds.
 
     Attributes:
-        latencies: of the operations that succeeded, each from the wish for a connection until it
-            was given back.
+        latencies: of the operations that succeeded, from asking for a connection until it was
+            returned.
         acquiring: the part of them until the client had its connection.
-        errors: what the others ended with.
+        errors: how the others failed.
         begin, end: when the client began its first and ended its last operation.
     """
 
@@ -51,7 +53,7 @@ class Tally:
 
 @dataclass(slots=True)
 class PhaseReport:
-    """All clients' notes on one phase.
+    """All clients' measurements of one phase.
 
     Attributes:
         seconds: from the first client's beginning to the last one's end.
@@ -65,43 +67,36 @@ class PhaseReport:
     rates: list[float]
 
     @classmethod
-    def of(cls, tallies: Sequence[Tally]) -> PhaseReport:
+    def of(cls, clients: Sequence[Samples]) -> PhaseReport:
         return cls(
-            latencies=[each for tally in tallies for each in tally.latencies],
-            acquiring=sum(tally.acquiring for tally in tallies),
-            errors=sum((tally.errors for tally in tallies), Counter()),
-            seconds=max(tally.end for tally in tallies) - min(tally.begin for tally in tallies),
+            latencies=[latency for each in clients for latency in each.latencies],
+            acquiring=sum(each.acquiring for each in clients),
+            errors=sum((each.errors for each in clients), Counter()),
+            seconds=max(each.end for each in clients) - min(each.begin for each in clients),
             rates=[
-                len(tally.latencies) / (tally.end - tally.begin) if tally.latencies else 0.0
-                for tally in tallies
+                len(each.latencies) / (each.end - each.begin) if each.latencies else 0.0
+                for each in clients
             ],
         )
 
 
 @dataclass(slots=True)
-class TurnReport:
-    """What a contender has done in one turn.
-
-    Attributes:
-        phases: by operation.
-        note: what cannot be said in numbers.
-    """
+class TrialReport:
+    """What a contender has done in one trial: a report for each operation, and a note in words."""
 
     phases: dict[str, PhaseReport]
     note: str | None = None
 
 
 @dataclass(slots=True)
-class Opened:
-    """How many connections a contender opened since it began, and had at the same time."""
+class ConnectionCounts:
+    """How many connections a contender opened in all, and had open at the same time."""
 
     opened: int
     peak: int
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an error's kind and the beginning of its message, on one line."""
-    text = " ".join(str(error).split())
-    if len(text) > LONGEST_ERROR:
-        text = f"{text[: LONGEST_ERROR - 3]}..."
+    """Return an error's type and the beginning of its message, on one line."""
+    text = one_line(error, LONGEST_ERROR)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

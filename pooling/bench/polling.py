@@ -1,4 +1,4 @@
-"""Waiting for what others finish in their own time."""
+"""Waiting for a condition by asking again and again."""
 
 from __future__ import annotations
 

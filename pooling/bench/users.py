@@ -1,4 +1,4 @@
-"""The users that the workloads work on, in a table of the benchmark's own."""
+"""The users that the workloads work on, in the benchmark's own table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NAMES = ("Ada", "Alan", "Barbara", "Donald", "Edsger", "Frances", "Grace", "Leslie", "Niklaus")
 TABLE = "poolbench_user"
 
-# How many users are there before anything is measured, with the ids from 1; `read` wants those
+# How many users there are before anything is measured, with the ids from 1: `read` selects those
 # below 10, `mixed` reads and updates all of them.
 KNOWN = 20
 
@@ -54,7 +54,7 @@ class Fields(TypedDict):
 
 @dataclass(slots=True)
 class Row:
-    """A user for those who work without an ORM."""
+    """A user without an ORM."""
 
     username: str
     first_name: str
@@ -66,16 +66,16 @@ class Row:
 
 def new_users(seed: str) -> Iterator[Fields]:
     """Make up users without end; the same seed makes up the same ones."""
-    draw = random.Random(seed)
+    rng = random.Random(seed)
     number = 0
     while True:
-        name = draw.choice(NAMES)
+        name = rng.choice(NAMES)
         username = f"{name.lower()}-{seed}-{number}"
         yield {
             "username": username,
             "first_name": name,
             "email": f"{username}@example.com",
-            "is_active": draw.random() < 0.9,
+            "is_active": rng.random() < 0.9,
             "logins": 0,
         }
         number += 1

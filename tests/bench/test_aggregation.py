@@ -14,7 +14,7 @@ from pooling.bench.aggregation import make_document, results_of
 from pooling.bench.environment import describe
 from pooling.bench.plan import Cell, Plan
 from pooling.bench.runner import CellRecords, Record
-from pooling.bench.measurements import Opened, PhaseReport, TurnReport, describe_error
+from pooling.bench.measurements import ConnectionCounts, PhaseReport, TrialReport, describe_error
 from pooling.bench.workloads import CONNECT, CRUD
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ def phase(seconds: float, errors: int = 0) -> PhaseReport:
 
 def record(contender: Contender, times: list[float], errors: int = 0) -> Record:
     rounds = {
-        number: TurnReport({"connect": phase(seconds, errors)})
+        number: TrialReport({"connect": phase(seconds, errors)})
         for number, seconds in enumerate(times, start=1)
     }
-    return Record(contender, rounds, Opened(5, 2))
+    return Record(contender, rounds, ConnectionCounts(5, 2))
 
 
 def document(*records: Record, plan: Plan | None = None, load: float = 0.0) -> Document:
@@ -119,7 +119,7 @@ def test_who_did_nothing_at_all_has_no_numbers() -> None:
 def test_several_operations_have_a_total() -> None:
     cell = Cell(workload=CRUD, threads=1, iterations=80, pool_size=2, rounds=1)
     names = [each.operation for each in CRUD.phases]
-    turn = TurnReport({name: phase(0.01) for name in names})
+    turn = TrialReport({name: phase(0.01) for name in names})
     found = results_of(Plan(), CellRecords("SQLite", cell, [Record(STOCK, {1: turn})]))
     assert [each["operation"] for each in found] == [*names, "total"]
     assert found[-1]["operations"] == 4 * OPERATIONS

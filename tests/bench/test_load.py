@@ -10,11 +10,11 @@ import pytest
 from django.db import connections
 
 from pooling.bench.client import Client
-from pooling.bench.load import Crew, CrewError
+from pooling.bench.load import ThreadLoad, LoadError
 from pooling.bench.statements import SqlStatements, parameters
-from pooling.bench.measurements import Turn
+from pooling.bench.measurements import Trial
 from pooling.bench.users import KNOWN, BenchUser, Row, new_users
-from pooling.bench.adapters.base import Place
+from pooling.bench.adapters.base import RunConfig
 from pooling.bench.adapters.drivers import libpq_parameters
 from pooling.bench.adapters.orm import Persistent, Pooled, Stock
 from pooling.bench.workloads import CONNECT, CRUD, MIXED, READ, Phase, Workload
@@ -22,18 +22,18 @@ from pooling.bench.workloads import CONNECT, CRUD, MIXED, READ, Phase, Workload
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pooling.bench.databases import SqliteArena
+    from pooling.bench.databases import SqliteProvider
 
 
 @pytest.fixture
-def place(sqlite_arena: SqliteArena) -> Iterator[Place]:
-    with sqlite_arena.new_database() as entry:
-        sqlite_arena.prepare(entry)
-        yield Place(vendor="sqlite", entry=entry, pool_size=2, threads=3)
+def config(sqlite_provider: SqliteProvider) -> Iterator[RunConfig]:
+    with sqlite_provider.new_database() as entry:
+        sqlite_provider.prepare(entry)
+        yield RunConfig(vendor="sqlite", entry=entry, pool_size=2, threads=3)
 
 
-def turn(workload: Workload, iterations: int = 12, seconds: float | None = None) -> Turn:
-    return Turn(workload=workload, iterations=iterations, seconds=seconds, seed="seed")
+def turn(workload: Workload, iterations: int = 12, seconds: float | None = None) -> Trial:
+    return Trial(workload=workload, iterations=iterations, seconds=seconds, seed="seed")
 
 
 def test_the_same_seed_makes_up_the_same_users() -> None:
@@ -47,31 +47,31 @@ def test_the_same_seed_makes_up_the_same_users() -> None:
 
 @pytest.mark.parametrize("workload", [CONNECT, READ, MIXED, CRUD], ids=lambda each: each.name)
 def test_the_operations_are_shared_out_and_a_seed_chooses_them(workload: Workload) -> None:
-    def acts(number: int) -> list[tuple[str, Any]]:
+    def actions(number: int) -> list[tuple[str, Any]]:
         client = Client(SqlStatements("?"), turn(workload, 60), number, 3)
         found = []
         for phase in workload.phases:
-            for act, user in client.operations(phase):
-                client.succeeded(act, user)
-                found.append((act, getattr(user, "username", None)))
+            for action, user in client.operations(phase):
+                client.succeeded(action, user)
+                found.append((action, getattr(user, "username", None)))
         return found
 
-    assert len(acts(0)) == 20
-    assert acts(0) == acts(0)
-    assert (acts(0) != acts(1)) == (workload in (MIXED, CRUD))
+    assert len(actions(0)) == 20
+    assert actions(0) == actions(0)
+    assert (actions(0) != actions(1)) == (workload in (MIXED, CRUD))
 
 
 def test_mixed_is_mostly_reading() -> None:
     client = Client(SqlStatements("?"), turn(MIXED, 1000), 0, 1)
-    acts = [act for act, _ in client.operations(MIXED.phases[0])]
-    assert 700 < acts.count("read") < 900
-    assert acts.count("read") + acts.count("update") == 1000
+    actions = [action for action, _ in client.operations(MIXED.phases[0])]
+    assert 700 < actions.count("read") < 900
+    assert actions.count("read") + actions.count("update") == 1000
 
 
 def test_what_was_not_inserted_is_not_looked_for() -> None:
     client = Client(SqlStatements("?"), turn(CRUD, 40), 0, 1)
-    for act, user in list(client.operations(CRUD.phases[0]))[:2]:
-        client.succeeded(act, user)
+    for action, user in list(client.operations(CRUD.phases[0]))[:2]:
+        client.succeeded(action, user)
     assert len(list(client.operations(CRUD.phases[1]))) == 10
     assert len(list(client.operations(CRUD.phases[3]))) == 2
 
@@ -83,57 +83,57 @@ def test_an_update_counts_the_logins_up() -> None:
     assert parameters("trivial", None) == ()
 
 
-def test_crud_does_what_it_says_and_leaves_the_known_users(place: Place) -> None:
-    way = Stock(place)
-    crew = Crew(way, 3)
-    report = crew.work(turn(CRUD, 24))
+def test_crud_does_what_it_says_and_leaves_the_known_users(config: RunConfig) -> None:
+    adapter = Stock(config)
+    load = ThreadLoad(adapter, 3)
+    report = load.work(turn(CRUD, 24))
     assert [len(phase.latencies) for phase in report.phases.values()] == [6, 6, 6, 6]
     assert not any(phase.errors for phase in report.phases.values())
-    assert BenchUser.objects.using(way.alias).count() == KNOWN
-    connections[way.alias].close()
-    crew.close()
-    way.close()
-    assert way.count is not None
-    assert (way.count.open, way.count.opened) == (0, 25)
+    assert BenchUser.objects.using(adapter.alias).count() == KNOWN
+    connections[adapter.alias].close()
+    load.close()
+    adapter.close()
+    assert adapter.count is not None
+    assert (adapter.count.open, adapter.count.opened) == (0, 25)
 
 
 @pytest.mark.parametrize(
-    ("way_class", "open_between_turns"), [(Stock, [0]), (Persistent, [3]), (Pooled, [1, 2])]
+    ("adapter_class", "open_between_turns"), [(Stock, [0]), (Persistent, [3]), (Pooled, [1, 2])]
 )
 def test_what_is_open_between_two_turns(
-    place: Place, way_class: type[Stock], open_between_turns: list[int]
+    config: RunConfig, adapter_class: type[Stock], open_between_turns: list[int]
 ) -> None:
-    way = way_class(place)
-    crew = Crew(way, 3)
-    assert way.count is not None
+    adapter = adapter_class(config)
+    load = ThreadLoad(adapter, 3)
+    assert adapter.count is not None
     for _ in range(2):
-        crew.work(turn(CONNECT, 60))
-        assert way.count.open in open_between_turns
-    crew.close()
-    way.close()
-    assert way.count.open == 0
+        load.work(turn(CONNECT, 60))
+        assert adapter.count.open in open_between_turns
+    load.close()
+    adapter.close()
+    assert adapter.count.open == 0
     assert not [name for name in connections.settings if name.startswith("poolbench")]
 
 
-def test_a_thread_that_fails_lets_the_others_go(place: Place) -> None:
+def test_a_thread_that_fails_lets_the_others_go(config: RunConfig) -> None:
     class Leaving(Stock):
         def acquire(self) -> Any:
             if threading.current_thread().name.endswith("0"):
                 raise SystemExit("bye")
             return super().acquire()
 
-    way = Leaving(place)
-    crew = Crew(way, 3)
-    with pytest.raises(CrewError, match="SystemExit: bye"):
-        crew.work(turn(CRUD))
-    crew.close()
-    way.close()
+    adapter = Leaving(config)
+    load = ThreadLoad(adapter, 3)
+    with pytest.raises(LoadError, match="SystemExit: bye"):
+        load.work(turn(CRUD))
+    load.close()
+    adapter.close()
 
 
-def test_a_turn_that_is_ended_by_the_clock_does_as_much_as_it_can(place: Place) -> None:
-    way = Stock(place)
-    crew = Crew(way, 2)
-    report = crew.work(
+def test_a_turn_that_is_ended_by_the_clock_does_as_much_as_it_can(config: RunConfig) -> None:
+    adapter = Stock(config)
+    load = ThreadLoad(adapter, 2)
+    report = load.work(
         turn(
             Workload(name="x", title="X", what="X.", phases=(Phase("x", "trivial"),)),
             iterations=1,
@@ -142,8 +142,8 @@ def test_a_turn_that_is_ended_by_the_clock_does_as_much_as_it_can(place: Place) 
     )
     assert len(report.phases["x"].latencies) > 2
     assert report.phases["x"].seconds >= 0.05
-    crew.close()
-    way.close()
+    load.close()
+    adapter.close()
 
 
 def test_libpq_is_not_told_what_only_django_understands() -> None:

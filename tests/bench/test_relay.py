@@ -20,7 +20,7 @@ from tests.bench.conftest import is_gone
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pooling.bench.databases import PostgresArena
+    from pooling.bench.databases import PostgresProvider
 
 RTT = 0.02
 
@@ -103,7 +103,7 @@ def test_says_so_when_it_does_not_start() -> None:
         pytest.fail("started")
 
 
-def test_contenders_meet_it_and_the_census_does_not(postgres_arena: PostgresArena) -> None:
+def test_contenders_meet_it_and_the_census_does_not(postgres_provider: PostgresProvider) -> None:
     plan = Plan(
         contenders=(STOCK, POOLED),
         workloads=(CONNECT,),
@@ -112,7 +112,7 @@ def test_contenders_meet_it_and_the_census_does_not(postgres_arena: PostgresAren
         threads=(1,),
         rtt=RTT,
     )
-    [found] = run(postgres_arena, plan)
+    [found] = run(postgres_provider, plan)
     for record in found.records:
         assert min(record.rounds[1].phases["connect"].latencies) >= RTT
         assert record.opened is not None

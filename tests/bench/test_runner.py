@@ -27,16 +27,16 @@ from tests.bench.conftest import is_gone, leftovers
 from tests.bench.misbehaving import contender
 
 if TYPE_CHECKING:
-    from pooling.bench.databases import Arena, SimulatedArena, SqliteArena
+    from pooling.bench.databases import DatabaseProvider, SimulatedProvider, SqliteProvider
     from pooling.bench.results import Document, LeftOut, Result
 
 FAST = Simulation(open_seconds=0.01, query_seconds=0.002, unhealthy=0.05)
 SIMULATED = (UNPOOLED_SIMULATION, POOLED_SIMULATION)
 
 
-def measure(arena: Arena, plan: Plan) -> Document:
+def measure(provider: DatabaseProvider, plan: Plan) -> Document:
     left_out: list[LeftOut] = []
-    cells = run(arena, plan, left_out=left_out)
+    cells = run(provider, plan, left_out=left_out)
     return make_document(plan, cells, describe(), left_out, 1.0)
 
 
@@ -53,12 +53,12 @@ def test_another_side_begins_each_round() -> None:
     assert [order("abc", number)[0] for number in range(4)] == ["a", "b", "c", "a"]
 
 
-def test_sides_alternate_and_the_warm_up_comes_first(sqlite_arena: SqliteArena) -> None:
+def test_sides_alternate_and_the_warm_up_comes_first(sqlite_provider: SqliteProvider) -> None:
     steps: list[Step] = []
     plan = Plan(
         contenders=(STOCK, POOLED), rounds=3, iterations=1, threads=(1,), workloads=(CONNECT,)
     )
-    [found] = run(sqlite_arena, plan, steps.append)
+    [found] = run(sqlite_provider, plan, steps.append)
     assert [(step.round, step.contender) for step in steps] == [
         (0, "stock"),
         (0, "pooled"),
@@ -73,12 +73,12 @@ def test_sides_alternate_and_the_warm_up_comes_first(sqlite_arena: SqliteArena) 
     assert [list(record.rounds) for record in found.records] == [[1, 2, 3], [1, 2, 3]]
 
 
-def test_every_contender_does_every_workload(arena: Arena) -> None:
+def test_every_contender_does_every_workload(provider: DatabaseProvider) -> None:
     plan = Plan(rounds=1, iterations=12, threads=(1, 3), pool_size=2, haste=4)
-    document = measure(arena, plan)
+    document = measure(provider, plan)
     present = [each for each in USUAL if each.missing() is None]
     assert len(document["left_out"]) == len(USUAL) - len(present)
-    expected = {each.name for each in present if arena.vendor in each.vendors}
+    expected = {each.name for each in present if provider.vendor in each.vendors}
     assert {each["name"] for each in document["contenders"]} == expected
     assert {each["name"] for each in document["workloads"]} == set(WORKLOADS)
     for result in document["results"]:
@@ -95,11 +95,11 @@ def test_every_contender_does_every_workload(arena: Arena) -> None:
         assert sum(count for _, count in result["histogram"]) == result["operations"], where
         assert 0 <= result["wait_share"] <= 1, where
         assert result["ratio_low"] <= result["ratio"] <= result["ratio_high"], where
-    assert leftovers(arena) == []
+    assert leftovers(provider) == []
     assert not [name for name in connections.settings if name.startswith("poolbench")]
 
 
-def test_connections_are_counted_where_they_are_made(arena: Arena) -> None:
+def test_connections_are_counted_where_they_are_made(provider: DatabaseProvider) -> None:
     plan = Plan(
         contenders=(STOCK, PERSISTENT, POOLED),
         workloads=(CRUD,),
@@ -108,7 +108,7 @@ def test_connections_are_counted_where_they_are_made(arena: Arena) -> None:
         threads=(6,),
         pool_size=3,
     )
-    found = by_contender(measure(arena, plan), "total")
+    found = by_contender(measure(provider, plan), "total")
     assert found["stock"]["operations"] == 2 * 24
     assert found["stock"]["connections_opened"] == 3 * 24  # with the warm-up
     assert found["persistent"]["connections_opened"] == 6
@@ -117,10 +117,10 @@ def test_connections_are_counted_where_they_are_made(arena: Arena) -> None:
     assert found["stock"]["ratio"] == 1.0
 
 
-def test_bad_contenders_are_reported_and_the_others_go_on(sqlite_arena: SqliteArena) -> None:
+def test_bad_contenders_are_reported_and_the_others_go_on(sqlite_provider: SqliteProvider) -> None:
     bad = [
-        contender(way)
-        for way in (
+        contender(adapter)
+        for adapter in (
             misbehaving.Hanging,
             misbehaving.Raising,
             misbehaving.Refusing,
@@ -138,7 +138,7 @@ def test_bad_contenders_are_reported_and_the_others_go_on(sqlite_arena: SqliteAr
         threads=(1, 2),
         bound=1.0,
     )
-    document = measure(sqlite_arena, plan)
+    document = measure(sqlite_provider, plan)
     [missing] = document["left_out"]
     assert missing["contender"] == "missing"
     assert "has no attribute 'Missing'" in missing["reason"]
@@ -151,7 +151,7 @@ def test_bad_contenders_are_reported_and_the_others_go_on(sqlite_arena: SqliteAr
         "refusing": "ValueError: no such pool",
         "dying": "its process has ended (7): something is rotten",
         "limping": notes["limping"],
-        "leaving": "CrewError: SystemExit: bye",
+        "leaving": "LoadError: SystemExit: bye",
     }
     assert "other kinds of errors" in (notes["limping"] or "")
     by_name = {result["contender"]: result for result in results}
@@ -162,11 +162,11 @@ def test_bad_contenders_are_reported_and_the_others_go_on(sqlite_arena: SqliteAr
     assert by_name["raising"]["errors"] == 20
     assert by_name["raising"]["ops_per_second"] is None
     assert by_name["hanging"]["operations"] == 0
-    assert leftovers(sqlite_arena) == []
+    assert leftovers(sqlite_provider) == []
 
 
 def test_ctrl_c_ends_the_run_and_leaves_nothing(
-    arena: Arena, monkeypatch: pytest.MonkeyPatch
+    provider: DatabaseProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pids: list[int] = []
     start = processes.ContenderProcess.start
@@ -183,21 +183,21 @@ def test_ctrl_c_ends_the_run_and_leaves_nothing(
     monkeypatch.setattr(processes.ContenderProcess, "start", noted)
     plan = Plan(contenders=(STOCK, POOLED), rounds=1, iterations=8)
     with pytest.raises(KeyboardInterrupt):
-        run(arena, plan, interrupt)
-    assert leftovers(arena) == []
+        run(provider, plan, interrupt)
+    assert leftovers(provider) == []
     assert len(pids) == 2
     assert all(is_gone(pid) for pid in pids)
     assert not [name for name in connections.settings if name.startswith("poolbench")]
 
 
-def test_exhaustion_tells_what_the_last_caller_got(sqlite_arena: SqliteArena) -> None:
+def test_exhaustion_tells_what_the_last_caller_got(sqlite_provider: SqliteProvider) -> None:
     plan = Plan(
         contenders=(STOCK, POOLED, contender(misbehaving.Stingy)),
         workloads=(EXHAUSTION,),
         pool_size=2,
         timeout=0.1,
     )
-    found = by_contender(measure(sqlite_arena, plan), "exhaustion")
+    found = by_contender(measure(sqlite_provider, plan), "exhaustion")
     stock, pooled, stingy = found["stock"], found["pooled"], found["stingy"]
     assert (stock["note"] or "").startswith("the last caller got a connection (after")
     assert "no connection within 0.1 s (max_size=2, leased=2" in (pooled["note"] or "")
@@ -207,15 +207,15 @@ def test_exhaustion_tells_what_the_last_caller_got(sqlite_arena: SqliteArena) ->
     assert not any(each["baseline"] for each in found.values())
 
 
-def test_a_spike_meets_a_pool_without_connections(sqlite_arena: SqliteArena) -> None:
+def test_a_spike_meets_a_pool_without_connections(sqlite_provider: SqliteProvider) -> None:
     plan = Plan(contenders=(STOCK, POOLED), workloads=(SPIKE,), rounds=3, threads=(4,), pool_size=2)
-    found = by_contender(measure(sqlite_arena, plan), "spike")
+    found = by_contender(measure(sqlite_provider, plan), "spike")
     assert found["stock"]["connections_opened"] == 4 * 4
     # Somebody may be served before a second connection is needed.
     assert 4 <= found["pooled"]["connections_opened"] <= 2 * 4
 
 
-def test_a_turn_may_be_ended_by_the_clock(sqlite_arena: SqliteArena) -> None:
+def test_a_turn_may_be_ended_by_the_clock(sqlite_provider: SqliteProvider) -> None:
     plan = Plan(
         contenders=(STOCK, POOLED),
         workloads=(CRUD, CONTENTION),
@@ -223,15 +223,15 @@ def test_a_turn_may_be_ended_by_the_clock(sqlite_arena: SqliteArena) -> None:
         threads=(3,),
         duration=0.1,
     )
-    document = measure(sqlite_arena, plan)
+    document = measure(sqlite_provider, plan)
     for result in document["results"]:
         assert result["operations"] > 0, result
         assert result["errors"] == 0, result
 
 
-def test_the_pool_pays_at_the_simulated_database(simulated_arena: SimulatedArena) -> None:
+def test_the_pool_pays_at_the_simulated_database(simulated_provider: SimulatedProvider) -> None:
     plan = Plan(contenders=SIMULATED, simulation=FAST)
-    found = by_contender(measure(simulated_arena, plan), "read")
+    found = by_contender(measure(simulated_provider, plan), "read")
     unpooled, pooled = found["simulated-unpooled"], found["simulated-pooled"]
     assert unpooled["operations"] == pooled["operations"] == 100
     assert unpooled["connections_opened"] >= 100
@@ -240,7 +240,7 @@ def test_the_pool_pays_at_the_simulated_database(simulated_arena: SimulatedArena
     assert pooled["ratio_low"] > 1
 
 
-def test_the_same_run_twice_gives_intervals_that_overlap(simulated_arena: SimulatedArena) -> None:
+def test_the_same_run_twice_gives_intervals_that_overlap(simulated_provider: SimulatedProvider) -> None:
     plan = Plan(
         contenders=SIMULATED,
         simulation=FAST,
@@ -251,7 +251,7 @@ def test_the_same_run_twice_gives_intervals_that_overlap(simulated_arena: Simula
         seed=5,
     )
     first, second = (
-        by_contender(measure(simulated_arena, plan), "connect")["simulated-pooled"]
+        by_contender(measure(simulated_provider, plan), "connect")["simulated-pooled"]
         for _ in range(2)
     )
     assert first["ratio_low"] <= second["ratio_high"]
@@ -259,7 +259,7 @@ def test_the_same_run_twice_gives_intervals_that_overlap(simulated_arena: Simula
 
 
 @pytest.mark.parametrize(("sweep", "values"), [("iterations", [1, 2, 5, 7]), ("pool-size", [1, 2])])
-def test_a_sweep_varies_one_thing(sqlite_arena: SqliteArena, sweep: str, values: list[int]) -> None:
+def test_a_sweep_varies_one_thing(sqlite_provider: SqliteProvider, sweep: str, values: list[int]) -> None:
     plan = Plan(
         contenders=(STOCK, POOLED),
         sweep=sweep,
@@ -269,7 +269,7 @@ def test_a_sweep_varies_one_thing(sqlite_arena: SqliteArena, sweep: str, values:
         pool_size=2,
         haste=4,
     )
-    document = measure(sqlite_arena, plan)
+    document = measure(sqlite_provider, plan)
     pooled = [each for each in document["results"] if each["contender"] == "pooled"]
     assert [each["sweep"] for each in pooled] == [
         {"name": sweep, "value": value} for value in values

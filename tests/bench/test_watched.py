@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from pooling.bench.contenders import CONTENDERS, USUAL
 from pooling.bench.processes import ContenderProcess
-from pooling.bench.measurements import Turn
+from pooling.bench.measurements import Trial
 from pooling.bench.polling import wait_until
-from pooling.bench.adapters.base import Place
+from pooling.bench.adapters.base import RunConfig
 from pooling.bench.workloads import CONNECT
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ def test_it_publishes_while_it_works_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    place = Place(vendor="sqlite", entry={"NAME": str(tmp_path / "db.sqlite3")}, pool_size=2)
-    turn = Turn(workload=CONNECT, iterations=3, seconds=None, seed="x")
+    config = RunConfig(vendor="sqlite", entry={"NAME": str(tmp_path / "db.sqlite3")}, pool_size=2)
+    turn = Trial(workload=CONNECT, iterations=3, seconds=None, seed="x")
     with ContenderProcess(WATCHED) as process:
         process.start()
         process.ready()
-        process.open(place, 10)
+        process.open(config, 10)
         assert not process.turn(turn, 10).phases["connect"].errors
         assert wait_until(lambda: bool(list(tmp_path.glob("poolbench-*/*.djcache"))))
         process.close()

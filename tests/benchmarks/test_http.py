@@ -12,7 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from pooling.bench.databases import ArenaError
+from pooling.bench.databases import SetupError
 from pooling.bench.arguments import make_http_plan
 from pooling.bench.contenders import CONTENDERS
 from tests.benchmarks.http import HOST, site, suite
@@ -96,7 +96,7 @@ def test_what_is_missing_is_said_at_once(
 
 def test_a_database_that_is_not_there_is_one_clear_message(database_settings: Any) -> None:
     entry = database_settings("django.db.backends.postgresql", NAME="there_is_no_such_database")
-    with pytest.raises(ArenaError, match=r"could not be made.*there_is_no_such_database"):
+    with pytest.raises(SetupError, match=r"could not be made.*there_is_no_such_database"):
         prepare(entry)
 
 
@@ -105,7 +105,7 @@ def test_a_server_that_does_not_start_is_one_clear_message(
 ) -> None:
     monkeypatch.setattr(site, "SERVER", "raise SystemExit(1)")
     entry = database_settings("django.db.backends.postgresql", NAME="postgres")
-    with pytest.raises(ArenaError, match="gunicorn does not answer"), Site(entry, 1, 1):
+    with pytest.raises(SetupError, match="gunicorn does not answer"), Site(entry, 1, 1):
         pass
 
 

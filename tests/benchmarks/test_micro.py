@@ -13,19 +13,19 @@ from django.core.management import CommandError, call_command
 
 from pooling.bench.arguments import make_amount
 from tests.benchmarks.micro import runner, suite
-from tests.benchmarks.micro.definitions import Contest, Goal, Side
-from tests.benchmarks.micro.benchmarks import CONTESTS
+from tests.benchmarks.micro.definitions import MicroBenchmark, Target, Subject
+from tests.benchmarks.micro.benchmarks import BENCHMARKS
 from tests.benchmarks.micro.results import MicroDocument, MicroRow, make_document, row_of
-from tests.benchmarks.micro.runner import QUICK, Amount, Found, options_of, run
+from tests.benchmarks.micro.runner import QUICK, Budget, Found, options_of, run
 from tests.benchmarks.micro.worker import ProbeProcess
-from pooling.bench.worker import Hello
+from pooling.bench.worker import Handshake
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_django.plugin import DjangoDbBlocker
 
-    from pooling.bench.databases import PostgresArena, SqliteArena
+    from pooling.bench.databases import PostgresProvider, SqliteProvider
 
 PROBES = "tests.benchmarks.fake_probes"
 
@@ -43,13 +43,13 @@ def poolbench(*arguments: str) -> tuple[str, str]:
 def document(django_db_blocker: DjangoDbBlocker) -> MicroDocument:
     """One quick run of everything."""
     with django_db_blocker.unblock():
-        return suite.measure(tuple(CONTESTS.values()), QUICK)
+        return suite.measure(tuple(BENCHMARKS.values()), QUICK)
 
 
 def test_every_row_of_the_suite_is_measured(document: MicroDocument) -> None:
     assert document["left_out"] == []
     assert [row["note"] for row in document["rows"] if row["note"]] == []
-    assert {row["contest"] for row in document["rows"]} == CONTESTS.keys()
+    assert {row["benchmark"] for row in document["rows"]} == BENCHMARKS.keys()
     for row in document["rows"]:
         assert row.keys() == MicroRow.__annotations__.keys()
         assert row["value"] is not None
@@ -57,7 +57,7 @@ def test_every_row_of_the_suite_is_measured(document: MicroDocument) -> None:
         assert row["low"] <= row["value"] <= row["high"]
         assert (row["met"] is None) == (row["target"] is None)
         assert row["rounds"] in (1, 3)
-        if row["contest"].startswith(("core-", "django-")) and row["against"]:
+        if row["benchmark"].startswith(("core-", "django-")) and row["against"]:
             assert row["processor"] > 0
 
 
@@ -69,12 +69,12 @@ def test_the_document_is_data(document: MicroDocument) -> None:
     assert {"PostgreSQL", "SQLite"} == document["environment"]["servers"].keys()
     rounds = document["measured"]["core-1"]
     assert [each.keys() for each in rounds] == [
-        {side.name for side in CONTESTS["core-1"].sides}
+        {subject.name for subject in BENCHMARKS["core-1"].subjects}
     ] * 3
 
 
 @pytest.mark.parametrize(
-    ("contest", "metric", "known"),
+    ("benchmark", "metric", "known"),
     [
         ("spike", "connects", range(1, 51)),
         ("idle-threads", "threads", range(41)),
@@ -83,9 +83,9 @@ def test_the_document_is_data(document: MicroDocument) -> None:
     ],
 )
 def test_what_is_counted_is_plausible(
-    document: MicroDocument, contest: str, metric: str, known: range
+    document: MicroDocument, benchmark: str, metric: str, known: range
 ) -> None:
-    for measured in document["measured"][contest]:
+    for measured in document["measured"][benchmark]:
         for figures in measured.values():
             assert round(figures[metric]) in known
 
@@ -99,20 +99,20 @@ def test_nobody_gets_through_the_ceiling(document: MicroDocument) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no such call")
-@pytest.mark.parametrize("side", CONTESTS["django-select"].sides, ids=lambda side: side.name)
+@pytest.mark.parametrize("subject", BENCHMARKS["django-select"].subjects, ids=lambda subject: subject.name)
 def test_a_client_with_a_query_shares_a_core_with_its_session(
-    side: Side, postgres_arena: PostgresArena
+    subject: Subject, postgres_provider: PostgresProvider
 ) -> None:
     with (
-        postgres_arena.new_database() as entry,
-        ProbeProcess(Hello(side.probe, side.blocked)) as process,
+        postgres_provider.new_database() as entry,
+        ProbeProcess(Handshake(subject.probe, subject.blocked)) as process,
     ):
-        postgres_arena.prepare(entry)
+        postgres_provider.prepare(entry)
         process.start()
         process.ready()
-        process.open(options_of(side, "postgresql", entry))
+        process.open(options_of(subject, "postgresql", entry))
         process.turn(20)
-        rows = postgres_arena.execute(
+        rows = postgres_provider.execute(
             "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' "
             f"AND datname = '{entry['NAME']}'"
         )
@@ -165,42 +165,42 @@ def test_an_unknown_suite_is_refused() -> None:
 
 
 def test_the_knobs_change_the_amount() -> None:
-    assert make_amount(quick=False, rounds=None, duration=None, seed=None) == Amount()
+    assert make_amount(quick=False, rounds=None, duration=None, seed=None) == Budget()
     changed = make_amount(quick=True, rounds=7, duration=0.2, seed=0)
-    assert changed == Amount(rounds=7, seconds=0.2, seed=0, quick=True)
+    assert changed == Budget(rounds=7, seconds=0.2, seed=0, quick=True)
 
 
 def test_without_a_server_the_other_contests_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(vendor: str) -> Any:
-        raise suite.ArenaError("no server here")
+        raise suite.SetupError("no server here")
 
-    monkeypatch.setattr(suite, "private_arena", refuse)
-    found = suite.measure((CONTESTS["memory"], CONTESTS["django-select"]), QUICK)
+    monkeypatch.setattr(suite, "private_provider", refuse)
+    found = suite.measure((BENCHMARKS["memory"], BENCHMARKS["django-select"]), QUICK)
 
-    notes = {row["contest"]: row["note"] for row in found["rows"]}
+    notes = {row["benchmark"]: row["note"] for row in found["rows"]}
     assert notes["memory"] is None
     assert "no server here" in (notes["django-select"] or "")
-    assert len(found["left_out"]) == len(CONTESTS["django-select"].sides)
+    assert len(found["left_out"]) == len(BENCHMARKS["django-select"].subjects)
 
 
-# ---- contests --------------------------------------------------------------------------------
+# ---- benchmarks --------------------------------------------------------------------------------
 
 
-def side(name: str, probe: str = "Steady", **more: Any) -> Side:
-    return Side(name=name, probe=f"{PROBES}:{probe}", **more)
+def subject(name: str, probe: str = "Steady", **more: Any) -> Subject:
+    return Subject(name=name, probe=f"{PROBES}:{probe}", **more)
 
 
-def contest(*sides: Side, **more: Any) -> Contest:
-    goals = (Goal(side="a", against="b", target=0.5),)
-    return Contest(name="test", title="A test", sides=sides, goals=goals, **{"number": 3, **more})
+def benchmark(*subjects: Subject, **more: Any) -> MicroBenchmark:
+    targets = (Target(subject="a", against="b", target=0.5),)
+    return MicroBenchmark(name="test", title="A test", subjects=subjects, targets=targets, **{"number": 3, **more})
 
 
 def test_a_row_is_the_median_of_the_rounds_ratios() -> None:
     found = run(
-        contest(side("a", options={"figure": 1.0}), side("b", options={"figure": 4.0})), QUICK
+        benchmark(subject("a", options={"figure": 1.0}), subject("b", options={"figure": 4.0})), QUICK
     )
 
-    row = row_of(found, found.contest.goals[0], seed=1)
+    row = row_of(found, found.benchmark.targets[0], seed=1)
 
     assert (row["ours"], row["theirs"], row["value"], row["met"]) == (1.0, 4.0, 0.25, True)
     assert (row["low"], row["high"], row["rounds"]) == (0.25, 0.25, 3)
@@ -212,32 +212,32 @@ def test_the_ratio_of_processor_time_stands_beside_it() -> None:
         {"a": {"seconds": 9.0, "processor": each}, "b": {"seconds": 9.0, "processor": 4.0}}
         for each in (1.0, 2.0, 40.0)
     ]
-    found = Found(contest(), rounds=rounds)
+    found = Found(benchmark(), rounds=rounds)
 
-    assert row_of(found, found.contest.goals[0], 1)["processor"] == 0.5
-    assert row_of(found, Goal(side="a", against="b", metric="processor"), 1)["processor"] is None
-    assert row_of(found, Goal(side="a"), 1)["processor"] is None
+    assert row_of(found, found.benchmark.targets[0], 1)["processor"] == 0.5
+    assert row_of(found, Target(subject="a", against="b", metric="processor"), 1)["processor"] is None
+    assert row_of(found, Target(subject="a"), 1)["processor"] is None
 
 
 def test_a_target_is_missed_from_either_side() -> None:
-    found = Found(contest(), rounds=[{"a": {"seconds": 3.0}, "b": {"seconds": 4.0}}])
-    most = Goal(side="a", against="b", target=0.5)
-    least = Goal(side="a", against="b", target=0.9, at_least=True)
+    found = Found(benchmark(), rounds=[{"a": {"seconds": 3.0}, "b": {"seconds": 4.0}}])
+    most = Target(subject="a", against="b", target=0.5)
+    least = Target(subject="a", against="b", target=0.9, at_least=True)
 
-    assert [row_of(found, goal, 1)["met"] for goal in (most, least)] == [False, False]
+    assert [row_of(found, target_, 1)["met"] for target_ in (most, least)] == [False, False]
 
 
 def test_a_figure_by_itself_is_no_ratio() -> None:
-    found = Found(contest(), rounds=[{"a": {"bytes": each}} for each in (1.0, 3.0, 2.0)])
-    row = row_of(found, Goal(side="a", metric="bytes", unit="bytes", target=2), 1)
+    found = Found(benchmark(), rounds=[{"a": {"bytes": each}} for each in (1.0, 3.0, 2.0)])
+    row = row_of(found, Target(subject="a", metric="bytes", unit="bytes", target=2), 1)
 
     assert (row["ours"], row["theirs"], row["value"], row["met"]) == (2.0, None, 2.0, True)
 
 
 def test_only_rounds_that_both_have_count() -> None:
     one, both = {"a": {"seconds": 1.0}}, {"a": {"seconds": 1.0}, "b": {"seconds": 2.0}}
-    found = Found(contest(), rounds=[one, both, both, one])
-    row = row_of(found, found.contest.goals[0], 1) if found.contest.goals else None
+    found = Found(benchmark(), rounds=[one, both, both, one])
+    row = row_of(found, found.benchmark.targets[0], 1) if found.benchmark.targets else None
 
     assert row is not None
     assert (row["rounds"], row["value"]) == (2, 0.5)
@@ -253,12 +253,12 @@ def test_only_rounds_that_both_have_count() -> None:
     ],
 )
 def test_one_who_fails_does_not_stop_the_others(probe: str, problem: str) -> None:
-    found = run(contest(side("a"), side("b", probe)), QUICK)
+    found = run(benchmark(subject("a"), subject("b", probe)), QUICK)
 
     assert list(found.problems) == ["b"]
     assert problem in found.problems["b"]
     assert [each["a"]["seconds"] for each in found.rounds] == [1.0] * 3
-    row = row_of(found, found.contest.goals[0], 1)
+    row = row_of(found, found.benchmark.targets[0], 1)
     assert row["value"] is None
     assert row["met"] is None
     assert problem in (row["note"] or "")
@@ -266,12 +266,12 @@ def test_one_who_fails_does_not_stop_the_others(probe: str, problem: str) -> Non
 
 def test_who_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
-    found = run(contest(side("a"), side("b", needs=("sqlalchemy",))), QUICK)
+    found = run(benchmark(subject("a"), subject("b", needs=("sqlalchemy",))), QUICK)
 
     assert found.problems == {"b": "not installed: SQLAlchemy"}
     document = make_document([found], QUICK, environment(), 1.0)
     assert document["left_out"] == [
-        {"contest": "test", "side": "b", "reason": "not installed: SQLAlchemy"}
+        {"benchmark": "test", "subject": "b", "reason": "not installed: SQLAlchemy"}
     ]
 
 
@@ -281,12 +281,12 @@ def test_the_order_of_turns_is_drawn_from_the_seed(monkeypatch: pytest.MonkeyPat
         original = runner.ProbeProcess.turn
 
         def turn(self: runner.ProbeProcess, number: int) -> dict[str, float]:
-            turns.append(self._hello.way.rpartition(":")[2])
+            turns.append(self._handshake.adapter.rpartition(":")[2])
             return original(self, number)
 
         with monkeypatch.context() as patch:
             patch.setattr(runner.ProbeProcess, "turn", turn)
-            run(contest(side("a"), side("b", "Other")), Amount(rounds=12, seconds=0.001, seed=seed))
+            run(benchmark(subject("a"), subject("b", "Other")), Budget(rounds=12, seconds=0.001, seed=seed))
         return turns
 
     assert order(1) == order(1)
@@ -295,22 +295,22 @@ def test_the_order_of_turns_is_drawn_from_the_seed(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_turn_takes_about_as_long_as_it_should() -> None:
-    amount = Amount(rounds=1, seconds=0.5)
+    amount = Budget(rounds=1, seconds=0.5)
 
-    [measured] = run(contest(side("a", options={"figure": 0.001}), number=None), amount).rounds
+    [measured] = run(benchmark(subject("a", options={"figure": 0.001}), number=None), amount).rounds
 
     assert measured["a"]["number"] == 500
 
 
-def test_a_file_with_many_tables_is_made(sqlite_arena: SqliteArena) -> None:
+def test_a_file_with_many_tables_is_made(sqlite_provider: SqliteProvider) -> None:
     from django.db import connections
 
     from pooling.bench.databases import temporary_alias
     from pooling.bench.adapters.orm import plain_entry
 
-    with sqlite_arena.new_database() as entry:
-        sqlite_arena.prepare(entry)
-        runner.make_tables(sqlite_arena, entry, 59)
+    with sqlite_provider.new_database() as entry:
+        sqlite_provider.prepare(entry)
+        runner.make_tables(sqlite_provider, entry, 59)
         with temporary_alias("tables", plain_entry("sqlite", entry)) as alias:
             assert len(connections[alias].introspection.table_names()) == 60
 

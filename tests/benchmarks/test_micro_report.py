@@ -16,10 +16,10 @@ HOSTILE = "<script>|`*\n\x1b[31m"
 
 def row(**changes: Any) -> dict[str, Any]:
     return {
-        "contest": "core-1",
+        "benchmark": "core-1",
         "title": "core: acquire + release",
         "what": "",
-        "side": "pooling",
+        "subject": "pooling",
         "against": "psycopg_pool",
         "unit": "time",
         "ours": 1.1e-6,
@@ -53,7 +53,7 @@ def document(*rows: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 MEMORY = row(
-    contest="memory",
+    benchmark="memory",
     title="memory",
     what="per waiter",
     against="",
@@ -82,7 +82,7 @@ SHARE = row(
 MISSING = row(
     **dict.fromkeys(("ours", "theirs", "value", "low", "high", "processor", "met")), note="b: gone"
 )
-SHOWN = row(target=None, met=None, side="psycopg_pool", against="", what="threads", unit="number")
+SHOWN = row(target=None, met=None, subject="psycopg_pool", against="", what="threads", unit="number")
 
 
 def text(found: dict[str, Any]) -> str:
@@ -127,7 +127,7 @@ def test_a_terminal_gets_a_section_for_each_contest() -> None:
 
 
 def test_what_was_left_out_and_what_is_doubtful_is_said() -> None:
-    left_out = [{"contest": "core-1", "side": "SQLAlchemy", "reason": "not installed: SQLAlchemy"}]
+    left_out = [{"benchmark": "core-1", "subject": "SQLAlchemy", "reason": "not installed: SQLAlchemy"}]
     found = document(left_out=left_out, warnings=["the machine was busy"])
 
     for shown in (text(found), micro.render_markdown(found), micro.render_html(found)):
@@ -180,7 +180,7 @@ def test_the_page_needs_nothing_else() -> None:
 
 
 def test_hostile_texts_stay_texts() -> None:
-    found = document(row(side=HOSTILE, against=HOSTILE, what=HOSTILE, note=HOSTILE))
+    found = document(row(subject=HOSTILE, against=HOSTILE, what=HOSTILE, note=HOSTILE))
 
     assert "<script>" not in micro.render_html(found)
     assert "<script>" not in micro.render_markdown(found)

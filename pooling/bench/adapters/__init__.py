@@ -1,1 +1,1 @@
-"""The ways to get a connection, as they run in the contenders' own processes."""
+"""The contenders' adapters: one way each to get connections, run in the contender's own process."""

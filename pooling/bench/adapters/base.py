@@ -1,4 +1,4 @@
-"""What every way to get a connection has to offer."""
+"""The interface of an adapter, and the configuration of a run."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
-    """A database that is not there.
+    """A simulated database.
 
     Attributes:
         open_seconds: how long it takes to open a connection.
         query_seconds: how long it takes to answer.
-        unhealthy: the share of its connections that turn out to be of no use, from 0 to 1.
+        unhealthy: the share of its connections that turn out to be broken, from 0 to 1.
     """
 
     open_seconds: float = 0.1
@@ -28,18 +28,17 @@ class Simulation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class RunConfig:
     """Where and how a contender works; the same for all of them.
 
     Attributes:
         vendor: `postgresql`, `sqlite` or `simulated`.
         entry: the database, as an entry of Django's `DATABASES`.
         pool_size: the most connections a pool may have.
-        threads: how many will ask for connections.
+        threads: how many clients ask for connections.
         timeout: how long a pool may let a caller wait, in seconds.
         health_checks: whether each connection is tested with a round trip before it is used.
-        simulation: how the simulated database behaves.
-        seed: for its moods.
+        seed: for the simulated database.
     """
 
     vendor: str
@@ -53,13 +52,11 @@ class Place:
 
 
 class Count:
-    """How many connections were opened, for databases that keep no books of it. Thread-safe."""
+    """Counts connections, for databases that do not count them themselves. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.open = 0
-        self.opened = 0
-        self.peak = 0
+        self.open = self.opened = self.peak = 0
 
     def change(self, by: int) -> None:
         with self._lock:
@@ -68,18 +65,19 @@ class Count:
             self.peak = max(self.peak, self.open)
 
 
-class Way(ABC):
-    """One way to get a connection, used by several threads. Opening it opens a new pool.
+class PoolAdapter(ABC):
+    """One way to get a connection, used by several threads. Making it makes a new pool.
 
-    `acquire` and `release` may return something to be awaited if `uses_tasks` is set.
+    With `is_async`, `acquire` and `release` are coroutines, and so are `aopen` and `aclose`, which
+    take the place of the constructor and of `close`.
     """
 
-    uses_tasks = False
+    is_async = False
     statements: Statements
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self.count: Count | None = None if place.vendor == "postgresql" else Count()
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.count: Count | None = None if config.vendor == "postgresql" else Count()
 
     @abstractmethod
     def acquire(self) -> Any:
@@ -87,12 +85,12 @@ class Way(ABC):
 
     @abstractmethod
     def release(self, connection: Any) -> Any:
-        """End the request: give the connection back, or whatever this way does with it."""
+        """End the request: return the connection to the pool, or close it."""
 
     def leave(self) -> None:  # noqa: B027 - most have nothing to do
-        """Close what the calling thread still has; it will not come again."""
+        """Close what the calling thread still has; it does not come again."""
 
-    def close(self) -> Any:  # noqa: B027 - likewise
+    def close(self) -> None:  # noqa: B027 - likewise
         """Close everything. All threads have left."""
 
     def sqlite_options(self) -> dict[str, Any]:

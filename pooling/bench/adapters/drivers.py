@@ -1,4 +1,4 @@
-"""Below the ORM: drivers and pools by themselves. Each imports its library only when it is used."""
+"""Adapters below the ORM: drivers and other pools. Each imports its library when it is used."""
 
 from __future__ import annotations
 
@@ -10,34 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 from pooling.bench.statements import AsyncpgStatements, SqlStatements
 
-from .base import Place, Way
+from .base import PoolAdapter, RunConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # What Django understands among OPTIONS, and libpq does not.
-DJANGO_OPTIONS = (
-    "pool",
-    "isolation_level",
-    "assume_role",
-    "server_side_binding",
-    "prepare_threshold",
-)
+DJANGO_OPTIONS = {"pool", "isolation_level", "assume_role", "server_side_binding"} | {
+    "prepare_threshold"
+}
 RECYCLE = 3600
 
 
 def libpq_parameters(entry: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters of a connection from an entry of Django's `DATABASES`."""
-    named = {
-        "dbname": entry.get("NAME"),
-        "user": entry.get("USER"),
-        "password": entry.get("PASSWORD"),
-        "host": entry.get("HOST"),
-        "port": entry.get("PORT"),
+    keys = {
+        "dbname": "NAME",
+        "user": "USER",
+        "password": "PASSWORD",
+        "host": "HOST",
+        "port": "PORT",
     }
+    named = {name: entry[key] for name, key in keys.items() if entry.get(key)}
     options = entry.get("OPTIONS", {})
-    kept = {key: value for key, value in options.items() if key not in DJANGO_OPTIONS}
-    return {**{key: value for key, value in named.items() if value}, **kept}
+    return {**named, **{key: options[key] for key in options if key not in DJANGO_OPTIONS}}
 
 
 def postgres_driver() -> str:
@@ -45,26 +41,25 @@ def postgres_driver() -> str:
     return "psycopg" if find_spec("psycopg") else "psycopg2"
 
 
-class SqlWay(Way):
-    """A way to plain connections of PEP 249."""
+class SqlAdapter(PoolAdapter):
+    """The base of those with plain PEP 249 connections."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
-        self.statements = SqlStatements("?" if place.vendor == "sqlite" else "%s")
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self.statements = SqlStatements("?" if config.vendor == "sqlite" else "%s")
 
     def connector(self) -> Callable[[], Any]:
         """Return what opens a connection in autocommit, with the driver that Django would use."""
-        if self.place.vendor == "sqlite":
+        if self.config.vendor == "sqlite":
             return partial(
                 sqlite3.connect,
-                self.place.entry["NAME"],
+                self.config.entry["NAME"],
                 isolation_level=None,
                 check_same_thread=False,
                 **self.sqlite_options(),
             )
-        parameters = libpq_parameters(self.place.entry)
-        name = postgres_driver()
-        if name == "psycopg":
+        parameters = libpq_parameters(self.config.entry)
+        if (name := postgres_driver()) == "psycopg":
             return partial(import_module(name).connect, **parameters, autocommit=True)
         return partial(connect_psycopg2, **parameters)
 
@@ -75,11 +70,11 @@ def connect_psycopg2(**parameters: Any) -> Any:
     return connection
 
 
-class Bare(SqlWay):
+class Bare(SqlAdapter):
     """A connection for each operation."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
         self._connect = self.connector()
 
     def acquire(self) -> Any:
@@ -89,31 +84,27 @@ class Bare(SqlWay):
         connection.close()
 
 
-class Psycopg2Simple(SqlWay):
+class Psycopg2Simple(SqlAdapter):
     """psycopg2's pool for a single thread. It opens all its connections when it is made."""
 
     pool_class = "SimpleConnectionPool"
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
-        psycopg2 = import_module("psycopg2")
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        base: Any = import_module("psycopg2").extensions.connection
 
-        class Autocommitting(psycopg2.extensions.connection):  # type: ignore[misc, name-defined]
+        class Autocommitting(base):  # type: ignore[misc]
             def __init__(self, *args: Any, **kwargs: Any) -> None:
                 super().__init__(*args, **kwargs)
                 self.autocommit = True
 
-        size = place.pool_size
-        self._pool = getattr(import_module("psycopg2.pool"), self.pool_class)(
-            size,
-            size,
-            connection_factory=Autocommitting,
-            **libpq_parameters(place.entry),
-        )
+        parameters = {**libpq_parameters(config.entry), "connection_factory": Autocommitting}
+        pool_class = getattr(import_module("psycopg2.pool"), self.pool_class)
+        self._pool = pool_class(config.pool_size, config.pool_size, **parameters)
 
     def acquire(self) -> Any:
         connection = self._pool.getconn()
-        if self.place.health_checks:
+        if self.config.health_checks:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
         return connection
@@ -131,18 +122,18 @@ class Psycopg2Threaded(Psycopg2Simple):
     pool_class = "ThreadedConnectionPool"
 
 
-class PsycopgPool(SqlWay):
+class PsycopgPool(SqlAdapter):
     """psycopg_pool's ConnectionPool."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
         pool_class = import_module("psycopg_pool").ConnectionPool
         self._pool = pool_class(
             min_size=1,
-            max_size=place.pool_size,
-            timeout=place.timeout,
-            kwargs={**libpq_parameters(place.entry), "autocommit": True},
-            check=pool_class.check_connection if place.health_checks else None,
+            max_size=config.pool_size,
+            timeout=config.timeout,
+            kwargs={**libpq_parameters(config.entry), "autocommit": True},
+            check=pool_class.check_connection if config.health_checks else None,
             open=True,
         )
 
@@ -156,21 +147,21 @@ class PsycopgPool(SqlWay):
         self._pool.close()
 
 
-class SqlAlchemy(SqlWay):
+class SqlAlchemy(SqlAdapter):
     """SQLAlchemy's QueuePool, as its engines use it."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
         sqlalchemy = import_module("sqlalchemy")
-        dialect = "sqlite" if place.vendor == "sqlite" else f"postgresql+{postgres_driver()}"
+        dialect = "sqlite" if config.vendor == "sqlite" else f"postgresql+{postgres_driver()}"
         self._engine = sqlalchemy.create_engine(
             f"{dialect}://",
             creator=self.connector(),
             poolclass=sqlalchemy.pool.QueuePool,
-            pool_size=place.pool_size,
+            pool_size=config.pool_size,
             max_overflow=0,
-            pool_timeout=place.timeout,
-            pool_pre_ping=place.health_checks,
+            pool_timeout=config.timeout,
+            pool_pre_ping=config.health_checks,
             pool_recycle=RECYCLE,
         )
 
@@ -184,35 +175,36 @@ class SqlAlchemy(SqlWay):
         self._engine.dispose()
 
 
-class Asyncpg(Way):
+class Asyncpg(PoolAdapter):
     """asyncpg's pool, with a task for each thread of the others."""
 
-    uses_tasks = True
+    is_async = True
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
         self.statements = AsyncpgStatements()
-        parameters = libpq_parameters(place.entry)
+        parameters = libpq_parameters(config.entry)
         parameters["database"] = parameters.pop("dbname", None)
         if "sslmode" in parameters:
             parameters["ssl"] = parameters.pop("sslmode")
         self._parameters = parameters
         self._pool: Any = None
 
-    async def open(self) -> None:
+    async def aopen(self) -> None:
         """Make the pool, without connections; it has to happen in the tasks' loop."""
         self._pool = await import_module("asyncpg").create_pool(
-            **self._parameters, min_size=0, max_size=self.place.pool_size
+            **self._parameters, min_size=0, max_size=self.config.pool_size
         )
 
     async def acquire(self) -> Any:
-        connection = await self._pool.acquire(timeout=self.place.timeout)
-        if self.place.health_checks:
+        connection = await self._pool.acquire(timeout=self.config.timeout)
+        if self.config.health_checks:
             await connection.execute("SELECT 1")
         return connection
 
     async def release(self, connection: Any) -> None:
         await self._pool.release(connection)
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
+        """Close the pool."""
         await self._pool.close()

@@ -1,30 +1,27 @@
-"""Through Django: what differs is the entry in `DATABASES`."""
+"""Adapters through Django: what differs is the entry in `DATABASES`."""
 
 from __future__ import annotations
 
 import itertools
+from importlib import import_module
 from typing import Any
 
 from django.db import connections
 from django.db.utils import DEFAULT_DB_ALIAS, ConnectionHandler
 
 import pooling
-from pooling.bench.statements import OrmStatements
 from pooling.bench.polling import wait_until
+from pooling.bench.statements import OrmStatements
 
-from .base import Place, Way
+from .base import PoolAdapter, RunConfig
 
 STOCK_ENGINES = {
     "postgresql": "django.db.backends.postgresql",
     "sqlite": "django.db.backends.sqlite3",
 }
-POOLED_ENGINES = {
-    "postgresql": "pooling.backends.postgresql",
-    "sqlite": "pooling.backends.sqlite3",
-}
 
-# What these say about the life of connections is the contender's to say, and nobody else's.
-LIFE_OF_CONNECTIONS = {
+# What the base entry says about the life of connections is each contender's own choice.
+CONNECTION_LIFE = {
     "ATOMIC_REQUESTS": False,
     "AUTOCOMMIT": True,
     "CONN_HEALTH_CHECKS": False,
@@ -38,25 +35,28 @@ def plain_entry(vendor: str, base: dict[str, Any]) -> dict[str, Any]:
     """Return a `DATABASES` entry for Django's own backend, with its defaults."""
     options = {key: value for key, value in base.get("OPTIONS", {}).items() if key != "pool"}
     kept = {key: value for key, value in base.items() if key not in ("TEST", "POOL_OPTIONS")}
-    engine = STOCK_ENGINES[vendor]
-    return {**kept, **LIFE_OF_CONNECTIONS, "ENGINE": engine, "OPTIONS": options}
+    return {**kept, **CONNECTION_LIFE, "ENGINE": STOCK_ENGINES[vendor], "OPTIONS": options}
 
 
-class Stock(Way):
+def completed(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry with what Django's wrappers expect to find in it."""
+    found: dict[str, Any] = ConnectionHandler({DEFAULT_DB_ALIAS: entry}).settings[DEFAULT_DB_ALIAS]
+    return found
+
+
+class Stock(PoolAdapter):
     """Django as it comes: each request opens a connection and closes it."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
         self.statements = OrmStatements()
         # A new alias each time: some pools are found by it, and would be the old ones.
         self.alias = f"poolbench_{next(_numbers)}"
-        entry = plain_entry(place.vendor, place.entry)
+        entry = plain_entry(config.vendor, config.entry)
         self.adapt(entry)
-        if place.vendor == "sqlite":
+        if config.vendor == "sqlite":
             entry["OPTIONS"].update(self.sqlite_options())
-        # A handler of its own adds what Django's wrappers expect to find in an entry.
-        handler = ConnectionHandler({DEFAULT_DB_ALIAS: entry})
-        connections.settings[self.alias] = handler.settings[DEFAULT_DB_ALIAS]
+        connections.settings[self.alias] = completed(entry)
 
     def adapt(self, entry: dict[str, Any]) -> None:
         """Change Django's defaults into this contender's settings."""
@@ -84,19 +84,18 @@ class Persistent(Stock):
 
     def adapt(self, entry: dict[str, Any]) -> None:
         entry["CONN_MAX_AGE"] = None
-        entry["CONN_HEALTH_CHECKS"] = self.place.health_checks
+        entry["CONN_HEALTH_CHECKS"] = self.config.health_checks
 
 
 class Pooled(Stock):
     """This project's backends."""
 
     def adapt(self, entry: dict[str, Any]) -> None:
-        entry["ENGINE"] = POOLED_ENGINES[self.place.vendor]
-        pool = {"max_size": self.place.pool_size, "timeout": self.place.timeout}
-        entry["OPTIONS"]["pool"] = {
-            **pool,
-            **({"ping_after": 0} if self.place.health_checks else {}),
-        }
+        entry["ENGINE"] = entry["ENGINE"].replace("django.db", "pooling")
+        pool = {"max_size": self.config.pool_size, "timeout": self.config.timeout}
+        if self.config.health_checks:
+            pool["ping_after"] = 0
+        entry["OPTIONS"]["pool"] = pool
 
     def close(self) -> None:
         pool = pooling.get_pool(self.alias)
@@ -109,13 +108,9 @@ class Native(Stock):
     """Django's own pool."""
 
     def adapt(self, entry: dict[str, Any]) -> None:
-        place = self.place
-        entry["OPTIONS"]["pool"] = {
-            "min_size": 1,
-            "max_size": place.pool_size,
-            "timeout": place.timeout,
-        }
-        entry["CONN_HEALTH_CHECKS"] = place.health_checks
+        pool = {"max_size": self.config.pool_size, "timeout": self.config.timeout}
+        entry["OPTIONS"]["pool"] = {"min_size": 1, **pool}
+        entry["CONN_HEALTH_CHECKS"] = self.config.health_checks
 
     def close(self) -> None:
         connections[self.alias].close_pool()  # type: ignore[attr-defined]
@@ -128,17 +123,14 @@ class DjangoDbConnectionPool(Stock):
     def adapt(self, entry: dict[str, Any]) -> None:
         entry["ENGINE"] = "dj_db_conn_pool.backends.postgresql"
         entry["POOL_OPTIONS"] = {
-            "POOL_SIZE": self.place.pool_size,
+            "POOL_SIZE": self.config.pool_size,
             "MAX_OVERFLOW": 0,
-            "TIMEOUT": self.place.timeout,
-            "PRE_PING": self.place.health_checks,
+            "TIMEOUT": self.config.timeout,
+            "PRE_PING": self.config.health_checks,
         }
 
     def close(self) -> None:
-        from dj_db_conn_pool.core import (  # type: ignore[import-not-found, import-untyped, unused-ignore]
-            pool_container,
-        )
-
-        if pool_container.has(self.alias):
-            pool_container.pop(self.alias).dispose()
+        pools = import_module("dj_db_conn_pool.core").pool_container
+        if pools.has(self.alias):
+            pools.pop(self.alias).dispose()
         super().close()

@@ -1,4 +1,4 @@
-"""A database that is not there: what a pool does can be seen without any."""
+"""Adapters to a simulated database: they show what a pool does without any server."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pooling import Pool, PoolConfig
-from pooling.bench.users import Fields, Row
+from pooling.bench.statements import RowStatements
 
-from .base import Place, Way
+from .base import PoolAdapter, RunConfig
 
 if TYPE_CHECKING:
-    from pooling.bench.statements import Act
-    from pooling.core.connection import Lease
+    from pooling import Lease
+    from pooling.bench.statements import Action
 
     from .base import Count, Simulation
 
 
 class SimulatedError(RuntimeError):
-    """The simulated database says that something is wrong with a connection."""
+    """A simulated connection is broken."""
 
 
 class SimulatedConnection:
@@ -37,20 +37,20 @@ class SimulatedConnection:
 
 
 class SimulatedDriver:
-    """Opens simulated connections, for a pool or for anybody."""
+    """Opens simulated connections, with a pool or without."""
 
     operational_error: type[Exception] = SimulatedError
 
     def __init__(self, simulation: Simulation, count: Count, seed: str) -> None:
         self._simulation = simulation
         self._count = count
-        self._draw = random.Random(seed)
+        self._random = random.Random(seed)
         self._lock = threading.Lock()
 
     def connect(self) -> SimulatedConnection:
         time.sleep(self._simulation.open_seconds)
         with self._lock:
-            healthy = self._draw.random() >= self._simulation.unhealthy
+            healthy = self._random.random() >= self._simulation.unhealthy
         self._count.change(1)
         return SimulatedConnection(self._simulation.query_seconds, healthy=healthy)
 
@@ -61,7 +61,7 @@ class SimulatedDriver:
         connection.query()
 
     def reset(self, connection: SimulatedConnection) -> None:
-        """There is nothing to clean."""
+        """There is nothing to reset."""
 
     def close(self, connection: SimulatedConnection) -> None:  # noqa: ARG002
         self._count.change(-1)
@@ -70,23 +70,22 @@ class SimulatedDriver:
         return False
 
 
-class SimulatedStatements:
-    """Every act is one query."""
+class SimulatedStatements(RowStatements):
+    """Every action is one query."""
 
-    def make_user(self, fields: Fields, pk: int | None = None) -> Row:
-        return Row(**fields, pk=pk)
-
-    def perform(self, _act: Act, connection: Any, _user: object) -> None:
+    def perform(self, _action: Action, connection: Any, _user: object) -> None:
         connection.query()
 
 
-class Unpooled(Way):
+class Unpooled(PoolAdapter):
     """A connection for each operation; an unhealthy one is replaced at once."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
         self.statements = SimulatedStatements()
-        self._driver = new_driver(self)
+        if self.count is None:
+            raise SimulatedError(f"{config.vendor} is not simulated")
+        self._driver = SimulatedDriver(config.simulation, self.count, config.seed)
 
     def acquire(self) -> SimulatedConnection:
         while True:
@@ -99,19 +98,18 @@ class Unpooled(Way):
         self._driver.close(connection)
 
 
-class Pooled(Way):
+class Pooled(Unpooled):
     """This project's pool."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
-        self.statements = SimulatedStatements()
-        config = PoolConfig(
-            max_size=place.pool_size,
-            timeout=place.timeout,
-            ping_after=0 if place.health_checks else 30.0,
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        options = PoolConfig(
+            max_size=config.pool_size,
+            timeout=config.timeout,
+            ping_after=0 if config.health_checks else 30.0,
             name="simulated",
         )
-        self._pool = Pool(new_driver(self), config)
+        self._pool = Pool(self._driver, options)
         self._leases: dict[SimulatedConnection, Lease[SimulatedConnection]] = {}
 
     def acquire(self) -> SimulatedConnection:
@@ -129,9 +127,3 @@ class Pooled(Way):
 
     def close(self) -> None:
         self._pool.close()
-
-
-def new_driver(way: Way) -> SimulatedDriver:
-    if way.count is None:
-        raise SimulatedError(f"{way.place.vendor} is not simulated")
-    return SimulatedDriver(way.place.simulation, way.count, way.place.seed)

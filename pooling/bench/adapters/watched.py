@@ -1,4 +1,4 @@
-"""The pool while somebody looks at it: what does watching cost?"""
+"""The adapter to a pool whose statistics are published and read all the time: what does it cost?"""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from pooling.fleet.publisher import PUBLISHER
 from .orm import Pooled
 
 if TYPE_CHECKING:
-    from .base import Place
+    from .base import RunConfig
 
 EVERY = 0.1
-"""Seconds between two snapshots, and between two looks at all of them: twenty times as often as the
-admin page with the defaults, so that the short turns of a benchmark get their share."""
+"""Seconds between two snapshots, and between two readings of all of them: twenty times as often as
+the admin page with the defaults, so that the short trials of a benchmark get their share."""
 
 
 class Watched(Pooled):
     """This project's backends, publishing, with the page open."""
 
-    def __init__(self, place: Place) -> None:
-        self._rooms = contextlib.ExitStack()
-        folder = self._rooms.enter_context(tempfile.TemporaryDirectory(prefix="poolbench-"))
+    def __init__(self, config: RunConfig) -> None:
+        self._folder = contextlib.ExitStack()
+        folder = self._folder.enter_context(tempfile.TemporaryDirectory(prefix="poolbench-"))
         backend = "django.core.cache.backends.filebased.FileBasedCache"
         settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": folder}}
         settings.POOLING = {"publish_every": EVERY}
         MAINTENANCE.accompany(PUBLISHER)
         self._closed = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="poolbench-watcher")
-        super().__init__(place)
-        self._watcher.start()
+        self._reader = threading.Thread(target=self._read, name="poolbench-reader")
+        super().__init__(config)
+        self._reader.start()
 
-    def _watch(self) -> None:
-        """Look at all processes, as the page does for each of its visitors."""
+    def _read(self) -> None:
+        """Read the snapshots of all processes, as the admin page does for each viewer."""
         while not self._closed.wait(EVERY):
             fleet.processes()
 
     def close(self) -> None:
         self._closed.set()
-        self._watcher.join()
+        self._reader.join()
         super().close()
-        settings.POOLING = {"publish_every": None}  # nothing more is to be written into the folder
-        self._rooms.close()
+        settings.POOLING = {"publish_every": None}  # write nothing more into the folder
+        self._folder.close()

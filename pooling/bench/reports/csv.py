@@ -6,56 +6,32 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from .document import read
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pooling.bench.results import Document
 
 COLUMNS = (
-    "database",
-    "contender",
-    "workload",
-    "operation",
-    "threads",
-    "sweep",
-    "sweep_value",
-    "ops_per_second",
-    "p50_ms",
-    "p95_ms",
-    "p99_ms",
-    "max_ms",
-    "connections_opened",
-    "peak_connections",
-    "errors",
-    "operations",
-    "rounds",
-    "fairness",
-    "wait_share",
-    "baseline",
-    "ratio",
-    "ratio_low",
-    "ratio_high",
-    "level",
-    "note",
+    *("database", "contender", "workload", "operation", "threads", "sweep", "sweep_value"),
+    *("ops_per_second", "p50_ms", "p95_ms", "p99_ms", "max_ms"),
+    *("connections_opened", "peak_connections", "errors", "operations", "rounds", "fairness"),
+    *("wait_share", "baseline", "ratio", "ratio_low", "ratio_high", "level", "note"),
 )
 
 
-def render(document: Mapping[str, object]) -> str:
+def render(document: Document) -> str:
     """Return a document's results as CSV; what is not known is an empty cell."""
+    levels = {each["name"]: each["level"] for each in document["contenders"]}
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for each in read(document).results:
-        name, value = each.sweep or ("", None)
-        row = [
-            name
-            if column == "sweep"
-            else value
-            if column == "sweep_value"
-            else getattr(each, column)
-            for column in COLUMNS
-        ]
-        writer.writerow([cell(value) for value in row])
+    for each in document["results"]:
+        sweep = each["sweep"]
+        row: dict[str, object] = {
+            **each,
+            "level": levels[each["contender"]],
+            "sweep": sweep and sweep["name"],
+            "sweep_value": sweep and sweep["value"],
+        }
+        writer.writerow([cell(row[column]) for column in COLUMNS])
     return out.getvalue()
 
 

@@ -5,44 +5,47 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from . import words
-from .document import LEVELS, read
-from .document import text as clean
-from .table import COLUMNS, legend, remarks, tables
+from pooling.formatting import one_line
+
+from . import layout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-# Whatever could end a cell, begin a tag or a link, or format; a hyphen is only plain.
+    from pooling.bench.results import Document
+
+# What could end a cell, begin a tag or a link, or format.
 SPECIAL = re.compile(r"([\\`*_\[\]<>|~#!&])")
 
 
-def render(document: Mapping[str, object]) -> str:
+def render(document: Document) -> str:
     """Return a document as GitHub-flavoured Markdown."""
-    report = read(document)
+    titles = layout.titles(document)
     parts = ["# Benchmark"]
-    for table in tables(report):
+    for table in layout.tables(document):
         parts.append(f"## {escape(table.title)}")
-        for label, rows in table.sections:
-            if label:
-                parts.append(f"**{escape(label)}**")
-            parts.append(pipes(["contender", *COLUMNS], rows))
-    notes = [f"- **{kind}**: {escape(text)}" for kind, text in remarks(report)]
-    if notes:
+        for section in table.sections:
+            rows = [[titles[each["contender"]], *layout.cells(each)] for each in section.results]
+            parts.append(f"**{escape(section.label)}**")
+            parts.append(pipes(["contender", *layout.COLUMNS], rows))
+    if notes := [f"- **{kind}**: {escape(text)}" for kind, text in layout.notes(document)]:
         parts.append("## Notes\n\n" + "\n".join(notes))
-    if report.contenders:
-        rows = [
-            [each.title, each.version, LEVELS.get(each.level, each.level), each.how]
-            for each in report.contenders.values()
-        ]
-        parts.append("## Contenders\n\n" + pipes(["name", "version", "level", "how"], rows, 4))
-    known = {"Environment": report.environment, "Settings": report.settings}
-    for title, values in known.items():
-        if values:
-            lines = [f"- {escape(str(k))}: {escape(plain(v))}" for k, v in values.items()]
-            parts.append(f"## {title}\n\n" + "\n".join(lines))
-    parts.append(escape(legend(report)))
+    contenders = [
+        [each["title"], each["version"], layout.LEVELS[each["level"]], each["how"]]
+        for each in document["contenders"]
+    ]
+    parts.append("## Contenders\n\n" + pipes(["name", "version", "level", "how"], contenders, 4))
+    parts += facts(layout.facts(document))
+    parts.append(escape(layout.legend(document)))
     return "\n\n".join(parts) + "\n"
+
+
+def facts(sections: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> list[str]:
+    """Return named values as lists under their titles."""
+    return [
+        f"## {title}\n\n" + "\n".join(f"- {escape(name)}: {escape(each)}" for name, each in values)
+        for title, values in sections
+    ]
 
 
 def pipes(
@@ -57,30 +60,13 @@ def pipes(
     Args:
         escaped: whether the rows are Markdown already.
     """
-    places = range(len(header))
-    rule = " | ".join("---" if place < text_columns else "---:" for place in places)
-    lines = [" | ".join(map(escape, header)), rule]
-    lines += [" | ".join(row if escaped else map(escape, row)) for row in rows]
-    return "\n".join(f"| {line} |" for line in lines)
+    rule = ["---" if place < text_columns else "---:" for place in range(len(header))]
+    lines = [list(map(escape, header)), rule]
+    lines += [list(row if escaped else map(escape, row)) for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def escape(text: str) -> str:
-    """Return a text as it is to be read, in one line."""
-    return (
-        SPECIAL.sub(r"\\\1", " ".join(clean(text).split()))
-        .replace("\\<", "&lt;")
-        .replace("\\>", "&gt;")
-    )
-
-
-def plain(value: object) -> str:
-    """Return a setting or a fact as people write it."""
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {plain(each)}" for name, each in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(plain, value))
-    if value is None:
-        return words.UNKNOWN
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
+    """Return a text that Markdown shows as it is, in one line."""
+    plain = SPECIAL.sub(r"\\\1", one_line(text))
+    return plain.replace("\\<", "&lt;").replace("\\>", "&gt;")

@@ -8,7 +8,7 @@ import time
 from time import perf_counter
 
 from tests.benchmarks.micro.probes.base import Probe, in_threads
-from pooling.bench.measurements import PhaseReport, Tally, describe_error
+from pooling.bench.measurements import PhaseReport, Samples, describe_error
 
 from . import HOST
 
@@ -47,28 +47,28 @@ class Load(Probe):
 
     def turn(self, number: int) -> PhaseReport:  # type: ignore[override]
         """Ask for `number` milliseconds."""
-        tallies: list[Tally] = []
+        samples: list[Samples] = []
         lock = threading.Lock()
         end = perf_counter() + number / 1000
 
         def work() -> None:
-            tally = Tally()
-            tally.begin = begin = perf_counter()
-            while begin < end or begin == tally.begin:  # once in any case
+            samples = Samples()
+            samples.begin = begin = perf_counter()
+            while begin < end or begin == samples.begin:  # once in any case
                 try:
                     self.ask()
                 except (OSError, LoadError) as error:
-                    tally.errors[describe_error(error)] += 1
+                    samples.errors[describe_error(error)] += 1
                     time.sleep(PAUSE_AFTER_ERROR)
                 else:
-                    tally.latencies.append(perf_counter() - begin)
+                    samples.latencies.append(perf_counter() - begin)
                 begin = perf_counter()
-            tally.end = perf_counter()
+            samples.end = perf_counter()
             with lock:
-                tallies.append(tally)
+                samples.append(samples)
 
         in_threads(self.clients, work)
-        return PhaseReport.of(tallies)
+        return PhaseReport.of(samples)
 
     def ask(self) -> None:
         """Get the page, once."""

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pooling.bench.databases import ArenaError
+from pooling.bench.databases import SetupError
 from pooling.bench.watcher import end_process
 
 from . import HOST
@@ -84,7 +84,7 @@ def prepare(entry: dict[str, Any]) -> str:
     """Make tables, users and a session in a new database; return the session's key.
 
     Raises:
-        ArenaError: that did not work.
+        SetupError: that did not work.
     """
     try:
         done = subprocess.run(  # noqa: S603
@@ -96,10 +96,10 @@ def prepare(entry: dict[str, Any]) -> str:
             timeout=2 * START_BOUND,
         )
     except subprocess.TimeoutExpired as error:
-        raise ArenaError(f"the demo's database was not ready in {error.timeout:g} s") from None
+        raise SetupError(f"the demo's database was not ready in {error.timeout:g} s") from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["?"])[-1]
-        raise ArenaError(f"the demo's database could not be made: {last}")
+        raise SetupError(f"the demo's database could not be made: {last}")
     return done.stdout.split()[-1]
 
 
@@ -112,7 +112,7 @@ class Site:
         threads: how many threads each of them has.
 
     Raises:
-        ArenaError: on entry, if it does not answer.
+        SetupError: on entry, if it does not answer.
     """
 
     def __init__(self, entry: dict[str, Any], processes: int, threads: int) -> None:
@@ -168,7 +168,7 @@ class Site:
             else:
                 return
         log = self._log.read_text(errors="replace").strip() if self._log.exists() else ""
-        raise ArenaError(f"gunicorn does not answer: {(log.splitlines() or ['no word of it'])[-1]}")
+        raise SetupError(f"gunicorn does not answer: {(log.splitlines() or ['no word of it'])[-1]}")
 
     def close(self) -> None:
         """End the server, by force if it does not go by itself. May be called twice."""

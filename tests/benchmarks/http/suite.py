@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections
 
 from pooling.bench import environment
-from pooling.bench.databases import ArenaError
+from pooling.bench.databases import SetupError
 from pooling.bench.contenders import NATIVE, PERSISTENT, POOLED, POSTGRESQL, STOCK
 from pooling.bench.aggregation import make_document
 from tests.benchmarks.micro.worker import ProbeProcess
-from pooling.bench.places import private_arena
+from pooling.bench.places import private_provider
 from pooling.bench.plan import Cell, Plan
 from pooling.bench.processes import ContenderFailedError
 from pooling.bench.runner import CellRecords, Record, Step
-from pooling.bench.measurements import TurnReport
-from pooling.bench.adapters.base import Place
-from pooling.bench.worker import Hello, find_class
+from pooling.bench.measurements import TrialReport
+from pooling.bench.adapters.base import RunConfig
+from pooling.bench.worker import Handshake, find_class
 from pooling.bench.workloads import Phase, Workload
 
 from .site import PAGE, USERS, Site, find_missing, prepare
@@ -27,7 +27,7 @@ from .site import PAGE, USERS, Site, find_missing, prepare
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pooling.bench.databases import Arena
+    from pooling.bench.databases import DatabaseProvider
     from pooling.bench.contenders import Contender
     from pooling.bench.results import Document
 
@@ -82,19 +82,19 @@ def measure(plan: Plan, on_step: Callable[[Step], None] = lambda _step: None) ->
     """Run the plan on a private PostgreSQL.
 
     Raises:
-        ArenaError: something is missing that it takes, or does not work.
+        SetupError: something is missing that it takes, or does not work.
     """
     if lack := find_missing():
-        raise ArenaError(lack)
+        raise SetupError(lack)
     begin = time.monotonic()
     about = environment.describe()
     # Twice, since one site's sessions may still be leaving when those of the next one come.
     most = len(plan.contenders) * max(PROCESSES) * THREADS
-    with private_arena(POSTGRESQL, most) as arena, arena.new_database() as entry:
-        about["servers"][arena.title] = arena.describe()
+    with private_provider(POSTGRESQL, most) as provider, provider.new_database() as entry:
+        about["servers"][provider.title] = provider.describe()
         session = prepare({**entry, "ENGINE": "django.db.backends.postgresql"})
         cells = [
-            _run_cell(arena, plan, _cell(plan, workload), entry, session, on_step)
+            _run_cell(provider, plan, _cell(plan, workload), entry, session, on_step)
             for workload in plan.workloads or ()
         ]
     return make_document(plan, cells, about, [], time.monotonic() - begin)
@@ -113,7 +113,7 @@ def _cell(plan: Plan, workload: Workload) -> Cell:
 
 
 def _run_cell(
-    arena: Arena,
+    provider: DatabaseProvider,
     plan: Plan,
     cell: Cell,
     entry: dict[str, Any],
@@ -128,7 +128,7 @@ def _run_cell(
             try:
                 own = entry_of(record.contender, entry, plan.pool_size)
                 site = stack.enter_context(Site(own, processes, THREADS))
-                load = stack.enter_context(ProbeProcess(Hello("tests.benchmarks.http.load:Load")))
+                load = stack.enter_context(ProbeProcess(Handshake("tests.benchmarks.http.load:Load")))
                 load.start()
                 load.ready()
                 load.open(
@@ -141,7 +141,7 @@ def _run_cell(
                     }
                 )
                 loads[name] = load
-            except (ArenaError, ContenderFailedError) as error:
+            except (SetupError, ContenderFailedError) as error:
                 record.problem = str(error)
         for number in range(cell.rounds + 1):
             names = list(loads)
@@ -149,7 +149,7 @@ def _run_cell(
             for name in names[start:] + names[:start]:
                 on_step(
                     Step(
-                        database=arena.title,
+                        database=provider.title,
                         contender=name,
                         workload=cell.workload.name,
                         threads=cell.threads,
@@ -165,14 +165,14 @@ def _run_cell(
                     continue
                 if number:
                     operation = cell.workload.phases[0].operation
-                    records[name].rounds[number] = TurnReport({operation: report})
-    return CellRecords(arena.title, cell, list(records.values()))
+                    records[name].rounds[number] = TrialReport({operation: report})
+    return CellRecords(provider.title, cell, list(records.values()))
 
 
 def entry_of(contender: Contender, entry: dict[str, Any], pool_size: int) -> dict[str, Any]:
     """Return the settings a contender has in the load suite, too, for a site of its own."""
-    place = Place(vendor=POSTGRESQL, entry=entry, pool_size=pool_size)
-    way = find_class(contender.way)(place)
+    config = RunConfig(vendor=POSTGRESQL, entry=entry, pool_size=pool_size)
+    adapter = find_class(contender.adapter)(config)
     # It has made its settings known to this process, which has no use for them.
-    found: dict[str, Any] = connections.settings.pop(way.alias)
+    found: dict[str, Any] = connections.settings.pop(adapter.alias)
     return {**found, "PORT": str(found["PORT"])}

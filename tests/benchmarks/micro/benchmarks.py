@@ -6,7 +6,7 @@ from typing import Any
 
 from pooling.bench.contenders import CONTENDERS, POSTGRESQL, SQLITE
 
-from .contest import Contest, Goal, Side
+from .benchmark import MicroBenchmark, Target, Subject
 
 PROBES = "tests.benchmarks.micro.probes"
 
@@ -18,13 +18,13 @@ NEEDS = {
 }
 
 
-def _core(pool: str, probe: str, **options: Any) -> Side:
+def _core(pool: str, probe: str, **options: Any) -> Subject:
     options = {"pool": pool, **options}
-    return Side(name=pool, probe=f"{PROBES}.core:{probe}", needs=NEEDS[pool], options=options)
+    return Subject(name=pool, probe=f"{PROBES}.core:{probe}", needs=NEEDS[pool], options=options)
 
 
-def _inside(probe: str, name: str = OURS, **options: Any) -> Side:
-    return Side(
+def _inside(probe: str, name: str = OURS, **options: Any) -> Subject:
+    return Subject(
         name=name, probe=f"{PROBES}.books:{probe}", options=options, needs=NEEDS.get(name, ())
     )
 
@@ -32,36 +32,36 @@ def _inside(probe: str, name: str = OURS, **options: Any) -> Side:
 # ---- pools by themselves ---------------------------------------------------------------------
 
 
-def _acquire_release(threads: int, longer: float) -> Contest:
+def _acquire_release(threads: int, longer: float) -> MicroBenchmark:
     what = "1 thread" if threads == 1 else f"{threads} threads on {threads} connections"
-    return Contest(
+    return MicroBenchmark(
         name=f"core-{threads}",
         title=f"core: acquire + release, {what}",
         longer=longer,
         most_rounds=None if threads == 1 else 9,
-        sides=(
+        subjects=(
             _core(OURS, "AcquireRelease", threads=threads),
             _core(PSYCOPG_POOL, "AcquireRelease", threads=threads),
             _core(SQLALCHEMY, "SqlAlchemyAcquireRelease", threads=threads),
         ),
-        goals=(
-            Goal(side=OURS, against=PSYCOPG_POOL, target=0.6),
-            Goal(side=OURS, against=SQLALCHEMY, target=0.25),
+        targets=(
+            Target(subject=OURS, against=PSYCOPG_POOL, target=0.6),
+            Target(subject=OURS, against=SQLALCHEMY, target=0.25),
         ),
     )
 
 
 PYTHON = "Python"
-FLOOR = Contest(
+FLOOR = MicroBenchmark(
     name="floor",
     title="the floor: what an acquire and a release cannot do without",
-    sides=(
+    subjects=(
         _core(OURS, "AcquireRelease", threads=1),
-        Side(name=PYTHON, probe=f"{PROBES}.core:Floor"),
+        Subject(name=PYTHON, probe=f"{PROBES}.core:Floor"),
     ),
-    goals=(
+    targets=(
         *(
-            Goal(side=PYTHON, metric=metric, what=what)
+            Target(subject=PYTHON, metric=metric, what=what)
             for metric, what in (
                 ("lock and list", "a lock, twice, and a list"),
                 ("poll", "poll(0)"),
@@ -69,20 +69,20 @@ FLOOR = Contest(
                 ("seconds", "all of them in one loop"),
             )
         ),
-        Goal(side=OURS, against=PYTHON, what="core: acquire + release", against_what="all of them"),
+        Target(subject=OURS, against=PYTHON, what="core: acquire + release", against_what="all of them"),
     ),
 )
 CROWD: dict[str, Any] = {"threads": 32, "size": 4, "hold": 0.001}
-CONTENTION = Contest(
+CONTENTION = MicroBenchmark(
     name="contention",
     title="32 threads, 4 connections, 1 ms hold",
     number=500,  # milliseconds
     quick_number=100,
     most_rounds=7,
-    sides=tuple(_core(pool, "Crowd", **CROWD) for pool in NEEDS),
-    goals=(
-        Goal(
-            side=OURS,
+    subjects=tuple(_core(pool, "Contention", **CROWD) for pool in NEEDS),
+    targets=(
+        Target(
+            subject=OURS,
             metric="of nominal",
             what="throughput",
             against_what="4,000/s, the ceiling if sleeping for 1 ms took 1 ms",
@@ -90,8 +90,8 @@ CONTENTION = Contest(
             target=0.9,
             at_least=True,
         ),
-        Goal(
-            side=OURS,
+        Target(
+            subject=OURS,
             metric="of measured",
             what="throughput",
             against_what="the ceiling with the hold as it was measured",
@@ -99,20 +99,20 @@ CONTENTION = Contest(
             target=0.9,
             at_least=True,
         ),
-        Goal(side=OURS, metric="rate", what="turns per second", unit="rate"),
-        Goal(side=OURS, metric="hold", what="the hold as it was measured"),
-        Goal(side=OURS, against=PSYCOPG_POOL, metric="rate", what="throughput", unit="rate"),
-        Goal(side=OURS, against=SQLALCHEMY, metric="rate", what="throughput", unit="rate"),
-        Goal(
-            side=OURS,
+        Target(subject=OURS, metric="rate", what="turns per second", unit="rate"),
+        Target(subject=OURS, metric="hold", what="the hold as it was measured"),
+        Target(subject=OURS, against=PSYCOPG_POOL, metric="rate", what="throughput", unit="rate"),
+        Target(subject=OURS, against=SQLALCHEMY, metric="rate", what="throughput", unit="rate"),
+        Target(
+            subject=OURS,
             metric="jain",
             what="Jain's index over the threads' turns",
             unit="number",
             target=0.99,
             at_least=True,
         ),
-        Goal(
-            side=OURS,
+        Target(
+            subject=OURS,
             metric="worst wait",
             what="worst wait",
             against_what="the mean wait",
@@ -121,28 +121,28 @@ CONTENTION = Contest(
         ),
     ),
 )
-SPIKE = Contest(
+SPIKE = MicroBenchmark(
     name="spike",
     title="cold spike: 50 threads, 150 ms to connect, 2 ms of work",
     number=1,
     most_rounds=7,
-    sides=tuple(
+    subjects=tuple(
         _core(pool, "Spike", threads=50, connect_seconds=0.15, work=0.002)
         for pool in (OURS, PSYCOPG_POOL)
     ),
-    goals=(
-        Goal(side=OURS, metric="connects", what="connections opened", unit="number", target=5),
-        Goal(side=OURS, against=PSYCOPG_POOL, what="time until the last has finished", target=1.0),
-        Goal(side=PSYCOPG_POOL, metric="connects", what="connections opened", unit="number"),
+    targets=(
+        Target(subject=OURS, metric="connects", what="connections opened", unit="number", target=5),
+        Target(subject=OURS, against=PSYCOPG_POOL, what="time until the last has finished", target=1.0),
+        Target(subject=PSYCOPG_POOL, metric="connects", what="connections opened", unit="number"),
     ),
 )
 
 # ---- through Django --------------------------------------------------------------------------
 
 
-def _django(name: str, contender: str, probe: str = "Request", **options: Any) -> Side:
+def _django(name: str, contender: str, probe: str = "Request", **options: Any) -> Subject:
     found = CONTENDERS[contender]
-    return Side(
+    return Subject(
         name=name,
         probe=f"{PROBES}.backends:{probe}",
         contender=found,
@@ -160,11 +160,11 @@ DDCP = "django-db-connection-pool"
 DDCP_3, DDCP_2 = f"{DDCP} (psycopg 3)", f"{DDCP} (psycopg2)"
 DDCP_UNTESTED = f"{DDCP} without PRE_PING (psycopg 3)"
 
-NO_QUERY = Contest(
+NO_QUERY = MicroBenchmark(
     name="django-no-query",
     title="Django: acquire + release, no query",
-    arena=POSTGRESQL,
-    sides=(
+    provider=POSTGRESQL,
+    subjects=(
         _django(OURS_3, "pooled"),
         _django(OURS_2, "pooled"),
         _django(NATIVE, "native"),
@@ -175,104 +175,104 @@ NO_QUERY = Contest(
         _django(DDCP_UNTESTED, DDCP),
         _django(PERSISTENT_3, "persistent"),
     ),
-    goals=(
-        Goal(side=OURS_3, against=NATIVE, target=0.45),
-        Goal(side=OURS_2, against=NATIVE, target=0.45),
-        Goal(side=OURS_3, against=NATIVE_CHECKED, target=0.15),
-        Goal(side=OURS_2, against=NATIVE_CHECKED, target=0.15),
-        Goal(side=OURS_3, against=DDCP_3, target=0.15),
-        Goal(side=OURS_2, against=DDCP_2, target=0.15),
-        Goal(side=OURS_3, against=DDCP_UNTESTED),
+    targets=(
+        Target(subject=OURS_3, against=NATIVE, target=0.45),
+        Target(subject=OURS_2, against=NATIVE, target=0.45),
+        Target(subject=OURS_3, against=NATIVE_CHECKED, target=0.15),
+        Target(subject=OURS_2, against=NATIVE_CHECKED, target=0.15),
+        Target(subject=OURS_3, against=DDCP_3, target=0.15),
+        Target(subject=OURS_2, against=DDCP_2, target=0.15),
+        Target(subject=OURS_3, against=DDCP_UNTESTED),
         # What Django itself does there, with a connection that stays.
-        Goal(side=PERSISTENT_3, what="with CONN_MAX_AGE=None"),
+        Target(subject=PERSISTENT_3, what="with CONN_MAX_AGE=None"),
     ),
 )
 ONE = "SELECT 1"
-SELECT = Contest(
+SELECT = MicroBenchmark(
     name="django-select",
     title="Django: the same with SELECT 1",
-    arena=POSTGRESQL,
+    provider=POSTGRESQL,
     longer=2.0,
-    sides=(
+    subjects=(
         _django(OURS_3, "pooled", query=ONE),
         _django(PERSISTENT_3, "persistent", query=ONE),
         _django(OURS_2, "pooled", query=ONE),
         _django(PERSISTENT_2, "persistent", query=ONE),
         _django(NATIVE, "native", query=ONE),
     ),
-    goals=(
-        Goal(side=OURS_3, against=PERSISTENT_3, target=1.08),
-        Goal(side=OURS_2, against=PERSISTENT_2, target=1.08),
-        Goal(side=OURS_3, against=NATIVE),
+    targets=(
+        Target(subject=OURS_3, against=PERSISTENT_3, target=1.08),
+        Target(subject=OURS_2, against=PERSISTENT_2, target=1.08),
+        Target(subject=OURS_3, against=NATIVE),
     ),
 )
-SQLITE_READ = Contest(
+SQLITE_READ = MicroBenchmark(
     name="sqlite-read",
     title="SQLite file with 60 tables: one ORM read per acquire",
-    arena=SQLITE,
+    provider=SQLITE,
     tables=60,
-    sides=(
+    subjects=(
         _django(OURS, "pooled", probe="OrmRead"),
         _django("stock backend", "stock", probe="OrmRead"),
         _django("persistent", "persistent", probe="OrmRead"),
     ),
-    goals=(
-        Goal(side=OURS, against="stock backend", target=0.15),
-        Goal(side=OURS, against="persistent"),
+    targets=(
+        Target(subject=OURS, against="stock backend", target=0.15),
+        Target(subject=OURS, against="persistent"),
         # The read by itself: what no pool can go below.
-        Goal(side="persistent", against="stock backend"),
+        Target(subject="persistent", against="stock backend"),
     ),
 )
 
 # ---- at rest, and at size --------------------------------------------------------------------
 
-IDLE_THREADS = Contest(
+IDLE_THREADS = MicroBenchmark(
     name="idle-threads",
     title="idle process with 10 pools",
     number=10,
     most_rounds=1,
-    sides=tuple(
-        Side(name=pool, probe=f"{PROBES}.books:Threads", needs=NEEDS[pool], options={"pool": pool})
+    subjects=tuple(
+        Subject(name=pool, probe=f"{PROBES}.books:Threads", needs=NEEDS[pool], options={"pool": pool})
         for pool in (OURS, PSYCOPG_POOL)
     ),
-    goals=(
-        Goal(side=OURS, metric="threads", what="threads", unit="number", target=1),
-        Goal(side=PSYCOPG_POOL, metric="threads", what="threads", unit="number"),
+    targets=(
+        Target(subject=OURS, metric="threads", what="threads", unit="number", target=1),
+        Target(subject=PSYCOPG_POOL, metric="threads", what="threads", unit="number"),
     ),
 )
-MEMORY = Contest(
+MEMORY = MicroBenchmark(
     name="memory",
     title="memory",
     number=500,
     quick_number=100,
     most_rounds=3,
-    sides=(_inside("Memory"),),
-    goals=(
-        Goal(
-            side=OURS,
+    subjects=(_inside("Memory"),),
+    targets=(
+        Target(
+            subject=OURS,
             metric="idle",
             what="per idle connection, beyond the driver's own",
             unit="bytes",
             target=2048,
         ),
-        Goal(side=OURS, metric="waiter", what="per waiter", unit="bytes", target=2048),
+        Target(subject=OURS, metric="waiter", what="per waiter", unit="bytes", target=2048),
     ),
 )
 BACKEND = "pooling.backends.postgresql.base"
-IMPORT = Contest(
+IMPORT = MicroBenchmark(
     name="import",
     title="import in a new interpreter",
     number=1,
-    sides=(
+    subjects=(
         _inside("Import", module="pooling", before="django.db"),
         _inside("Import", BACKEND, module=BACKEND, before="django.db.backends.postgresql.base"),
         _inside("Import", PSYCOPG_POOL, module="psycopg_pool", before="psycopg"),
     ),
-    goals=(
-        Goal(side=OURS, what="beyond django.db", target=0.015),
-        Goal(side=OURS, metric="processor", what="beyond django.db, processor time"),
-        Goal(side=BACKEND, what="beyond Django's"),
-        Goal(side=PSYCOPG_POOL, what="beyond psycopg"),
+    targets=(
+        Target(subject=OURS, what="beyond django.db", target=0.015),
+        Target(subject=OURS, metric="processor", what="beyond django.db, processor time"),
+        Target(subject=BACKEND, what="beyond Django's"),
+        Target(subject=PSYCOPG_POOL, what="beyond psycopg"),
     ),
 )
 FLAT = 1.15
@@ -286,14 +286,14 @@ def _numbers(sizes: tuple[str, ...]) -> tuple[int, ...]:
     return tuple(map(int, sizes))
 
 
-FLAT_IDLE = Contest(
+FLAT_IDLE = MicroBenchmark(
     name="flat-idle",
     title="acquire + release",
     number=5_000,
-    sides=(Side(name=OURS, probe=f"{PROBES}.core:Sizes", options={"sizes": _numbers(IDLE_SIZES)}),),
-    goals=tuple(
-        Goal(
-            side=OURS,
+    subjects=(Subject(name=OURS, probe=f"{PROBES}.core:Sizes", options={"sizes": _numbers(IDLE_SIZES)}),),
+    targets=tuple(
+        Target(
+            subject=OURS,
             against=OURS,
             metric=size,
             over="1",
@@ -304,14 +304,14 @@ FLAT_IDLE = Contest(
         for size in IDLE_SIZES[1:]
     ),
 )
-FLAT_QUEUE = Contest(
+FLAT_QUEUE = MicroBenchmark(
     name="flat-queue",
     title="hand-off",
     number=500,
-    sides=(_inside("HandOff", sizes=_numbers(QUEUE_SIZES)),),
-    goals=tuple(
-        Goal(
-            side=OURS,
+    subjects=(_inside("HandOff", sizes=_numbers(QUEUE_SIZES)),),
+    targets=tuple(
+        Target(
+            subject=OURS,
             against=OURS,
             metric=size,
             over="1",
@@ -322,30 +322,30 @@ FLAT_QUEUE = Contest(
         for size in QUEUE_SIZES[1:]
     ),
 )
-MAINTENANCE = Contest(
+MAINTENANCE = MicroBenchmark(
     name="maintenance",
     title="maintenance of 1,000 idle connections",
     number=20,
-    sides=(Side(name=OURS, probe=f"{PROBES}.core:Maintained", options={"idle": 1000}),),
-    goals=(
+    subjects=(Subject(name=OURS, probe=f"{PROBES}.core:Maintained", options={"idle": 1000}),),
+    targets=(
         # Python lets another thread run after 5 ms at the latest: shorter than that is no delay
         # that a pool could be blamed for.
-        Goal(
-            side=OURS,
+        Target(
+            subject=OURS,
             metric="maintained",
             what="longest acquire + release meanwhile",
             target=0.005,
         ),
-        Goal(side=OURS, metric="calm", what="longest acquire + release without it"),
-        Goal(side=OURS, metric="maintenance", what="its own time"),
+        Target(subject=OURS, metric="calm", what="longest acquire + release without it"),
+        Target(subject=OURS, metric="maintenance", what="its own time"),
     ),
 )
 
-CONTESTS = {
-    contest.name: contest
-    for contest in (
+BENCHMARKS = {
+    benchmark.name: benchmark
+    for benchmark in (
         _acquire_release(1, longer=1.0),
-        # So long that every thread has to give way to the others several times.
+        # So long that every thread has to give adapter to the others several times.
         _acquire_release(16, longer=8.0),
         FLOOR,
         NO_QUERY,

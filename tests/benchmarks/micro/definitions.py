@@ -1,4 +1,4 @@
-"""What a contest is: sides that do the same thing in turns, and what is to be reached."""
+"""What a benchmark is: subjects that do the same thing in turns, and what is to be reached."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ Unit = Literal["time", "bytes", "rate", "number", "share"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class Subject:
     """One of those who do the same thing.
 
     Attributes:
         name: what rows call it, and people.
         probe: where its class is, as `module:name`.
         options: what its class is made with.
-        contender: whose way to get connections it uses, if it goes through Django.
+        contender: whose adapter to get connections it uses, if it goes through Django.
         health_checks: whether each connection is tested with a round trip before it is used.
         needs: the modules it needs.
         blocked: modules hidden from it.
@@ -35,22 +35,22 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Goal:
-    """A row: one figure of one side, by itself or divided by another one.
+class Target:
+    """A row: one figure of one subject, by itself or divided by another one.
 
     Attributes:
-        side: whose figure.
+        subject: whose figure.
         against: whose figure it is divided by, if it is.
-        metric: which of the side's figures.
+        metric: which of the subject's figures.
         over: which figure it is divided by, if it is another one.
-        what: what it is, where the contest's title does not say so.
+        what: what it is, where the benchmark's title does not say so.
         against_what: what it is divided by, where `against` does not say so.
         unit: how the figures are shown; a `share` is already divided by something.
         target: what is to be reached; None for figures that are only shown.
         at_least: whether the target is the least and not the most.
     """
 
-    side: str
+    subject: str
     against: str = ""
     metric: str = "seconds"
     over: str = ""
@@ -62,13 +62,13 @@ class Goal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contest:
+class MicroBenchmark:
     """The same thing, done in turns by several.
 
     Attributes:
         name: on the command line and in the data.
         title: what is done.
-        arena: the database it takes, if it takes one.
+        provider: the database it takes, if it takes one.
         number: how often it is done in a turn; None for as often as fits into a turn's time.
         quick_number: the same for a first impression, if it is another one.
         longer: how many times the usual time of a turn it takes, if it goes by time.
@@ -78,9 +78,9 @@ class Contest:
 
     name: str
     title: str
-    sides: tuple[Side, ...]
-    goals: tuple[Goal, ...]
-    arena: str = ""
+    subjects: tuple[Subject, ...]
+    targets: tuple[Target, ...]
+    provider: str = ""
     number: int | None = None
     quick_number: int | None = None
     longer: float = 1.0

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 TITLE = "What the pool itself costs"
 HEADER = ("what", "whose", "against", "ours", "theirs", "ratio", "CPU", "target", "")
 COLUMNS = (
-    "contest",
+    "benchmark",
     "title",
     "what",
-    "side",
+    "subject",
     "against",
     "unit",
     "ours",
@@ -57,7 +57,7 @@ class Row:
 
     title: str
     what: str
-    side: str
+    subject: str
     against: str
     ours: str
     theirs: str
@@ -75,7 +75,7 @@ class Row:
     def cells(self) -> list[str]:
         """The cells of `HEADER`."""
         return [
-            *(self.whole, self.side, self.against, self.ours),
+            *(self.whole, self.subject, self.against, self.ours),
             *(self.theirs, self.ratio, self.processor, self.target, self.verdict),
         ]
 
@@ -99,7 +99,7 @@ def _row(raw: Mapping[str, object]) -> Row:
     return Row(
         title=text(raw.get("title")),
         what=text(raw.get("what")),
-        side=text(raw.get("side")),
+        subject=text(raw.get("subject")),
         against=against,
         ours=text(raw.get("note")) or amount(ours, unit),
         theirs=amount(number(raw.get("theirs")), unit) if is_ratio else "",
@@ -144,13 +144,13 @@ def remarks(document: Mapping[str, object]) -> list[tuple[str, str]]:
     raw = document.get("warnings")
     found = [("warning", text(each)) for each in (raw if isinstance(raw, list) else [])]
     for each in mappings(document.get("left_out")):
-        where = f"{text(each.get('side'))} in {text(each.get('contest'))}"
+        where = f"{text(each.get('subject'))} in {text(each.get('benchmark'))}"
         found.append(("left out", f"{where}: {text(each.get('reason'))}"))
     return found
 
 
 def render_text(document: Mapping[str, object], stream: TextIO) -> None:
-    """Write the rows to a stream, with one title for each contest."""
+    """Write the rows to a stream, with one title for each benchmark."""
     from .table import wrap
 
     together: dict[str, list[Row]] = {}
@@ -179,7 +179,7 @@ def _section(title: str, found: Sequence[Row]) -> str:
 
 def _short_cells(row: Row) -> list[str]:
     """Return a row's cells below its title, where ours need not be named again and again."""
-    named = [row.what, row.side if not row.what or row.side != OURS else ""]
+    named = [row.what, row.subject if not row.what or row.subject != OURS else ""]
     name = ", ".join(filter(None, named)) + (f" / {row.against}" if row.against else "")
     compared = f"{row.ours} / {row.theirs}" if row.theirs else row.ours
     processor = f"CPU {row.processor}" if row.processor else ""

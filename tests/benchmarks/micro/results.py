@@ -1,4 +1,4 @@
-"""From what the sides measured to the rows of the result document."""
+"""From what the subjects measured to the rows of the result document."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from pooling.bench.results import Environment
 
-    from .contest import Goal
-    from .runner import Amount, Found
+    from .benchmark import Target
+    from .runner import Budget, Found
 
 SUITE = "micro"
 PROCESSOR = "processor"
@@ -23,10 +23,10 @@ PROCESSOR = "processor"
 class MicroRow(TypedDict):
     """One figure, by itself or divided by another one. What could not be measured is None."""
 
-    contest: str
-    title: str  # the contest's
+    benchmark: str
+    title: str  # the benchmark's
     what: str  # what is measured, where the title does not say so
-    side: str  # whose figure it is
+    subject: str  # whose figure it is
     against: str  # what it is divided by; "" for a figure by itself
     unit: str  # of `ours` and `theirs`: time (seconds), bytes, rate (per second), number, share
     ours: float | None  # the median over the rounds
@@ -43,10 +43,10 @@ class MicroRow(TypedDict):
 
 
 class MicroLeftOut(TypedDict):
-    """Somebody who did not take part in a contest, or not to the end."""
+    """Somebody who did not take part in a benchmark, or not to the end."""
 
-    contest: str
-    side: str
+    benchmark: str
+    subject: str
     reason: str
 
 
@@ -58,17 +58,17 @@ class MicroDocument(TypedDict):
     environment: Environment
     settings: dict[str, float | int]
     rows: list[MicroRow]
-    measured: dict[str, list[dict[str, dict[str, float]]]]  # by contest and round: side and figure
+    measured: dict[str, list[dict[str, dict[str, float]]]]  # by benchmark and round: subject and figure
     left_out: list[MicroLeftOut]
     warnings: list[str]
     duration_seconds: float
 
 
 def make_document(
-    found: Sequence[Found], amount: Amount, environment: Environment, seconds: float
+    found: Sequence[Found], amount: Budget, environment: Environment, seconds: float
 ) -> MicroDocument:
     """Put everything together."""
-    rows = [row_of(each, goal, amount.seed) for each in found for goal in each.contest.goals]
+    rows = [row_of(each, target_, amount.seed) for each in found for target_ in each.benchmark.targets]
     return {
         "schema": SCHEMA,
         "suite": SUITE,
@@ -79,68 +79,68 @@ def make_document(
             "seed": amount.seed,
         },
         "rows": rows,
-        "measured": {each.contest.name: each.rounds for each in found},
+        "measured": {each.benchmark.name: each.rounds for each in found},
         "left_out": [
-            {"contest": each.contest.name, "side": side, "reason": reason}
+            {"benchmark": each.benchmark.name, "subject": subject, "reason": reason}
             for each in found
-            for side, reason in each.problems.items()
+            for subject, reason in each.problems.items()
         ],
         "warnings": warnings(rows, environment),
         "duration_seconds": round(seconds, 1),
     }
 
 
-def row_of(found: Found, goal: Goal, seed: int) -> MicroRow:
-    """Return what a contest says about one of its goals, from the rounds that both sides have."""
+def row_of(found: Found, target_: Target, seed: int) -> MicroRow:
+    """Return what a benchmark says about one of its targets, from the rounds that both subjects have."""
     ours, theirs = [], []
     for measured in found.rounds:
-        own = measured.get(goal.side, {}).get(goal.metric)
-        other = measured.get(goal.against, {}).get(goal.over or goal.metric)
-        if own is not None and (other is not None or not goal.against):
+        own = measured.get(target_.subject, {}).get(target_.metric)
+        other = measured.get(target_.against, {}).get(target_.over or target_.metric)
+        if own is not None and (other is not None or not target_.against):
             ours.append(own)
             theirs.append(1.0 if other is None else other)
     row: MicroRow = {
-        "contest": found.contest.name,
-        "title": found.contest.title,
-        "what": goal.what,
-        "side": goal.side,
-        "against": goal.against_what or goal.against,
-        "unit": goal.unit,
+        "benchmark": found.benchmark.name,
+        "title": found.benchmark.title,
+        "what": target_.what,
+        "subject": target_.subject,
+        "against": target_.against_what or target_.against,
+        "unit": target_.unit,
         "ours": median(ours) if ours else None,
-        "theirs": median(theirs) if theirs and goal.against else None,
+        "theirs": median(theirs) if theirs and target_.against else None,
         "value": None,
         "low": None,
         "high": None,
         "processor": None,
-        "target": goal.target,
-        "at_least": goal.at_least,
+        "target": target_.target,
+        "at_least": target_.at_least,
         "met": None,
         "rounds": len(ours),
         "note": None,
     }
     if not ours:
-        names = filter(None, (goal.side, goal.against))
+        names = filter(None, (target_.subject, target_.against))
         known = [f"{name}: {found.problems[name]}" for name in names if name in found.problems]
         row["note"] = "; ".join(known) or "not measured"
         return row
     if all(theirs):
         compared = ratio(theirs, ours, seed=seed)
         row["value"], row["low"], row["high"] = compared.value, compared.low, compared.high
-        row["processor"] = _processor_ratio(found, goal)
-        if goal.target is not None:
-            better = compared.value >= goal.target
-            row["met"] = better if goal.at_least else compared.value <= goal.target
+        row["processor"] = _processor_ratio(found, target_)
+        if target_.target is not None:
+            better = compared.value >= target_.target
+            row["met"] = better if target_.at_least else compared.value <= target_.target
     return row
 
 
-def _processor_ratio(found: Found, goal: Goal) -> float | None:
+def _processor_ratio(found: Found, target_: Target) -> float | None:
     """Return the median ratio of processor time, which other programs hardly change."""
-    if not goal.against or goal.over or goal.metric != "seconds":
+    if not target_.against or target_.over or target_.metric != "seconds":
         return None
     pairs = [
-        (measured[goal.side].get(PROCESSOR), measured[goal.against].get(PROCESSOR))
+        (measured[target_.subject].get(PROCESSOR), measured[target_.against].get(PROCESSOR))
         for measured in found.rounds
-        if goal.side in measured and goal.against in measured
+        if target_.subject in measured and target_.against in measured
     ]
     ratios = [ours / theirs for ours, theirs in pairs if ours and theirs]
     return median(ratios) if ratios else None
@@ -158,7 +158,7 @@ def warnings(rows: Sequence[MicroRow], environment: Environment) -> list[str]:
             f"with fewer than {ENOUGH_ROUNDS} rounds (here {min(few)}) the intervals are too narrow"
         )
     unclear = [
-        ", ".join(filter(None, (row["title"], row["what"], row["side"])))
+        ", ".join(filter(None, (row["title"], row["what"], row["subject"])))
         + (f" against {row['against']}" if row["against"] else "")
         for row in rows
         if None not in (row["low"], row["high"], row["target"])

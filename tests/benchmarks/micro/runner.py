@@ -1,4 +1,4 @@
-"""Runs contests: every side in a process of its own, all of them in turns."""
+"""Runs benchmarks: every subject in a process of its own, all of them in turns."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pooling.bench.databases import temporary_alias
 from pooling.bench.contenders import PACKAGES
 from pooling.bench.processes import ContenderFailedError
 from pooling.bench.users import TABLE
-from pooling.bench.adapters.base import Place
+from pooling.bench.adapters.base import RunConfig
 from pooling.bench.adapters.orm import plain_entry
-from pooling.bench.worker import Hello
+from pooling.bench.worker import Handshake
 
 from .worker import ProbeProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pooling.bench.databases import Arena
+    from pooling.bench.databases import DatabaseProvider
 
-    from .contest import Contest, Side
+    from .benchmark import MicroBenchmark, Subject
 
 WARM_UP = 100
 MOST_OPERATIONS = 1_000_000
@@ -47,11 +47,11 @@ CREATE INDEX "shop_thingNUMBER_editor_id_5b6a7980" ON "shop_thingNUMBER" ("edito
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Amount:
+class Budget:
     """How much is measured.
 
     Attributes:
-        rounds: how often each side has its turn.
+        rounds: how often each subject has its turn.
         seconds: how long a turn takes, about.
         seed: for the order of turns.
         quick: whether a first impression is enough.
@@ -63,66 +63,66 @@ class Amount:
     quick: bool = False
 
 
-QUICK = Amount(rounds=3, seconds=0.005, quick=True)
+QUICK = Budget(rounds=3, seconds=0.005, quick=True)
 
 
 @dataclass(slots=True)
 class Found:
-    """What came of a contest.
+    """What came of a benchmark.
 
     Attributes:
-        rounds: by round, what each side measured.
-        problems: by side, why it did not take part, or not to the end.
+        rounds: by round, what each subject measured.
+        problems: by subject, why it did not take part, or not to the end.
     """
 
-    contest: Contest
+    benchmark: MicroBenchmark
     rounds: list[dict[str, dict[str, float]]] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def missing(side: Side) -> str:
-    """Say what a side lacks, if anything."""
-    lacking = [PACKAGES.get(name, name) for name in side.needs if find_spec(name) is None]
+def missing(subject: Subject) -> str:
+    """Say what a subject lacks, if anything."""
+    lacking = [PACKAGES.get(name, name) for name in subject.needs if find_spec(name) is None]
     return f"not installed: {', '.join(lacking)}" if lacking else ""
 
 
 def run(
-    contest: Contest,
-    amount: Amount,
-    arena: Arena | None = None,
-    on_round: Callable[[Contest, int], None] = lambda _contest, _number: None,
+    benchmark: MicroBenchmark,
+    amount: Budget,
+    provider: DatabaseProvider | None = None,
+    on_round: Callable[[MicroBenchmark, int], None] = lambda _contest, _number: None,
 ) -> Found:
-    """Let the sides have their turns. A side that fails does not keep the others from going on."""
-    found = Found(contest)
-    rounds = min(amount.rounds, contest.most_rounds or amount.rounds)
+    """Let the subjects have their turns. A subject that fails does not keep the others from going on."""
+    found = Found(benchmark)
+    rounds = min(amount.rounds, benchmark.most_rounds or amount.rounds)
     with ExitStack() as stack:
         entry = None
-        if arena is not None:
-            entry = stack.enter_context(arena.new_database())
-            arena.prepare(entry)
-            make_tables(arena, entry, contest.tables - 1)
+        if provider is not None:
+            entry = stack.enter_context(provider.new_database())
+            provider.prepare(entry)
+            make_tables(provider, entry, benchmark.tables - 1)
         processes = {}
-        for side in contest.sides:
-            if lack := missing(side):
-                found.problems[side.name] = lack
+        for subject in benchmark.subjects:
+            if lack := missing(subject):
+                found.problems[subject.name] = lack
                 continue
-            process = stack.enter_context(ProbeProcess(Hello(side.probe, side.blocked)))
+            process = stack.enter_context(ProbeProcess(Handshake(subject.probe, subject.blocked)))
             process.start()
-            processes[side.name] = process
+            processes[subject.name] = process
         numbers = {}
-        for side in contest.sides:
-            if side.name in processes:
+        for subject in benchmark.subjects:
+            if subject.name in processes:
                 try:
-                    process = processes[side.name]
+                    process = processes[subject.name]
                     process.ready()
-                    process.open(options_of(side, contest.arena, entry))
-                    numbers[side.name] = _calibrated(process, contest, amount)
+                    process.open(options_of(subject, benchmark.provider, entry))
+                    numbers[subject.name] = _calibrated(process, benchmark, amount)
                 except ContenderFailedError as error:
-                    found.problems[side.name] = str(error)
+                    found.problems[subject.name] = str(error)
         for number in range(rounds):
-            on_round(contest, number)
+            on_round(benchmark, number)
             order = list(numbers)
-            random.Random(f"{amount.seed}-{contest.name}-{number}").shuffle(order)
+            random.Random(f"{amount.seed}-{benchmark.name}-{number}").shuffle(order)
             measured = {}
             for name in order:
                 try:
@@ -139,27 +139,27 @@ def run(
     return found
 
 
-def options_of(side: Side, vendor: str, entry: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what a side's probe is made with."""
-    if side.contender is None or entry is None:
-        return side.options
-    place = Place(
+def options_of(subject: Subject, vendor: str, entry: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what a subject's probe is made with."""
+    if subject.contender is None or entry is None:
+        return subject.options
+    config = RunConfig(
         vendor=vendor,
         entry=entry,
         pool_size=4,
-        health_checks=side.health_checks,
+        health_checks=subject.health_checks,
     )
-    return {**side.options, "way": side.contender.way, "place": place}
+    return {**subject.options, "adapter": subject.contender.adapter, "config": config}
 
 
-def make_tables(arena: Arena, entry: dict[str, Any], number: int) -> None:
+def make_tables(provider: DatabaseProvider, entry: dict[str, Any], number: int) -> None:
     """Make further tables, as Django would make those of a model with two foreign keys."""
     if not number:
         return
     from django.db import connections
 
     with (
-        temporary_alias("poolbench_setup", plain_entry(arena.vendor, entry)) as alias,
+        temporary_alias("poolbench_setup", plain_entry(provider.vendor, entry)) as alias,
         connections[alias].cursor() as cursor,
     ):
         for each in range(number):
@@ -167,11 +167,11 @@ def make_tables(arena: Arena, entry: dict[str, Any], number: int) -> None:
                 cursor.execute(statement)
 
 
-def _calibrated(process: ProbeProcess, contest: Contest, amount: Amount) -> int:
-    """Return how often a side does it in a turn, and warm up on the way."""
-    if contest.number is not None:
-        return (contest.quick_number if amount.quick else None) or contest.number
-    wanted = amount.seconds * contest.longer
+def _calibrated(process: ProbeProcess, benchmark: MicroBenchmark, amount: Budget) -> int:
+    """Return how often a subject does it in a turn, and warm up on the adapter."""
+    if benchmark.number is not None:
+        return (benchmark.quick_number if amount.quick else None) or benchmark.number
+    wanted = amount.seconds * benchmark.longer
     number, taken = WARM_UP, 0.0
     # A few times are no measure: they pay for caches, and for threads that have to be started.
     while taken < wanted * ENOUGH and number < MOST_OPERATIONS:

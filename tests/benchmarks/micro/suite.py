@@ -1,4 +1,4 @@
-"""A whole run: one contest after the other, and all of it in one document."""
+"""A whole run: one benchmark after the other, and all of it in one document."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from pooling.bench import environment
-from pooling.bench.databases import ArenaError
-from pooling.bench.places import private_arena
+from pooling.bench.databases import SetupError
+from pooling.bench.places import private_provider
 
 from .results import make_document
 from .runner import Found, run
@@ -16,38 +16,38 @@ from .runner import Found, run
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pooling.bench.databases import Arena
+    from pooling.bench.databases import DatabaseProvider
 
-    from .contest import Contest
+    from .benchmark import MicroBenchmark
     from .results import MicroDocument
-    from .runner import Amount
+    from .runner import Budget
 
 
 def measure(
-    contests: Sequence[Contest],
-    amount: Amount,
-    on_contest: Callable[[Contest], None] = lambda _contest: None,
+    benchmarks: Sequence[MicroBenchmark],
+    amount: Budget,
+    on_benchmark: Callable[[MicroBenchmark], None] = lambda _contest: None,
 ) -> MicroDocument:
-    """Run contests. A database that cannot be had is reported, and the other contests go on."""
+    """Run benchmarks. A database that cannot be had is reported, and the other benchmarks go on."""
     begin = time.monotonic()
     about = environment.describe()
-    arenas: dict[str, Arena] = {}
+    providers: dict[str, DatabaseProvider] = {}
     refusals: dict[str, str] = {}
     found = []
     with ExitStack() as stack:
-        for contest in contests:
-            on_contest(contest)
-            vendor = contest.arena
-            if vendor and vendor not in arenas and vendor not in refusals:
+        for benchmark in benchmarks:
+            on_benchmark(benchmark)
+            vendor = benchmark.provider
+            if vendor and vendor not in providers and vendor not in refusals:
                 try:
-                    arena = stack.enter_context(private_arena(vendor))
-                    about["servers"][arena.title] = arena.describe()
-                    arenas[vendor] = arena
-                except ArenaError as error:
+                    provider = stack.enter_context(private_provider(vendor))
+                    about["servers"][provider.title] = provider.describe()
+                    providers[vendor] = provider
+                except SetupError as error:
                     refusals[vendor] = str(error)
             if vendor in refusals:
-                reasons = dict.fromkeys((side.name for side in contest.sides), refusals[vendor])
-                found.append(Found(contest, problems=reasons))
+                reasons = dict.fromkeys((subject.name for subject in benchmark.subjects), refusals[vendor])
+                found.append(Found(benchmark, problems=reasons))
             else:
-                found.append(run(contest, amount, arenas.get(vendor)))
+                found.append(run(benchmark, amount, providers.get(vendor)))
     return make_document(found, amount, about, time.monotonic() - begin)

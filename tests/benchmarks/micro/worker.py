@@ -8,20 +8,20 @@ import sys
 from typing import Any
 
 from pooling.bench.processes import CLOSE_BOUND, WorkerProcess
-from pooling.bench.worker import Hello, find_class
+from pooling.bench.worker import Handshake, find_class
 from pooling.bench.worker import main as obey
 
 TURN_BOUND = 60.0
 
 
-class ProbeStage:
+class ProbeServer:
     """Where a probe works."""
 
-    def __init__(self, hello: Hello) -> None:
-        for name in hello.blocked:
+    def __init__(self, handshake: Handshake) -> None:
+        for name in handshake.blocked:
             sys.modules[name] = None  # type: ignore[assignment]
         logging.disable(logging.WARNING)  # watching takes time, and nobody would read it
-        self._class = find_class(hello.way)
+        self._class = find_class(handshake.adapter)
         self._probe: Any = None
 
     def open(self, options: dict[str, Any]) -> None:
@@ -63,4 +63,4 @@ class ProbeProcess(WorkerProcess):
 
 
 def main() -> None:
-    obey(ProbeStage)
+    obey(ProbeServer)

@@ -21,7 +21,7 @@ django.setup()
 from pooling.bench.users import BenchUser  # noqa: E402 - a model, which needs the settings
 
 if TYPE_CHECKING:
-    from pooling.bench.adapters.base import Place
+    from pooling.bench.adapters.base import RunConfig
 
 
 def share_a_core(connection: Any) -> None:
@@ -44,23 +44,23 @@ class Request(LoopProbe):
     """Take a connection as a request does, and end the request.
 
     Args:
-        way: the contender, as `module:name`.
-        place: where its database is.
+        adapter: the contender, as `module:name`.
+        config: where its database is.
         query: run before the end of each request, if there is one.
     """
 
-    def __init__(self, way: str, place: Place, query: str = "") -> None:
+    def __init__(self, adapter: str, config: RunConfig, query: str = "") -> None:
         super().__init__()
         if query:
-            place = replace(place, pool_size=1)  # the one session that is going to share our core
-        self.way: Any = find_class(way)(place)
+            config = replace(config, pool_size=1)  # the one session that is going to share our core
+        self.adapter: Any = find_class(adapter)(config)
         # As in a project with one database: Django looks at each of them when a request ends.
         connections.settings.pop(DEFAULT_DB_ALIAS, None)
         self.query = query
-        self.connection = self.way.acquire()
+        self.connection = self.adapter.acquire()
         if query:
             share_a_core(self.connection)
-        self.way.release(self.connection)
+        self.adapter.release(self.connection)
 
     def loop(self, number: int) -> None:
         from django.db import close_old_connections
@@ -79,7 +79,7 @@ class Request(LoopProbe):
             close_old_connections()
 
     def close(self) -> None:
-        self.way.close()
+        self.adapter.close()
 
 
 class OrmRead(Request):

@@ -100,7 +100,7 @@ class Floor(Probe):
         return (perf_counter() - begin) / number
 
 
-class Crowd(Probe):
+class Contention(Probe):
     """More threads than connections, each of which holds its connection for a moment."""
 
     def __init__(self, pool: str, threads: int, size: int, hold: float) -> None:
@@ -230,11 +230,11 @@ class Maintained(Probe):
         maintain()
         return {"calm": calm, "maintained": maintained, "maintenance": perf_counter() - begin}
 
-    def longest(self, act: Callable[[], object], times: int) -> float:
+    def longest(self, action: Callable[[], object], times: int) -> float:
         """Do something every 2 ms; return the longest that the other thread took meanwhile."""
         self.worst, self.uses = 0.0, 0
         for _ in range(times):
-            act()
+            action()
             time.sleep(0.002)
         deadline = perf_counter() + PATIENCE
         while self.uses < SOME and perf_counter() < deadline:  # a busy machine

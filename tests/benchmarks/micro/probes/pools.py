@@ -1,4 +1,4 @@
-"""Three pools of stub connections, all used in the same way."""
+"""Three pools of stub connections, all used in the same adapter."""
 
 from __future__ import annotations
 
