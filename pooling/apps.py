@@ -14,9 +14,9 @@ class PoolingConfig(AppConfig):
     def ready(self) -> None:
         """Begin to watch: checks, activities, publishing. Opens no connection."""
         from pooling import activity, checks
-        from pooling.core.maintenance import MAINTENANCE
+        from pooling.core.scheduler import SCHEDULER
         from pooling.fleet.publisher import PUBLISHER
 
         checks.register()
         activity.watch()
-        MAINTENANCE.accompany(PUBLISHER)
+        SCHEDULER.add_periodic(PUBLISHER)

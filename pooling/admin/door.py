@@ -108,11 +108,11 @@ def _patience(wrapper: Any) -> Iterator[None]:
     if not isinstance(wrapper, PooledDatabaseWrapper):
         yield
         return
-    before, wrapper.patience = wrapper.patience, PATIENCE
+    before, wrapper.acquire_timeout = wrapper.acquire_timeout, PATIENCE
     try:
         yield
     finally:
-        wrapper.patience = before
+        wrapper.acquire_timeout = before
 
 
 def leave_database_alone() -> None:

@@ -42,10 +42,10 @@ class _Binding:
         return f"<binding to {self.pool!r}>"  # the settings have a password in them
 
 
-_DJANGOS_OWN: Any = BaseDatabaseWrapper.ensure_connection
+_STOCK_ENSURE_CONNECTION: Any = BaseDatabaseWrapper.ensure_connection
 """Django's tests, and other people's tools, put something else in its place, which then counts."""
-if _DJANGOS_OWN.__module__ != BaseDatabaseWrapper.__module__:
-    _DJANGOS_OWN = None  # somebody had done so before this module was imported
+if _STOCK_ENSURE_CONNECTION.__module__ != BaseDatabaseWrapper.__module__:
+    _STOCK_ENSURE_CONNECTION = None  # somebody had done so before this module was imported
 
 
 @async_unsafe
@@ -75,7 +75,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
     """Django's PostgreSQL wrapper asks `self.pool` everywhere whether *its* pool is in use. It is
     never, not even when `OPTIONS["pool"]`, which is ours, looks like it. See `resolve_pool`."""
 
-    patience: float | None = None
+    acquire_timeout: float | None = None
     """Seconds that this wrapper waits for a connection, if not the pool's `timeout`."""
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = DEFAULT_DB_ALIAS) -> None:
@@ -83,8 +83,8 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         self._binding: _Binding | None = None
         self._lease: Lease[Any] | None = None
         self._cursors = OpenCursors()
-        self._in_detour = False
-        self._untrusted = False
+        self._delegating = False
+        self._must_discard = False
         """Something happened that the connection's own state may not show: do not keep it."""
         forks.register(self)
 
@@ -130,7 +130,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         )
         driver = pool.driver
         if isinstance(driver, DatabaseDriver):
-            driver.adopt(self)
+            driver.update_settings(self)
         return pool
 
     def can_be_pooled(self) -> bool:
@@ -171,12 +171,15 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         Django's own notices an event loop by the exception it gets where there is none, and makes
         a context manager for errors that do not occur: together half of what a lease costs.
         """
-        if BaseDatabaseWrapper.ensure_connection is not _DJANGOS_OWN and not self._in_detour:
-            self._in_detour = True  # which may lead back here
+        if (
+            BaseDatabaseWrapper.ensure_connection is not _STOCK_ENSURE_CONNECTION
+            and not self._delegating
+        ):
+            self._delegating = True  # which may lead back here
             try:
                 super().ensure_connection()
             finally:
-                self._in_detour = False
+                self._delegating = False
         elif self.connection is not None:
             if _get_running_loop() is not None:
                 super().ensure_connection()  # which says why not
@@ -217,9 +220,9 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
             lease: Any = self._lease
             # The same is asked there; here it spares every request the call.
             if driver.restores or lease.owned.context != connection_created.receivers:
-                self._announce(driver)
+                self._send_connection_created(driver)
         except BaseException:
-            self._give_up_lease()
+            self._discard_lease()
             raise
 
     @async_unsafe
@@ -238,16 +241,16 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         """Lease a connection from this wrapper's pool and return the driver's own object."""
         if self._lease is not None:
             # Somebody set `connection` to None behind our back: nobody knows in what state it is.
-            self._give_up_lease()
+            self._discard_lease()
         self._lease = lease = pool.acquire(
-            self.patience,
+            self.acquire_timeout,
             thread_bound=not self._thread_sharing_count,
             note=activity.current(),
         )
-        self._untrusted = False
+        self._must_discard = False
         return lease.owned.connection  # type: ignore[union-attr]  # as we have just got it
 
-    def _announce(self, driver: DatabaseDriver) -> None:
+    def _send_connection_created(self, driver: DatabaseDriver) -> None:
         """Send `connection_created`, once for each physical connection and set of receivers.
 
         Receivers set up the session further. A receiver that came later has not seen this
@@ -255,12 +258,12 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         """
         receivers = connection_created.receivers
         record = self._lease.record  # type: ignore[union-attr]  # that we have just got
-        if record.context == receivers and not driver.has_forgotten(self.connection):
+        if record.context == receivers and not driver.needs_connection_created(self.connection):
             return
         connection_created.send(sender=self.__class__, connection=self)
         # Without autocommit what they did is part of the lease's transaction: undone, perhaps.
         record.context = list(receivers) if self.autocommit else None
-        driver.settle(self.connection)
+        driver.mark_baseline(self.connection)
 
     def create_cursor(self, name: str | None = None) -> Any:
         """Make a cursor that will not outlive the lease."""
@@ -289,7 +292,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         ):
             super().close()  # Django's, for those who may not do it, and for a transaction's end
             if self.connection is None:
-                self._give_up_lease()  # an interrupt may have left one
+                self._discard_lease()  # an interrupt may have left one
         else:
             self.run_on_commit = []
             self._close()
@@ -312,7 +315,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
             elif self.in_atomic_block:
                 # Django goes on to hold this object until the block ends, as a closed one.
                 connection.close()
-            elif not self._untrusted and (
+            elif not self._must_discard and (
                 not self._cursors or self._close_cursors(connection, lease.pool.driver)
             ):
                 lease.pool.release(lease, ping=self.errors_occurred)
@@ -341,10 +344,10 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         try:
             super()._rollback()  # type: ignore[misc]
         except BaseException:
-            self._untrusted = True
+            self._must_discard = True
             raise
 
-    def _give_up_lease(self) -> None:
+    def _discard_lease(self) -> None:
         """Throw the leased connection away."""
         lease, self._lease, self.connection = self._lease, None, None
         if lease is not None:

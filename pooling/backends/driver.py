@@ -49,16 +49,16 @@ class DatabaseDriver(abc.ABC):
         self.restores = config.reset in ("session", "always")
         """Whether a release undoes what can be changed in a session."""
         self._as_opened: dict[str, Any] = {}
-        self._look = attrgetter(*self.transaction_attributes, *self.lease_attributes)
-        self._look_of_clean: object = None
+        self._fingerprint = attrgetter(*self.transaction_attributes, *self.lease_attributes)
+        self._clean_fingerprint: object = None
         """What `_look` finds at a connection that was cleaned. None before the first one was, and
         with connections that are always in a transaction."""
         self._user_reset: Callable[[Any], object] | None = None
         if config.reset not in RESETS:
             self._user_reset = import_string(config.reset)
-        self.adopt(wrapper)
+        self.update_settings(wrapper)
 
-    def adopt(self, wrapper: PooledDatabaseWrapper) -> None:
+    def update_settings(self, wrapper: PooledDatabaseWrapper) -> None:
         """Take over the settings of `wrapper` for the connections to come.
 
         They differ from those in use in nothing that a session shows, but the password may have
@@ -93,13 +93,13 @@ class DatabaseDriver(abc.ABC):
             opener.connection = None
             for name in self.lease_attributes + self.session_attributes:
                 self._as_opened[name] = getattr(connection, name)
-            self.get_to_know(connection)
+            self.on_connect(connection)
             return connection  # here, where an interrupt still closes it
         except BaseException:
             self.close(connection)
             raise
 
-    def get_to_know(self, connection: Any) -> None:  # noqa: B027 - not all have to
+    def on_connect(self, connection: Any) -> None:  # noqa: B027 - not all have to
         """Note what the pool has to know of a new connection. `close` forgets it."""
 
     def restore_attributes(self, connection: Any, names: tuple[str, ...]) -> None:
@@ -118,7 +118,7 @@ class DatabaseDriver(abc.ABC):
 
     def reset(self, connection: Any) -> None:
         """End the transaction, and undo what the option `reset` says."""
-        if self._look(connection) != self._look_of_clean:
+        if self._fingerprint(connection) != self._clean_fingerprint:
             self.clean(connection)
         if self.restores:
             self.restore_session(connection)
@@ -130,8 +130,8 @@ class DatabaseDriver(abc.ABC):
         """End the transaction and set attributes back. Most leases leave nothing of the kind."""
         self.restore_attributes(connection, self.lease_attributes)
         self.end_transaction(connection)
-        look = self._look(connection)
-        self._look_of_clean = None if look[0] else look
+        look = self._fingerprint(connection)
+        self._clean_fingerprint = None if look[0] else look
 
     @abc.abstractmethod
     def is_alive(self, connection: Any) -> bool:
@@ -149,14 +149,14 @@ class DatabaseDriver(abc.ABC):
     def restore_session(self, connection: Any) -> None:
         """Undo what can be changed in a session. Costs what it costs."""
 
-    def settle(self, connection: Any) -> None:  # noqa: B027 - most have nothing to do
+    def mark_baseline(self, connection: Any) -> None:  # noqa: B027 - most have nothing to do
         """Take the session as it is now for what leases begin with: receivers have set it up."""
 
-    def has_forgotten(self, connection: Any) -> bool:  # noqa: ARG002
-        """Tell whether the session was restored since `settle`, so that receivers are due again."""
+    def needs_connection_created(self, connection: Any) -> bool:  # noqa: ARG002
+        """Tell whether the session was restored, so that receivers have to set it up again."""
         return False
 
-    def touch(self, connection: Any) -> None:  # noqa: B027 - most have nothing to do
+    def mark_dirty(self, connection: Any) -> None:  # noqa: B027 - most have nothing to do
         """Note that something was done to the session which nobody could look at."""
 
     def close_cursors(self, connection: Any, cursors: list[Any]) -> None:  # noqa: ARG002

@@ -20,11 +20,11 @@ class Clock:
         else time.monotonic
     )
 
-    def wait(self, bell: threading.Lock, seconds: float | None) -> bool:
-        """Block until `bell` can be acquired or `seconds` have passed; say whether it was."""
+    def wait(self, wakeup: threading.Lock, seconds: float | None) -> bool:
+        """Block until `wakeup` can be acquired or `seconds` have passed; say whether it was."""
         if seconds is None:
-            return bell.acquire()
-        return bell.acquire(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX))
+            return wakeup.acquire()
+        return wakeup.acquire(timeout=min(max(seconds, 0.0), threading.TIMEOUT_MAX))
 
 
 SYSTEM_CLOCK = Clock()

@@ -26,7 +26,7 @@ class State(enum.Enum):
     IDLE = "idle"
     LEASED = "leased"
     CLOSED = "closed"
-    """It is out of the pool's books; a worker closes it, or has done so."""
+    """It is out of the pool's state; a worker closes it, or has done so."""
 
 
 LEASED = State.LEASED
@@ -66,10 +66,10 @@ class PooledConnection(Generic[C]):
         "context",
         "expires_at",
         "generation",
-        "good_until",
         "leak_reported",
         "note",
         "owner",
+        "ping_due_at",
         "since",
         "stack",
         "state",
@@ -87,7 +87,7 @@ class PooledConnection(Generic[C]):
         """Which `drain` of the pool it has seen; older than the pool's own means outdated."""
         self.since = now
         """When it came into its present state (the pool's clock)."""
-        self.good_until = now
+        self.ping_due_at = now
         """Until when it may be used without a test, apart from the free one of its socket."""
         self.expires_at = float("inf")
         """When `recycle` is over for it."""
@@ -95,7 +95,7 @@ class PooledConnection(Generic[C]):
         """How many leases reached their caller."""
         self.owner: object = None
         """Whose it is: a lease's (a reference to it, which is dead when nobody has the lease any
-        more), an errand's (its number), or the books' (None). Whoever has a stale handle sees that
+        more), an task's (its number), or the state' (None). Whoever has a stale handle sees that
         the owner is another."""
         self.thread: threading.Thread | None = None
         """Who holds it. The object, since thread idents are used again after a thread's end."""

@@ -32,5 +32,5 @@ class Listener:
         """A lease is older than `leak_after`; told once for each."""
 
 
-DEAF = Listener()
+NULL_LISTENER = Listener()
 """Hears nothing."""

@@ -1,7 +1,7 @@
-"""The pool: everything that happens around its books.
+"""The pool: everything that happens around its state.
 
-This is the only file that takes the pool's lock. Under the lock the books decide; without it,
-drivers work, callers wait, and errands are handed to the workers.
+This is the only file that takes the pool's lock. Under the lock the state decide; without it,
+drivers work, callers wait, and pending are handed to the workers.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from functools import partial
 from threading import current_thread
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pooling.core import forks, report, survey, upkeep
-from pooling.core.books import Books
+from pooling.core import forks, housekeeping, messages, stats
+from pooling.core.backoff import NEVER
 from pooling.core.clock import SYSTEM_CLOCK, Clock
 from pooling.core.config import PoolConfig
 from pooling.core.connection import DiscardReason, Lease, PooledConnection
-from pooling.core.crew import Crew
 from pooling.core.driver import C, Driver
 from pooling.core.errors import (
     LeaseError,
@@ -29,9 +28,10 @@ from pooling.core.errors import (
     TooManyWaiters,
     as_driver_error,
 )
-from pooling.core.listener import DEAF, Listener
-from pooling.core.maintenance import MAINTENANCE, Maintenance
-from pooling.core.reach import NEVER
+from pooling.core.listener import NULL_LISTENER, Listener
+from pooling.core.scheduler import SCHEDULER, Scheduler
+from pooling.core.state import PoolState
+from pooling.core.tasks import TaskRunner
 from pooling.core.waiter import Waiter
 from pooling.core.workers import WORKERS, Workers
 
@@ -48,8 +48,12 @@ BROKEN = DiscardReason.BROKEN
 T = TypeVar("T")
 
 
-def nobody() -> None:
-    """Own a connection in the stead of a lease that nobody has any more."""
+def _abandoned() -> None:
+    """Return what a reference to a lease that is gone returns."""
+
+
+ABANDONED = _abandoned
+"""Sentinel owner of an abandoned connection; housekeeping recovers it."""
 
 
 class Pool(Generic[C]):
@@ -62,7 +66,7 @@ class Pool(Generic[C]):
         driver: opens, tests and closes the connections.
         config: the options.
         listener: is told of the rare events.
-        clock, workers, maintenance, draw: where time, threads and randomness come from; tests
+        clock, workers, maintenance, random: where time, threads and randomness come from; tests
             bring their own.
     """
 
@@ -71,22 +75,22 @@ class Pool(Generic[C]):
         driver: Driver[C],
         config: PoolConfig | None = None,
         *,
-        listener: Listener = DEAF,
+        listener: Listener = NULL_LISTENER,
         clock: Clock = SYSTEM_CLOCK,
         workers: Workers = WORKERS,
-        maintenance: Maintenance = MAINTENANCE,
-        draw: Callable[[], float] = random.random,
+        scheduler: Scheduler = SCHEDULER,
+        random: Callable[[], float] = random.random,
     ) -> None:
         self.driver = driver
         """What opens this pool's connections."""
         self._listener = listener
         self._clock = clock
         self._now = clock.now
-        self._maintenance = maintenance
-        self._take_new_lock()
-        self.books: Books[C] = Books(config or PoolConfig(), clock.now, draw)
+        self._scheduler = scheduler
+        self._reset_lock()
+        self._state: PoolState[C] = PoolState(config or PoolConfig(), clock.now, random)
         """Who owns what; for the core alone, and only with the lock."""
-        self._crew = Crew(self, driver, listener, clock, workers)
+        self._tasks = TaskRunner(self, driver, listener, clock, workers)
         forks.register(self)
 
     # ---- what callers do -----------------------------------------------------------------------
@@ -123,7 +127,7 @@ class Pool(Generic[C]):
         """
         lease: Lease[C] = Lease(self)
         try:
-            record = self._take(lease, thread_bound, note) or self._wait(lease, timeout)
+            record = self._try_acquire(lease, thread_bound, note) or self._wait(lease, timeout)
             record.uses += 1
         except BaseException:
             self._abandon(lease)
@@ -151,7 +155,7 @@ class Pool(Generic[C]):
         except Exception as error:  # whatever it is, the connection cannot be trusted any more
             logger.debug("%r: a connection could not be reset: %s", self, error)
         finally:
-            self._give_back(record, lease, reason)
+            self._return(record, lease, reason)
 
     def discard(self, lease: Lease[C]) -> None:
         """Give up a leased connection as broken. It is closed in the background.
@@ -162,35 +166,35 @@ class Pool(Generic[C]):
         record = lease.owned
         if record is None or record.owner is not lease.reference or lease.pool is not self:
             raise self._not_ours(lease)
-        self._give_back(record, lease, BROKEN)
+        self._return(record, lease, BROKEN)
 
     # ---- what operators do ---------------------------------------------------------------------
 
     @property
     def name(self) -> str:
         """What logs and errors call this pool."""
-        return self.books.config.name
+        return self._state.config.name
 
     @property
     def config(self) -> PoolConfig:
         """The options in force."""
-        return self.books.config
+        return self._state.config
 
     @property
     def closed(self) -> bool:
         """Whether the pool was closed for good."""
-        return self.books.closed
+        return self._state.closed
 
     def drain(self) -> None:
         """Replace all connections and keep serving.
 
-        Blocks while the idle ones are closed and others opened, at most `REST_PATIENCE` seconds.
+        Blocks while the idle ones are closed and others opened, at most `QUIESCENCE_TIMEOUT` seconds.
 
         Idle connections are closed now, leased ones when they come back, and those being opened
         as soon as they are open.
         """
-        self.decide(self.books.drain)
-        self._crew.finish_errands()
+        self.run_locked(self._state.drain)
+        self._tasks.wait_quiescent()
 
     def resize(self, *, min_size: int | None = None, max_size: int | None = None) -> None:
         """Change the pool's limits while it runs. Does not block.
@@ -201,89 +205,89 @@ class Pool(Generic[C]):
         Raises:
             PoolConfigError: the new limits make no sense. Nothing has changed then.
         """
-        self.decide(lambda: self.books.resize(min_size=min_size, max_size=max_size))
-        self._crew.run_errands()
+        self.run_locked(lambda: self._state.resize(min_size=min_size, max_size=max_size))
+        self._tasks.submit_pending()
 
     def suspend(self) -> None:
         """Make callers wait, each at most its own timeout, until `resume`. Does not block.
 
         For a planned failover: what is leased goes on and comes back, nothing new is lent out.
         """
-        self.decide(self.books.suspend)
+        self.run_locked(self._state.suspend)
 
     def resume(self) -> None:
         """Go on after `suspend`; connections are tested before those who waited get them."""
-        self.decide(self.books.resume)
-        self._crew.run_errands()
+        self.run_locked(self._state.resume)
+        self._tasks.submit_pending()
 
     def clear_stats(self) -> None:
         """Count all totals from zero again."""
-        self.decide(self.books.clear_totals)
+        self.run_locked(self._state.clear_totals)
 
     def close(self) -> None:
         """End the pool for good; may be called again.
 
         Blocks while idle connections, and those just being opened, are closed: at most
-        `REST_PATIENCE` seconds.
+        `QUIESCENCE_TIMEOUT` seconds.
 
         Waiting callers get `PoolClosed`. Leased connections are closed when they come back.
         """
-        self.decide(lambda: self.books.close(self._closed_error))
-        self._crew.finish_errands()
-        self.call_maintenance()
+        self.run_locked(lambda: self._state.close(self._closed_error))
+        self._tasks.wait_quiescent()
+        self.schedule_maintenance()
 
     def leave_leases(self) -> None:
         """Leave what is still leased to the operating system, at the very end of the process."""
         with self._lock:
-            for record in self.books.records:
+            for record in self._state.records:
                 forks.immortalise(record)
 
     def stats(self) -> PoolStats:
         """Return the pool's numbers at this instant. Never waits for a connection."""
         with self._lock:
-            return survey.stats(self.books)
+            return stats.snapshot(self._state)
 
     def holders(self) -> tuple[Holder, ...]:
         """Return who holds connections at this instant, longest first."""
         with self._lock:
-            return survey.holders(self.books)
+            return stats.holders(self._state)
 
     def __repr__(self) -> str:
         # No lock: this is for logs and debuggers, which may come by at any moment.
-        books = self.books
+        state = self._state
         return (
-            f"<Pool {self.name!r} {len(books.records)}/{books.config.max_size}: "
-            f"{books.leased} leased, {len(books.idle)} idle, {len(books.waiters)} waiting"
-            + f", {books.connecting} connecting" * bool(books.connecting)
-            + ", suspended" * books.suspended
-            + ", closed" * books.closed
+            f"<Pool {self.name!r} {len(state.records)}/{state.config.max_size}: "
+            f"{state.leased} leased, {len(state.idle)} idle, {len(state.waiters)} waiting"
+            + f", {state.connecting} connecting" * bool(state.connecting)
+            + ", suspended" * state.suspended
+            + ", closed" * state.closed
             + ">"
         )
 
     # ---- acquiring -----------------------------------------------------------------------------
 
-    def _take(
+    def _try_acquire(
         self, lease: Lease[C], thread_bound: bool, note: str | None
     ) -> PooledConnection[C] | None:
         """Lease an idle connection that may be used as it is; if there is none, queue up."""
-        books = self.books
+        state = self._state
         thread = current_thread()
         # Here, since it looks at source files, which is not for the lock.
-        stack = None if books.leak_after is None else report.stack()
+        stack = None if state.leak_after is None else messages.stack()
         now = self._now()
-        if self._is_deciding():
-            raise self._intruder_error()
+        if self._lock_is_mine():
+            raise self._reentrant_use_error()
         with self._lock:
             try:
-                if books.idle and not books.waiters and not books.suspended:
-                    record = books.idle[-1]
-                    books.lease(record, lease, now, thread, thread_bound, note)
-                    books.idle.pop()
+                if state.idle and not state.waiters and not state.suspended:
+                    record = state.idle[-1]
+                    state.lease(record, lease, now, thread, thread_bound, note)
+                    state.idle.pop()
                 else:
                     record = None
                     refusal = self._queue_locked(lease, now, thread, thread_bound, note, stack)
             except BaseException:
-                upkeep.mend(books)
+                housekeeping.restore_invariants(state)
                 raise
         if record is None:
             if refusal is not None:
@@ -295,7 +299,7 @@ class Pool(Generic[C]):
             record.leak_reported = False
         try:
             if (
-                now < record.good_until
+                now < record.ping_due_at
                 and now < record.expires_at
                 and self.driver.is_alive(record.connection)
             ):
@@ -315,24 +319,24 @@ class Pool(Generic[C]):
         stack: StackSummary | None,
     ) -> PoolError | None:
         """Put `lease` into the queue, or return why it cannot be served."""
-        books = self.books
-        if books.closed:
+        state = self._state
+        if state.closed:
             return self._closed_error()
-        if now >= books.next_search:
-            upkeep.search_for_lost(books, now)
-        if books.queue_is_full():
-            books.totals.rejected += 1
-            return self._error(TooManyWaiters, report.too_many_waiters(survey.stats(books)))
-        if books.is_hopeless(now) and not books.may_open(now):
-            books.totals.rejected += 1
+        if now >= state.next_recovery:
+            housekeeping.recover_lost_leases(state, now)
+        if state.queue_is_full():
+            state.totals.rejected += 1
+            return self._error(TooManyWaiters, messages.too_many_waiters(stats.snapshot(state)))
+        if state.should_fail_fast(now) and not state.may_open(now):
+            state.totals.rejected += 1
             return self.server_down()
-        books.queue(Waiter(lease, now, thread, thread_bound, note, stack))
+        state.queue(Waiter(lease, now, thread, thread_bound, note, stack))
         return None
 
     def _expect_service(self, now: float) -> None:
         """Set to work those who can serve somebody that has just begun to wait."""
-        self._crew.run_errands()
-        self._maintenance.call(self, now + upkeep.LOST_PAUSE)
+        self._tasks.submit_pending()
+        self._scheduler.schedule(self, now + housekeeping.LOST_PAUSE)
 
     def _test(self, record: PooledConnection[C], lease: Lease[C], since: float) -> None:
         """Have a doubtful connection tested, or replaced if it is too old, while `lease` waits.
@@ -340,7 +344,7 @@ class Pool(Generic[C]):
         The caller had come to its turn, so it becomes the first in the queue.
         """
         thread = current_thread()
-        if not self.decide(lambda: self.books.doubt(record, lease, thread, since)):
+        if not self.run_locked(lambda: self._state.requeue_for_test(record, lease, thread, since)):
             raise self._closed_error()
         self._expect_service(self._now())
 
@@ -348,34 +352,34 @@ class Pool(Generic[C]):
         """Block until the lease in the queue is served, and return what it is served with.
 
         A waiter may be served at the very moment its time is up: 1. its wait ends empty-handed;
-        2. somebody takes it out of the queue and settles it; 3. we get the lock, find it settled,
+        2. somebody takes it out of the queue and settles it; 3. we get the lock, find it resolved,
         and use what came. From 2 on the lease owns the connection, so it cannot get lost.
 
-        What came may have died in the hands it came from, after their last query. So it is tested
+        What came may have died in the claimed it came from, after their last query. So it is tested
         like one that was idle, and if need be we are the first in the queue again.
         """
         if timeout is None:
-            timeout = self.books.config.timeout
+            timeout = self._state.config.timeout
         while True:
             waiter = lease.waiter
             if waiter is None:
                 raise LeaseError(f"pool {self.name!r}: this lease does not wait for anything")
             left = None if timeout is None else waiter.since + timeout - self._now()
-            self._clock.wait(waiter.bell, left)
-            if not waiter.settled:
-                self.decide(partial(self._time_out_locked, waiter, timeout))
+            self._clock.wait(waiter.wakeup, left)
+            if not waiter.resolved:
+                self.run_locked(partial(self._time_out_locked, waiter, timeout))
             lease.waiter = None
             error, waiter.error = waiter.error, None
             if error is not None:
                 if isinstance(error, PoolTimeout):
-                    self.tell(self._listener.acquire_timed_out, error)
+                    self.notify(self._listener.acquire_timed_out, error)
                 try:
                     raise error
                 finally:
                     del error  # its traceback holds this frame: without this, a cycle
             record = lease.record
             try:
-                if waiter.proven or self.driver.is_alive(record.connection):
+                if waiter.tested or self.driver.is_alive(record.connection):
                     return record
             except Exception:
                 logger.debug("%r: the liveness test failed", self, exc_info=True)
@@ -383,33 +387,33 @@ class Pool(Generic[C]):
 
     def _time_out_locked(self, waiter: Waiter[C], timeout: float | None) -> None:
         """Take a waiter out of the queue and say why it got nothing, unless it did by now."""
-        books = self.books
-        if waiter.settled or waiter.lease.current:
+        state = self._state
+        if waiter.resolved or waiter.lease.current:
             return
-        obstacle = survey.obstacle(books)
+        obstacle = stats.obstacle(state)
         error = self._error(
             PoolTimeout,
-            report.timeout(
-                survey.stats(books),
+            messages.timeout(
+                stats.snapshot(state),
                 timeout,
-                survey.holders(books),
-                own=survey.held_by(books, waiter.thread),
-                last_words=None if obstacle is None else books.reach.words,
+                stats.holders(state),
+                own=stats.held_by(state, waiter.thread),
+                last_connect_error=None if obstacle is None else state.backoff.error_text,
             ),
         )
         error.__cause__ = obstacle
         waiter.error = error
-        books.withdraw(waiter)
-        books.totals.timeouts += 1
+        state.withdraw(waiter)
+        state.totals.timeouts += 1
 
     def _abandon(self, lease: Lease[C]) -> None:
         """Clean up after an acquire that failed or was interrupted."""
         if lease.waiter is not None:
-            self.decide(partial(self.books.withdraw, lease.waiter))
+            self.run_locked(partial(self._state.withdraw, lease.waiter))
             lease.waiter = None
         if lease.current:
-            self._give_back(lease.record, lease, None)
-        self._crew.run_errands()
+            self._return(lease.record, lease, None)
+        self._tasks.submit_pending()
 
     # ---- giving back ---------------------------------------------------------------------------
 
@@ -421,46 +425,46 @@ class Pool(Generic[C]):
             f"pool {self.name!r} cannot take back a connection of pool {lease.pool.name!r}"
         )
 
-    def _give_back(
+    def _return(
         self, record: PooledConnection[C], lease: Lease[C], reason: DiscardReason | None
     ) -> None:
         """Take `record` out of `lease`, and keep it unless there is a `reason` not to."""
-        books = self.books
+        state = self._state
         now = self._now()
-        if self._is_deciding():
+        if self._lock_is_mine():
             # It cannot join in, but it can leave the connection to the next search for lost ones.
             if record.owner is lease.reference:
                 if reason is not None:
                     record.expires_at = NEVER
-                record.owner = nobody
+                record.owner = ABANDONED
             lease.owned = None
             return
         with self._lock:
             if record.owner is not lease.reference:
                 raise lease.over()
             try:
-                books.take_back(record, reason, now)
+                state.return_(record, reason, now)
                 lease.owned = None
             except BaseException:
-                upkeep.mend(books)
+                housekeeping.restore_invariants(state)
                 raise
-        if books.errands:
-            self._crew.run_errands()
+        if state.pending:
+            self._tasks.submit_pending()
 
-    def decide(self, decision: Callable[[], T]) -> T:
-        """Have something decided under the lock; an interrupt meanwhile leaves the books in order.
+    def run_locked(self, decision: Callable[[], T]) -> T:
+        """Have something decided under the lock; an interrupt meanwhile leaves the state in order.
 
-        `_take` and `_give_back`, through which every use of the pool comes, do the same by hand. (A
+        `_try_acquire` and `_return`, through which every use of the pool comes, do the same by hand. (A
         function, since a context manager written in Python can be interrupted between taking the
         lock and protecting it.)
         """
-        if self._is_deciding():
-            raise self._intruder_error()
+        if self._lock_is_mine():
+            raise self._reentrant_use_error()
         with self._lock:
             try:
                 return decision()
             except BaseException:
-                upkeep.mend(self.books)
+                housekeeping.restore_invariants(self._state)
                 raise
 
     # ---- maintenance and forks -----------------------------------------------------------------
@@ -471,41 +475,41 @@ class Pool(Generic[C]):
         Returns:
             When to come again at the latest, by the pool's clock; `None` if never.
         """
-        leaks, due = self.decide(lambda: upkeep.maintain(self.books))
+        leaks, due = self.run_locked(lambda: housekeeping.maintain(self._state))
         for holder in leaks:
-            logger.warning("%s", report.leak(repr(self), holder))
-            self.tell(self._listener.lease_leaked, holder)
-        self._crew.run_errands()
+            logger.warning("%s", messages.leak(repr(self), holder))
+            self.notify(self._listener.lease_leaked, holder)
+        self._tasks.submit_pending()
         return due
 
-    def call_maintenance(self) -> None:
+    def schedule_maintenance(self) -> None:
         """Have maintenance come when it is next due, which may be sooner than it thinks."""
         with self._lock:
-            due = upkeep.due(self.books, self._now())
+            due = housekeeping.due(self._state, self._now())
         if due is not None:
-            self._maintenance.call(self, due)
+            self._scheduler.schedule(self, due)
 
     def after_fork_in_child(self) -> None:
-        """Leave all connections to the parent and begin with empty books.
+        """Leave all connections to the parent and begin with empty state.
 
         They are forgotten without being closed, and kept from ever being collected: either would
         say goodbye on the parent's behalf. Leases that the fork copied are over in the child.
         """
-        inherited = self.books
+        inherited = self._state
         forks.immortalise(inherited)
         for record in inherited.records:
-            record.owner = nobody
-        self._take_new_lock()
-        self.books = Books(inherited.config, inherited.now, inherited.draw)
-        self.books.closed = inherited.closed  # but not suspended: nobody would resume it here
+            record.owner = ABANDONED
+        self._reset_lock()
+        self._state = PoolState(inherited.config, inherited.now, inherited.random)
+        self._state.closed = inherited.closed  # but not suspended: nobody would resume it here
 
-    def _take_new_lock(self) -> None:
+    def _reset_lock(self) -> None:
         """Make the lock. It knows its owner, since code may run in the middle of a decision that
         wants to use the pool as well: a finaliser, or a signal's handler."""
         self._lock = threading.RLock()
-        self._is_deciding: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
+        self._lock_is_mine: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
 
-    def tell(self, event: Callable[..., None], *what: object) -> None:
+    def notify(self, event: Callable[..., None], *what: object) -> None:
         """Tell the listener; what it raises is logged."""
         try:
             event(self, *what)
@@ -514,14 +518,16 @@ class Pool(Generic[C]):
 
     def server_down(self) -> PoolError:
         """Return the error for who would wait in vain. Caller holds the lock."""
-        reach = self.books.reach
-        seconds = max(reach.away_for(self._now()), 0.0)
-        error = self._error(ServerDown, report.server_down(self.name, seconds, reach.words))
-        error.__cause__ = reach.error
+        backoff = self._state.backoff
+        seconds = max(backoff.down_for(self._now()), 0.0)
+        error = self._error(
+            ServerDown, messages.server_down(self.name, seconds, backoff.error_text)
+        )
+        error.__cause__ = backoff.error
         return error
 
-    def _intruder_error(self) -> PoolError:
-        return self._error(PoolError, report.intruder(self.name))
+    def _reentrant_use_error(self) -> PoolError:
+        return self._error(PoolError, messages.reentrant_use(self.name))
 
     def _closed_error(self) -> PoolError:
         return self._error(PoolClosed, f"pool {self.name!r} is closed")

@@ -1,4 +1,4 @@
-"""What a pool can say of itself."""
+"""Statistics of a pool: the snapshot types, the counters, and how a snapshot is taken."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import dataclasses
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from pooling.core.connection import DiscardReason
-from pooling.core.durations import Durations, Stopwatch
+from pooling.core.connection import LEASED, DiscardReason, PooledConnection
+from pooling.core.histogram import Histogram, HistogramSnapshot
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Mapping
     from traceback import StackSummary
+
+    from pooling.core.driver import C
+    from pooling.core.state import PoolState
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +28,7 @@ class PoolStats:
         max_size: see `PoolConfig`.
         size: connections in the pool: `connecting + idle + leased`.
         idle: open and free.
-        leased: in somebody's hands.
+        leased: in somebody's claimed.
         connecting: being opened, or tested after a long rest.
         waiting: callers in the queue.
         suspended: whether callers are made to wait until `resume`.
@@ -55,8 +59,8 @@ class PoolStats:
     closed: bool
     acquired: int
     waited: int
-    waits: Durations
-    holds: Durations
+    waits: HistogramSnapshot
+    holds: HistogramSnapshot
     timeouts: int
     rejected: int
     connects: int
@@ -107,8 +111,8 @@ class Totals:
 
     def __init__(self, retired_uses: int = 0) -> None:
         self.waited = 0
-        self.waits = Stopwatch()
-        self.holds = Stopwatch()
+        self.waits = Histogram()
+        self.holds = Histogram()
         self.timeouts = 0
         self.rejected = 0
         self.connects = 0
@@ -122,3 +126,59 @@ class Totals:
     def discards_now(self) -> Mapping[DiscardReason, int]:
         """Return a copy that nobody can change."""
         return MappingProxyType(dict(self.discards))
+
+
+def snapshot(state: PoolState[C]) -> PoolStats:
+    """Return the numbers of this instant."""
+    totals = state.totals
+    return PoolStats(
+        name=state.config.name,
+        min_size=state.config.min_size,
+        max_size=state.max_size,
+        size=len(state.records),
+        idle=len(state.idle),
+        leased=state.leased,
+        connecting=state.connecting,
+        waiting=len(state.waiters),
+        suspended=state.suspended,
+        closed=state.closed,
+        acquired=totals.retired_uses + sum(record.uses for record in state.records),
+        waited=totals.waited,
+        waits=totals.waits.read(),
+        holds=totals.holds.read(),
+        timeouts=totals.timeouts,
+        rejected=totals.rejected,
+        connects=totals.connects,
+        connect_errors=totals.connect_errors,
+        recovered=totals.recovered,
+        last_error=totals.last_error,
+        discards=totals.discards_now(),
+    )
+
+
+def obstacle(state: PoolState[C]) -> BaseException | None:
+    """Return why the pool cannot grow, if it should and the server does not let it."""
+    return state.backoff.error if len(state.records) < state.max_size else None
+
+
+def holders(state: PoolState[C]) -> tuple[Holder, ...]:
+    """Return who holds connections, longest first."""
+    now = state.now()
+    leased = [record for record in state.records if record.state is LEASED]
+    leased.sort(key=lambda record: record.since)
+    return tuple(holder(record, now) for record in leased)
+
+
+def holder(record: PooledConnection[C], now: float) -> Holder:
+    """Return who holds a leased connection."""
+    return Holder(
+        thread=record.thread.name if record.thread else "(unknown)",
+        seconds=now - record.since,
+        note=record.note,
+        frames=record.stack,
+    )
+
+
+def held_by(state: PoolState[C], thread: threading.Thread) -> int:
+    """Return how many connections `thread` holds."""
+    return sum(record.thread is thread and record.state is LEASED for record in state.records)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Waiter(Generic[C]):
-    """A caller in the queue, which is settled once: with a connection or with an error.
+    """A caller in the queue, which is resolved once: with a connection or with an error.
 
     `settle` is called under the pool's lock by the one who took the waiter out of the queue. What a
     waiter is served with lands in its lease, so that it has an owner at every instant: should the
@@ -22,16 +22,16 @@ class Waiter(Generic[C]):
     """
 
     __slots__ = (
-        "bell",
         "error",
         "lease",
         "note",
-        "proven",
-        "settled",
+        "resolved",
         "since",
         "stack",
+        "tested",
         "thread",
         "thread_bound",
+        "wakeup",
     )
 
     def __init__(
@@ -50,17 +50,17 @@ class Waiter(Generic[C]):
         self.note = note
         self.stack = stack
         self.error: BaseException | None = None
-        self.settled = False
-        self.proven = False
+        self.resolved = False
+        self.tested = False
         """Whether a worker has just opened or tested what the waiter is served with."""
         # A lock that is released by another thread is the cheapest one-shot signal of the standard
         # library; `threading.Event` has three objects where this has one.
-        self.bell = threading.Lock()
-        self.bell.acquire()
+        self.wakeup = threading.Lock()
+        self.wakeup.acquire()
 
-    def settle(self, error: BaseException | None = None) -> None:
+    def resolve(self, error: BaseException | None = None) -> None:
         """Wake the waiting thread; `error` is what it shall raise. Caller holds the pool's lock."""
         self.error = error
-        self.settled = True
-        if self.bell.locked():
-            self.bell.release()
+        self.resolved = True
+        if self.wakeup.locked():
+            self.wakeup.release()

@@ -16,7 +16,7 @@ Job = Callable[[], None]
 IDLE_SECONDS = 5.0
 """How long a worker without a job waits for the next one before it ends."""
 
-FORK_PATIENCE = 1.0
+FORK_TIMEOUT = 1.0
 """How long a fork waits at most for jobs in progress: one may hang, and a fork must not."""
 
 
@@ -61,14 +61,14 @@ class Workers:
                 worker.work()
         else:
             worker.job = job
-            worker.bell.release()
+            worker.wakeup.release()
 
     def perform(self, job: Job) -> None:
         """Do a job in this thread, when no fork is under way."""
         token = object()
         try:
             with self._lock:
-                self._changed.wait_for(lambda: not self._forks, FORK_PATIENCE)
+                self._changed.wait_for(lambda: not self._forks, FORK_TIMEOUT)
                 self._running.add(token)
             job()
         except Exception:
@@ -93,7 +93,7 @@ class Workers:
         """
         with self._lock:
             self._forks.add(threading.get_ident())
-            self._changed.wait_for(lambda: not self._running, FORK_PATIENCE)
+            self._changed.wait_for(lambda: not self._running, FORK_TIMEOUT)
 
     def after_fork_in_parent(self) -> None:
         """Let the workers go on."""
@@ -113,14 +113,14 @@ def _nothing() -> None:
 class _Worker:
     """One thread of the cache."""
 
-    __slots__ = ("_idle", "_workers", "bell", "job")
+    __slots__ = ("_idle", "_workers", "job", "wakeup")
 
     def __init__(self, workers: Workers, idle: dict[_Worker, None], job: Job) -> None:
         self._workers = workers
         self._idle = idle
         self.job = job
-        self.bell = threading.Lock()
-        self.bell.acquire()
+        self.wakeup = threading.Lock()
+        self.wakeup.acquire()
 
     def start(self, name: str) -> None:
         threading.Thread(target=self._run, name=name, daemon=True).start()
@@ -134,14 +134,14 @@ class _Worker:
         while True:
             self.work()
             self._idle[self] = None
-            if self.bell.acquire(timeout=IDLE_SECONDS):
+            if self.wakeup.acquire(timeout=IDLE_SECONDS):
                 continue
             try:
                 del self._idle[self]
             except KeyError:
                 # 1. The wait for a job ran out. 2. `run` took this worker off the stack. 3. We
-                # are here: the job is ours and the bell will ring at once.
-                self.bell.acquire()
+                # are here: the job is ours and the wakeup will ring at once.
+                self.wakeup.acquire()
             else:
                 return
 

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pooling.core.durations import Durations
+    from pooling.core.histogram import HistogramSnapshot
     from pooling.core.stats import PoolStats
 
 EVERY = 5
@@ -96,7 +96,7 @@ def _failures(stats: PoolStats) -> int:
     return stats.timeouts + stats.rejected + stats.connect_errors
 
 
-def _p95(durations: Durations) -> float | None:
+def _p95(durations: HistogramSnapshot) -> float | None:
     seconds = durations.quantile(0.95) if durations.count > 0 else None
     return None if seconds is None else _round(seconds * 1000)
 

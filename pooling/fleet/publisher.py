@@ -27,7 +27,7 @@ LOOK_AGAIN = 5.0
 
 
 class Publisher:
-    """Accompanies the maintenance of the pools; see `Maintenance.accompany`.
+    """Accompanies the maintenance of the pools; see `Scheduler.add_periodic`.
 
     The maintenance thread only reads numbers. What may take time, talking to the cache, is done by
     a worker, one at a time: a cache that hangs costs a thread and delays nothing else.

@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from pooling.core.config import PoolConfig
-from pooling.core.durations import BUCKETS
+from pooling.core.histogram import BUCKETS
 from pooling.core.stats import PoolStats
 from pooling.fleet.history import COLUMNS
 from pooling.fleet.snapshots import QUANTILES

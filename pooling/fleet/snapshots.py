@@ -21,7 +21,7 @@ from pooling.registry import REGISTRY
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pooling.core.durations import Durations
+    from pooling.core.histogram import HistogramSnapshot
     from pooling.core.pool import Pool
     from pooling.core.stats import PoolStats
     from pooling.fleet.history import History
@@ -150,7 +150,7 @@ def _stats(stats: PoolStats, clean: _Cleaner) -> dict[str, Any]:
     return numbers
 
 
-def durations(measured: Durations) -> dict[str, Any]:
+def durations(measured: HistogramSnapshot) -> dict[str, Any]:
     """Return counted durations with their quantiles; buckets without the empty ones at the end."""
     buckets = list(measured.buckets)
     while buckets and not buckets[-1]:

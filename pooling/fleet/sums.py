@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pooling.core.durations import BUCKETS, Durations
+from pooling.core.histogram import BUCKETS, HistogramSnapshot
 from pooling.fleet.history import COLUMNS, EVERY, SLOTS
 from pooling.fleet.snapshots import durations
 
@@ -97,7 +97,7 @@ def sum_durations(many: list[dict[str, Any]]) -> dict[str, Any]:
         for bucket, count in enumerate(one["buckets"]):
             buckets[bucket] += count
     seconds = sum(one["seconds"] for one in many)
-    return durations(Durations(sum(buckets), seconds, tuple(buckets)))
+    return durations(HistogramSnapshot(sum(buckets), seconds, tuple(buckets)))
 
 
 def sum_histories(many: list[dict[str, Any]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from pooling.core.durations import BUCKETS, Durations
+from pooling.core.histogram import BUCKETS, HistogramSnapshot
 from pooling.metrics.table import METRICS, Metric
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ EDGES = range(12, 54, 2)
 """The buckets at whose upper bounds histograms are cut: from 64 µs to 67 s, each twice the one
 before. The pool itself counts finer and further; so many series would be a burden for nothing."""
 
-BOUNDS = tuple(Durations.upper_bound(edge) for edge in EDGES)
+BOUNDS = tuple(HistogramSnapshot.upper_bound(edge) for edge in EDGES)
 """Upper bounds in seconds, without the infinite one."""
 
 

@@ -18,7 +18,7 @@ from opentelemetry.metrics import Observation, get_meter
 import pooling
 from pooling import fleet
 from pooling.core import forks
-from pooling.core.durations import Durations
+from pooling.core.histogram import HistogramSnapshot
 from pooling.metrics.families import merged, padded
 from pooling.metrics.table import METRICS, POOL_NAME, STATE, Metric
 
@@ -92,7 +92,7 @@ class _Replay:
     def __init__(self, histogram: Histogram, key: str) -> None:
         self._histogram = histogram
         self._key = key
-        self._before: dict[str, Durations] = {}
+        self._before: dict[str, HistogramSnapshot] = {}
         self._lock = threading.Lock()
         forks.register(self)
 
@@ -105,7 +105,7 @@ class _Replay:
         """Record what is new and observe how many there are in all."""
         for name, stats in _pools().items():
             value = stats[self._key]
-            now = Durations(value["count"], value["seconds"], padded(value["buckets"]))
+            now = HistogramSnapshot(value["count"], value["seconds"], padded(value["buckets"]))
             with self._lock:
                 before = self._before.get(name)
                 self._before[name] = now
@@ -116,10 +116,10 @@ class _Replay:
             yield Observation(now.count, {POOL_NAME: name})
 
 
-def _values(durations: Durations) -> Iterator[tuple[float, int]]:
+def _values(durations: HistogramSnapshot) -> Iterator[tuple[float, int]]:
     """Return a value for each bucket, such that together they have the sum that was measured."""
     middles = [
-        (Durations.upper_bound(bucket) * 2**-0.25, count)
+        (HistogramSnapshot.upper_bound(bucket) * 2**-0.25, count)
         for bucket, count in enumerate(durations.buckets)
         if count > 0
     ]

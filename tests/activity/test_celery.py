@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.backends.databases import eventually
 from tests.backends.projects import SECONDS, Project
-from tests.backends.test_traps_celery import APPLICATION
+from tests.backends.test_celery import APPLICATION
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -61,10 +61,10 @@ def pool(site: str) -> Iterator[Pool[Any]]:
     pool = get_pool()
     pool.clear_stats()
     config = pool.config
-    pool.books.adopt(dataclasses.replace(config, leak_after=3600.0))  # to have stacks
+    pool._state.adopt(dataclasses.replace(config, leak_after=3600.0))  # to have stacks
     yield pool
     pool.resume()
-    pool.books.adopt(config)
+    pool._state.adopt(config)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tests.backends.projects import HELPERS, SECONDS, Project
-from tests.faults.recording import Wire
+from tests.faults.recording import RecordingProxy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,7 +92,7 @@ def test_a_child_says_nothing_on_its_parents_sockets(
     do connect have sessions of their own.
     """
     host, port = postgresql.entry["HOST"], int(postgresql.entry["PORT"])
-    with Wire(host, port) as wire:
+    with RecordingProxy(host, port) as wire:
         options = {**postgresql.entry["OPTIONS"], "sslmode": "disable", "gssencmode": "disable"}
         options["pool"] = {"min_size": 0, "ping_after": None}
         entry = {**postgresql.entry, "HOST": wire.host, "PORT": wire.port, "OPTIONS": options}

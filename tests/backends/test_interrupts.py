@@ -108,7 +108,7 @@ OTHERS = [
     transaction_without_atomic,
 ]
 
-SWALLOWERS = ("Watcher", "_rollback")
+SWALLOWERS = ("ChangeAuthorizer", "_rollback")
 OUTCOMES = {
     transaction_that_commits: {0, 2},
     # An interrupt in Django's rollback is followed by its `set_autocommit(True)`, which commits

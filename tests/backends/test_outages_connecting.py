@@ -16,7 +16,7 @@ from django.db import OperationalError
 from pooling import DiscardReason
 from pooling.bench.private_postgres import PrivatePostgres
 from tests.backends.databases import PATIENCE, PostgresDatabase, eventually, in_threads
-from tests.faults.servers import REPLICATION, fill, spokesman, starting_up
+from tests.faults.servers import REPLICATION, error_server, fill, starting_up
 from tests.faults.timing import TRIES, overshoot
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def test_callers_wait_while_a_server_makes_excuses(
     pool = pool_of(proxied, **settings)
     server = proxy.server
     with ThreadPoolExecutor(1) as executor:
-        with spokesman(sqlstate, words) as (host, port):
+        with error_server(sqlstate, words) as (host, port):
             proxy.aim(host, port)
             future = executor.submit(lambda: request(proxied, **settings))
             eventually(lambda: words in (pool.stats().last_error or ""))

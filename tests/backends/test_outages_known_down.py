@@ -10,7 +10,7 @@ import pytest
 from django.db import OperationalError
 
 from pooling import ServerDown
-from pooling.core import upkeep
+from pooling.core import housekeeping
 from tests.backends.databases import PATIENCE, PostgresDatabase, eventually, in_threads
 from tests.faults.timing import TRIES
 
@@ -72,7 +72,7 @@ def test_only_one_caller_at_a_time_tries_a_server_that_is_down(
     proxied: PostgresDatabase, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """scenario 13: and nobody waits for the one who does."""
-    monkeypatch.setattr(upkeep, "STALL", 10 * PATIENCE)
+    monkeypatch.setattr(housekeeping, "STALL", 10 * PATIENCE)
     pool = proxied.wrapper(pool=POOL).resolve_pool()
     take_down(proxied, proxy)
     proxy.ignore()

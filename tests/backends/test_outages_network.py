@@ -11,7 +11,7 @@ import pytest
 from django.db import OperationalError
 
 from pooling import DiscardReason
-from pooling.backends.postgresql import hangs
+from pooling.backends.postgresql import deadlines
 from tests.backends.databases import PATIENCE, PostgresDatabase, eventually
 from tests.faults.timing import overshoot
 
@@ -42,7 +42,7 @@ def idle_sessions(database: PostgresDatabase, count: int, **pool: Any) -> list[A
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up round trips of the pool's own soon."""
-    monkeypatch.setattr(hangs, "ANSWER_PATIENCE", 0.3)
+    monkeypatch.setattr(deadlines, "ANSWER_TIMEOUT", 0.3)
 
 
 def test_a_network_that_was_away_while_nobody_used_it_costs_nothing(
@@ -87,7 +87,7 @@ def test_a_ping_that_hangs_delays_nobody(
     proxied: PostgresDatabase, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """scenario 26: not even the caller that it was for, who gets another connection."""
-    monkeypatch.setattr(hangs, "ANSWER_PATIENCE", 10 * PATIENCE)
+    monkeypatch.setattr(deadlines, "ANSWER_TIMEOUT", 10 * PATIENCE)
     wrappers = [
         proxied.wrapper(pool={"ping_after": 0, "max_size": 2, "timeout": PATIENCE})
         for _ in range(2)

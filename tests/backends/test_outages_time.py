@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pooling import DiscardReason
-from pooling.backends.postgresql import hangs
+from pooling.backends.postgresql import deadlines
 from pooling.core import clock
 from pooling.core.clock import SYSTEM_CLOCK
 from tests.backends.databases import PATIENCE, Database, PostgresDatabase, eventually
@@ -91,7 +91,7 @@ def test_after_a_sleep_connections_are_tested_before_use(
     sleep()
     request(wrapper)
     assert pool.stats().connects == 1  # it was still good
-    monkeypatch.setattr(hangs, "ANSWER_PATIENCE", 0.3)
+    monkeypatch.setattr(deadlines, "ANSWER_TIMEOUT", 0.3)
     sleep()
     proxy.forget()
     assert request(wrapper) == (1,)

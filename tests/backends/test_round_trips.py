@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from tests.backends.databases import PostgresDatabase
-    from tests.faults.recording import Wire
+    from tests.faults.recording import RecordingProxy
 
 ACQUIRE, RELEASE = 0, 0
 """Bytes on the wire of an acquire and a release, in the normal case."""
@@ -39,14 +39,14 @@ def end_request(wrapper: BaseDatabaseWrapper) -> None:
     wrapper.close_if_unusable_or_obsolete()
 
 
-def sent(wire: Wire, act: Callable[[], Any]) -> bytes:
+def sent(wire: RecordingProxy, act: Callable[[], Any]) -> bytes:
     """Return what `act` sends to the server; it has to end with an answer."""
     since = wire.mark()
     act()
     return wire.sent(since)
 
 
-def round_trips(wire: Wire, act: Callable[[], Any]) -> int:
+def round_trips(wire: RecordingProxy, act: Callable[[], Any]) -> int:
     """Return how often `act` asks the server; it has to end with an answer."""
     since = wire.mark()
     act()
@@ -64,7 +64,9 @@ def two_queries(wrapper: BaseDatabaseWrapper, between: Callable[[], Any]) -> Cal
     return act
 
 
-def test_acquire_and_release_send_nothing(postgresql: PostgresDatabase, wire: Wire) -> None:
+def test_acquire_and_release_send_nothing(
+    postgresql: PostgresDatabase, wire: RecordingProxy
+) -> None:
     wrapper = postgresql.wrapper()
     query(wrapper)
 
@@ -81,7 +83,7 @@ def test_acquire_and_release_send_nothing(postgresql: PostgresDatabase, wire: Wi
 
 
 def test_a_request_with_one_query_is_one_round_trip(
-    postgresql: PostgresDatabase, wire: Wire
+    postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
     wrapper = postgresql.wrapper()
     query(wrapper)
@@ -101,7 +103,7 @@ def test_a_request_with_one_query_is_one_round_trip(
 
 @pytest.mark.parametrize("autocommit", [True, False])
 def test_requests_send_what_they_send_on_a_connection_that_stays(
-    postgresql: PostgresDatabase, wire: Wire, autocommit: bool
+    postgresql: PostgresDatabase, wire: RecordingProxy, autocommit: bool
 ) -> None:
     pooled = postgresql.wrapper(AUTOCOMMIT=autocommit)
     stock = postgresql.stock(AUTOCOMMIT=autocommit, CONN_MAX_AGE=None)
@@ -121,7 +123,7 @@ def test_requests_send_what_they_send_on_a_connection_that_stays(
 
 
 def test_connecting_asks_no_more_often_than_the_stock_backend(
-    postgresql: PostgresDatabase, wire: Wire
+    postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
     pooled, stock = postgresql.wrapper(), postgresql.stock()
 
@@ -129,7 +131,7 @@ def test_connecting_asks_no_more_often_than_the_stock_backend(
 
 
 def test_an_open_transaction_costs_one_round_trip_at_the_end(
-    postgresql: PostgresDatabase, wire: Wire
+    postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
     wrapper = postgresql.wrapper(AUTOCOMMIT=False)
     query(wrapper)
@@ -145,7 +147,9 @@ def test_an_open_transaction_costs_one_round_trip_at_the_end(
     assert round_trips(wire, request) == asked + ROLLBACK
 
 
-def test_after_ping_after_an_acquire_asks_once(postgresql: PostgresDatabase, wire: Wire) -> None:
+def test_after_ping_after_an_acquire_asks_once(
+    postgresql: PostgresDatabase, wire: RecordingProxy
+) -> None:
     eager, patient = postgresql.wrapper(pool={"ping_after": 0}), postgresql.wrapper()
     for wrapper in (eager, patient):
         query(wrapper)
@@ -158,7 +162,7 @@ def test_after_ping_after_an_acquire_asks_once(postgresql: PostgresDatabase, wir
 
 
 def test_a_failed_query_costs_one_round_trip_at_the_end(
-    postgresql: PostgresDatabase, wire: Wire
+    postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
     """After an error nobody knows whether the connection still works, so it is asked."""
     wrapper = postgresql.wrapper()

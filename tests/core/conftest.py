@@ -1,4 +1,4 @@
-"""Every test of the core gets a lab, and the lab's driver must not have been misused in it."""
+"""Fixtures of the core's tests: a harness, whose fake driver must not have been misused."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.core.fakes import Lab, ManualWorkers
+from tests.core.fakes import ManualWorkers, PoolHarness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
-    """A lab whose workers do their jobs at once."""
-    lab = Lab()
-    yield lab
-    assert lab.driver.faults == []
+def harness() -> Iterator[PoolHarness]:
+    """A harness whose workers do their jobs at once."""
+    harness = PoolHarness()
+    yield harness
+    assert harness.driver.faults == []
 
 
 @pytest.fixture
-def slow_lab() -> Iterator[Lab]:
-    """A lab whose workers do their jobs when the test says so."""
-    lab = Lab(ManualWorkers())
-    yield lab
-    assert lab.driver.faults == []
+def manual_harness() -> Iterator[PoolHarness]:
+    """A harness whose workers do their jobs when the test says so."""
+    harness = PoolHarness(ManualWorkers())
+    yield harness
+    assert harness.driver.faults == []

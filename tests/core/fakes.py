@@ -1,8 +1,8 @@
-"""A world for pools in which nothing happens by itself: time, threads and servers are the test's.
+"""Fakes for the core's tests: clock, driver, workers and scheduler under the test's control.
 
-`Lab` puts the pieces together. With its defaults everything runs in the test's own thread: jobs of
-the workers at once, maintenance when `pass_time` comes to it, and a wait of the test's own thread
-does what was put down with `clock.meanwhile` and else lets the time pass.
+`PoolHarness` puts them together. By default everything runs in the test's own thread: the workers'
+jobs at once, maintenance when `pass_time` reaches it. A wait of the test's own thread runs what was
+registered with `clock.meanwhile`, and lets the time pass when nothing is left of it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from pooling.core.clock import Clock
 from pooling.core.config import PoolConfig
-from pooling.core.listener import DEAF, Listener
-from pooling.core.maintenance import Maintenance
+from pooling.core.listener import NULL_LISTENER, Listener
 from pooling.core.pool import Pool
+from pooling.core.scheduler import Scheduler
 from pooling.core.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE = 20.0
+TEST_TIMEOUT = 20.0
 """Seconds after which a test that waits for another thread gives up. No test that passes waits."""
 
 
@@ -49,19 +49,19 @@ class FakeClock(Clock):
         """Do `actions` while the owner waits: one after the other, until it is served."""
         self._meanwhile.extend(actions)
 
-    def wait(self, bell: threading.Lock, seconds: float | None) -> bool:
+    def wait(self, wakeup: threading.Lock, seconds: float | None) -> bool:
         deadline = float("inf") if seconds is None else self._now + seconds
         if threading.current_thread() is self._owner:
-            return self._let_time_pass(bell, deadline)
+            return self._let_time_pass(wakeup, deadline)
         with self._changed:
-            if bell.acquire(blocking=False):
+            if wakeup.acquire(blocking=False):
                 return True
             if deadline <= self._now:
                 return False
-            sleeper = _Sleeper(bell, deadline)
+            sleeper = _Sleeper(wakeup, deadline)
             self._sleepers.add(sleeper)
             self._changed.notify_all()
-        bell.acquire()
+        wakeup.acquire()
         with self._changed:
             self._sleepers.discard(sleeper)
             self._changed.notify_all()
@@ -73,25 +73,25 @@ class FakeClock(Clock):
             self._now += seconds
             late = [each for each in self._sleepers if each.deadline <= self._now]
             for sleeper in late:
-                if sleeper.bell.locked():
+                if sleeper.wakeup.locked():
                     sleeper.expired = True
-                    sleeper.bell.release()
-            woken = self._changed.wait_for(lambda: self._sleepers.isdisjoint(late), PATIENCE)
+                    sleeper.wakeup.release()
+            woken = self._changed.wait_for(lambda: self._sleepers.isdisjoint(late), TEST_TIMEOUT)
         assert woken
 
     @property
     def sleepers(self) -> int:
         """How many threads wait, without those that were served and are about to wake."""
-        return sum(sleeper.bell.locked() for sleeper in self._sleepers)
+        return sum(sleeper.wakeup.locked() for sleeper in self._sleepers)
 
     def wait_for_sleepers(self, number: int) -> None:
         """Return when exactly `number` threads wait."""
         with self._changed:
-            reached = self._changed.wait_for(lambda: self.sleepers == number, PATIENCE)
+            reached = self._changed.wait_for(lambda: self.sleepers == number, TEST_TIMEOUT)
         assert reached, f"{self.sleepers} threads wait, not {number}"
 
-    def _let_time_pass(self, bell: threading.Lock, deadline: float) -> bool:
-        while not bell.acquire(blocking=False):
+    def _let_time_pass(self, wakeup: threading.Lock, deadline: float) -> bool:
+        while not wakeup.acquire(blocking=False):
             if self._now >= deadline:
                 return False
             if self._meanwhile:
@@ -103,8 +103,8 @@ class FakeClock(Clock):
 
 
 class _Sleeper:
-    def __init__(self, bell: threading.Lock, deadline: float) -> None:
-        self.bell = bell
+    def __init__(self, wakeup: threading.Lock, deadline: float) -> None:
+        self.wakeup = wakeup
         self.deadline = deadline
         self.expired = False
 
@@ -121,14 +121,14 @@ class Gate:
         with self._changed:
             self._arrived += 1
             self._changed.notify_all()
-            admitted = self._changed.wait_for(lambda: self._tickets > 0, PATIENCE)
+            admitted = self._changed.wait_for(lambda: self._tickets > 0, TEST_TIMEOUT)
             self._tickets -= 1
         assert admitted, "nobody opened the gate"
 
     def wait_for(self, number: int = 1) -> None:
         """Return when `number` have come to the gate, those that have passed it included."""
         with self._changed:
-            arrived = self._changed.wait_for(lambda: self._arrived >= number, PATIENCE)
+            arrived = self._changed.wait_for(lambda: self._arrived >= number, TEST_TIMEOUT)
         assert arrived, f"{self._arrived} came to the gate, not {number}"
 
     def admit(self, number: float) -> None:
@@ -285,8 +285,8 @@ class ManualWorkers(Workers):
             self.work()
 
 
-class ManualMaintenance(Maintenance):
-    """Maintenance that notes its calls and comes when the test says so."""
+class ManualScheduler(Scheduler):
+    """Scheduler that notes its calls and comes when the test says so."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
@@ -297,23 +297,23 @@ class ManualMaintenance(Maintenance):
         """When the next pool is due."""
         return min(self._due.values(), default=float("inf"))
 
-    def call(self, pool: Any, when: float) -> None:
+    def schedule(self, pool: Any, when: float) -> None:
         self.calls.append(when)
         self._due[pool] = min(when, self._due.get(pool, float("inf")))
 
 
-class Lab:
+class PoolHarness:
     """A clock, a driver, workers and maintenance, and the pools that are made of them."""
 
     def __init__(self, workers: Workers | None = None) -> None:
         self.clock = FakeClock()
         self.driver = FakeDriver()
         self.workers = workers or InlineWorkers()
-        self.maintenance = ManualMaintenance(self.clock)
+        self.scheduler = ManualScheduler(self.clock)
         self.luck = 0.0
-        """What every draw of a random number gives."""
+        """What every random of a random number gives."""
 
-    def pool(self, listener: Listener = DEAF, **options: Any) -> Pool[FakeConnection]:
+    def pool(self, listener: Listener = NULL_LISTENER, **options: Any) -> Pool[FakeConnection]:
         """Make a pool; without other options it opens nothing that nobody asks for."""
         return Pool(
             self.driver,
@@ -321,17 +321,17 @@ class Lab:
             listener=listener,
             clock=self.clock,
             workers=self.workers,
-            maintenance=self.maintenance,
-            draw=lambda: self.luck,
+            scheduler=self.scheduler,
+            random=lambda: self.luck,
         )
 
     def pass_time(self, seconds: float) -> None:
         """Let time pass, with maintenance whenever it is due."""
         end = self.clock.now() + seconds
         rounds = 0
-        while self.maintenance.due <= end:
-            self.clock.advance(max(self.maintenance.due - self.clock.now(), 0.0))
-            self.maintenance.run_once()
+        while self.scheduler.due <= end:
+            self.clock.advance(max(self.scheduler.due - self.clock.now(), 0.0))
+            self.scheduler.run_once()
             rounds += 1
             assert rounds < 10_000, "maintenance spins"
         self.clock.advance(max(end - self.clock.now(), 0.0))
@@ -359,7 +359,7 @@ class Caller:
         return self._result
 
     def join(self) -> None:
-        self.thread.join(PATIENCE)
+        self.thread.join(TEST_TIMEOUT)
         assert not self.thread.is_alive(), f"{self.thread.name} does not end"
 
     def _run(self) -> None:

@@ -1,8 +1,8 @@
 """Interrupts at every bytecode, one after the other, and what a pool must be like after each.
 
-A *story* is a function of a `World`: it prepares something, and has the world `strike` at one act.
-The first time the act is interrupted before its first bytecode in `pooling.core`, then, in a new
-world, before its second one, and so on until the act comes to its end. Nothing is left to chance.
+A *scenario* is a function of an `InjectionHarness`: it prepares something, and has the harness
+`strike` at one act. The first time the act is interrupted before its first bytecode in
+`pooling.core`, then, in a new harness, before its second one, and so on until the act ends.
 
 **Where an interrupt can strike.** CPython looks for signals and asynchronous exceptions when a
 function begins, when a loop jumps back, and when a call returns (`eval_breaker` in
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pooling.core
 from pooling.core.connection import State
-from tests.core.fakes import FakeConnection, FakeDriver, InlineWorkers, Lab, ManualWorkers
+from tests.core.fakes import FakeConnection, FakeDriver, InlineWorkers, ManualWorkers, PoolHarness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ MOST = 20_000
 SHOWN = 10
 """How many of the bytecodes with losses a failure tells of."""
 SIZE = 2
-"""`max_size` of the pools in the stories."""
+"""`max_size` of the pools in the scenarios."""
 
 
 # Python 3.12 delivers the events of bytecodes only if some frame had asked for them before the
@@ -179,8 +179,8 @@ class _Known:
         return len(self._references)
 
 
-class World:
-    """A lab with a pool, in which one act is interrupted.
+class InjectionHarness:
+    """A harness with a pool, in which one act is interrupted.
 
     Args:
         strike_at: before which bytecode (or line).
@@ -196,10 +196,10 @@ class World:
         workers: Workers | None = None,
         **options: Any,
     ) -> None:
-        self.lab = Lab(UntracedWorkers() if workers is None else workers)
-        self.lab.driver = self.driver = CollectedDriver()
-        self.clock = self.lab.clock
-        self.pool = self.lab.pool(**{"max_size": SIZE, **options})
+        self.harness = PoolHarness(UntracedWorkers() if workers is None else workers)
+        self.harness.driver = self.driver = CollectedDriver()
+        self.clock = self.harness.clock
+        self.pool = self.harness.pool(**{"max_size": SIZE, **options})
         self.interrupter = Interrupter(strike_at, error=error, event=event)
         self.error = error
         self.losses: list[str] = []
@@ -207,13 +207,13 @@ class World:
         """How many events the totals may miss: the one that was interrupted as it was counted. The
         numbers of this instant, how many are idle, leased and so on, are always exact."""
         self.leases: list[Lease[FakeConnection]] = []
-        """What a story holds on to: released, if still current, before the pool is looked at."""
+        """What a scenario holds on to: released, if still current, before the pool is looked at."""
 
     @property
     def struck(self) -> bool:
         return self.interrupter.where is not None
 
-    # ---- for stories ---------------------------------------------------------------------------
+    # ---- for scenarios ---------------------------------------------------------------------------
 
     def strike(self, act: Callable[[], object], *expected: type[Exception]) -> None:
         """Do `act`, and interrupt it. It may also fail in the ways that are `expected`."""
@@ -229,7 +229,7 @@ class World:
                 self.losses.append(f"the interrupt turned into {error!r}")
 
     def hold(self) -> Lease[FakeConnection]:
-        """Lease a connection that stays in somebody's hands until the story is over."""
+        """Lease a connection that stays in somebody's claimed until the scenario is over."""
         lease = self.pool.acquire()
         self.leases.append(lease)
         return lease
@@ -269,13 +269,13 @@ class World:
 
     def let_others_work(self) -> None:
         self.work()
-        self.lab.pass_time(0.5)
+        self.harness.pass_time(0.5)
         self.work()
 
     def work(self) -> None:
         """Do what the workers have to do at the moment, in this thread."""
-        if isinstance(self.lab.workers, ManualWorkers):
-            self.lab.workers.work_all()
+        if isinstance(self.harness.workers, ManualWorkers):
+            self.harness.workers.work_all()
 
     # ---- afterwards ----------------------------------------------------------------------------
 
@@ -310,7 +310,7 @@ class World:
         What a worker that was killed had just closed is closed once more, which does no harm.
         """
         faults = self.driver.faults
-        if self.struck and isinstance(self.lab.workers, ManualWorkers):
+        if self.struck and isinstance(self.harness.workers, ManualWorkers):
             faults = [fault for fault in faults if "closed again" not in fault]
         return faults
 
@@ -334,19 +334,19 @@ class World:
         self.let_others_work()
 
     def disorder(self) -> list[str]:
-        """Say in which way the books of a pool at rest are wrong."""
-        stats, books = self.pool.stats(), self.pool.books
+        """Say in which way the state of a pool at rest are wrong."""
+        stats, state = self.pool.stats(), self.pool._state
         found = []
         if (stats.leased, stats.connecting, stats.waiting) != (0, 0, 0):
             found.append(f"not at rest: {self.pool!r}")
         if stats.size != stats.idle or stats.size > stats.max_size:
             found.append(f"miscounted: {self.pool!r}")
-        if set(books.idle) != books.records or len(set(books.idle)) != len(books.idle):
-            found.append(f"idle={list(books.idle)} records={books.records}")
-        if any(record.state is not State.IDLE for record in books.records):
-            found.append(f"not idle: {books.records}")
-        if books.opening or books.stalled or books.errands:
-            found.append(f"opening={books.opening} stalled={books.stalled} errands={books.errands}")
+        if set(state.idle) != state.records or len(set(state.idle)) != len(state.idle):
+            found.append(f"idle={list(state.idle)} records={state.records}")
+        if any(record.state is not State.IDLE for record in state.records):
+            found.append(f"not idle: {state.records}")
+        if state.opening or state.stalled or state.pending:
+            found.append(f"opening={state.opening} stalled={state.stalled} pending={state.pending}")
         if len(self.driver.open) != stats.size:
             found.append(f"open={self.driver.open}, but {self.pool!r}")
         if abs(stats.connects - stats.size - sum(stats.discards.values())) > self.uncounted:
@@ -367,23 +367,26 @@ def lock_is_free(pool: Any) -> bool:
 
 
 def interrupt_everywhere(
-    story: Callable[[World], None], make: Callable[[int], World], *, at_least: int
+    scenario: Callable[[InjectionHarness], None],
+    make: Callable[[int], InjectionHarness],
+    *,
+    at_least: int,
 ) -> None:
-    """Tell a story in a new world again and again, interrupted at one bytecode after the other.
+    """Run a scenario again and again, each time interrupted at the next bytecode.
 
     Args:
-        make: makes the world whose act is interrupted at the nth bytecode.
+        make: makes the injection whose act is interrupted at the nth bytecode.
         at_least: so many bytecodes the act has, or it is not what it was meant to be.
     """
 
     def once(strike_at: int) -> str | None:
-        world = make(strike_at)
-        story(world)
-        losses = world.check()
-        assert world.struck or not losses, f"even without an interrupt: {losses}"
+        injection = make(strike_at)
+        scenario(injection)
+        losses = injection.check()
+        assert injection.struck or not losses, f"even without an interrupt: {losses}"
         if losses:
-            report.append(f"{world.interrupter.where}: {'; '.join(losses)}")
-        return world.interrupter.where
+            report.append(f"{injection.interrupter.where}: {'; '.join(losses)}")
+        return injection.interrupter.where
 
     report: list[str] = []
     steps = every_step(once)

@@ -16,7 +16,7 @@ from tests.benchmarks.micro.probes.stubs import Stub, StubDriver
 from pooling.core.clock import SYSTEM_CLOCK
 from pooling.core.config import PoolConfig
 from pooling.core.pool import Pool
-from tests.core.fakes import InlineWorkers, ManualMaintenance
+from tests.core.fakes import InlineWorkers, ManualScheduler
 from tests.counting import blocks_kept, bytecodes, bytes_in_use, calls, names
 
 PYTHON_CALLS = 12
@@ -61,7 +61,7 @@ def new_pool(connections: int = 1) -> Pool[Stub]:
         StubDriver(),
         PoolConfig(min_size=0, max_size=connections),
         workers=InlineWorkers(),
-        maintenance=ManualMaintenance(SYSTEM_CLOCK),
+        scheduler=ManualScheduler(SYSTEM_CLOCK),
     )
     held = [pool.acquire() for _ in range(connections)]
     while held:
@@ -119,7 +119,7 @@ def test_acquire_and_release_cost_the_same_with_many_idle_connections() -> None:
 
 
 def hand_off_costs(waiters: int) -> int:
-    """Return the instructions of a release that hands over, with so many in the queue."""
+    """Return the instructions of a release that claimed over, with so many in the queue."""
     pool = new_pool()
     lease = pool.acquire()
     leases = iter([lease, *(enqueue(pool) for _ in range(waiters + 20))])

@@ -10,7 +10,7 @@ import pytest
 from pooling.core.clock import SYSTEM_CLOCK
 from pooling.core.config import PoolConfig
 from pooling.core.pool import Pool
-from tests.core.fakes import FakeDriver, InlineWorkers, ManualMaintenance
+from tests.core.fakes import FakeDriver, InlineWorkers, ManualScheduler
 
 if TYPE_CHECKING:
     from tests.core.fakes import FakeConnection
@@ -26,7 +26,7 @@ def test_nothing_happens_when_the_wall_clock_jumps(
         driver,
         PoolConfig(min_size=0, recycle=1800.0, max_idle=600.0, ping_after=600.0, leak_after=600.0),
         workers=InlineWorkers(),
-        maintenance=ManualMaintenance(SYSTEM_CLOCK),
+        scheduler=ManualScheduler(SYSTEM_CLOCK),
     )
     held = pool.acquire()
     pool.acquire().release()

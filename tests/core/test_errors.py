@@ -17,7 +17,7 @@ from pooling.core.errors import (
     TooManyWaiters,
     as_driver_error,
 )
-from tests.core.fakes import FakeDriver, FakeOperationalError, Lab
+from tests.core.fakes import FakeDriver, FakeOperationalError, PoolHarness
 
 
 @pytest.mark.parametrize("error", [PoolClosed, PoolTimeout, TooManyWaiters, LeaseError])
@@ -66,15 +66,15 @@ def test_a_joined_error_can_be_copied() -> None:
     assert copy.copy(error).args == ("too late",)
 
 
-def test_a_pool_raises_errors_of_its_own_driver(lab: Lab) -> None:
+def test_a_pool_raises_errors_of_its_own_driver(harness: PoolHarness) -> None:
     class OtherError(Exception):
         pass
 
     class OtherDriver(FakeDriver):
         operational_error = OtherError
 
-    lab.driver = OtherDriver()
-    pool = lab.pool(max_size=1)
+    harness.driver = OtherDriver()
+    pool = harness.pool(max_size=1)
     with pool.acquire(), pytest.raises(OtherError) as caught:
         pool.acquire()
     assert isinstance(caught.value, PoolTimeout)

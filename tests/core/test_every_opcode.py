@@ -11,7 +11,7 @@ import pytest
 
 from pooling.core.errors import PoolClosed, PoolTimeout, TooManyWaiters
 from tests.core.fakes import FakeOperationalError, ManualWorkers, RefusedError, WrongPasswordError
-from tests.core.injection import World, interrupt_everywhere, untraced
+from tests.core.injection import InjectionHarness, interrupt_everywhere, untraced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,47 +20,47 @@ if TYPE_CHECKING:
 # ---- acquire -----------------------------------------------------------------------------------
 
 
-def acquire_idle(world: World) -> None:
-    world.warm()
-    world.strike(lambda: world.pool.acquire().release())
+def acquire_idle(injection: InjectionHarness) -> None:
+    injection.warm()
+    injection.strike(lambda: injection.pool.acquire().release())
 
 
-def acquire_with_opening(world: World) -> None:
-    world.strike(lambda: world.pool.acquire().release())
+def acquire_with_opening(injection: InjectionHarness) -> None:
+    injection.strike(lambda: injection.pool.acquire().release())
 
 
-def acquire_after_a_refused_attempt(world: World) -> None:
-    world.driver.plan("connect", RefusedError("away"))
-    world.clock.meanwhile(*[lambda: untraced(world.let_others_work)] * 3)
-    world.strike(lambda: world.pool.acquire().release())
+def acquire_after_a_refused_attempt(injection: InjectionHarness) -> None:
+    injection.driver.plan("connect", RefusedError("away"))
+    injection.clock.meanwhile(*[lambda: untraced(injection.let_others_work)] * 3)
+    injection.strike(lambda: injection.pool.acquire().release())
 
 
-def acquire_with_the_wrong_password(world: World) -> None:
-    world.driver.plan("connect", WrongPasswordError("wrong"))
-    world.strike(world.pool.acquire, WrongPasswordError)
+def acquire_with_the_wrong_password(injection: InjectionHarness) -> None:
+    injection.driver.plan("connect", WrongPasswordError("wrong"))
+    injection.strike(injection.pool.acquire, WrongPasswordError)
 
 
-def acquire_by_hand_over(world: World) -> None:
-    leases = [world.pool.acquire() for _ in range(2)]
-    world.meanwhile(lambda: leases.pop().release(), lambda: leases.pop().release())
-    world.strike(lambda: world.pool.acquire().release())
+def acquire_by_hand_over(injection: InjectionHarness) -> None:
+    leases = [injection.pool.acquire() for _ in range(2)]
+    injection.meanwhile(lambda: leases.pop().release(), lambda: leases.pop().release())
+    injection.strike(lambda: injection.pool.acquire().release())
 
 
-def acquire_what_a_thread_forgot(world: World) -> None:
-    world.pool.acquire()
-    world.hold()
-    world.strike(lambda: world.pool.acquire().release())
+def acquire_what_a_thread_forgot(injection: InjectionHarness) -> None:
+    injection.pool.acquire()
+    injection.hold()
+    injection.strike(lambda: injection.pool.acquire().release())
 
 
-def acquire_in_vain(world: World) -> None:
-    world.hold(), world.hold()
-    world.strike(lambda: world.pool.acquire(timeout=1.0), PoolTimeout)
+def acquire_in_vain(injection: InjectionHarness) -> None:
+    injection.hold(), injection.hold()
+    injection.strike(lambda: injection.pool.acquire(timeout=1.0), PoolTimeout)
 
 
-def acquire_timing_out_as_it_is_served(world: World) -> None:
+def acquire_timing_out_as_it_is_served(injection: InjectionHarness) -> None:
     """Scenario 1: the wait is over, and then, before anybody looks, the release comes."""
-    leases = [world.pool.acquire() for _ in range(2)]
-    wait = world.clock.wait
+    leases = [injection.pool.acquire() for _ in range(2)]
+    wait = injection.clock.wait
 
     def wait_too_long(*args: Any) -> bool:
         served = wait(*args)
@@ -68,259 +68,261 @@ def acquire_timing_out_as_it_is_served(world: World) -> None:
         leases.clear()
         return served
 
-    world.clock.wait = wait_too_long  # type: ignore[method-assign]
-    world.strike(lambda: world.pool.acquire(timeout=1.0).release())
-    del world.clock.wait
+    injection.clock.wait = wait_too_long  # type: ignore[method-assign]
+    injection.strike(lambda: injection.pool.acquire(timeout=1.0).release())
+    del injection.clock.wait
 
 
-def acquire_when_the_queue_is_full(world: World) -> None:
-    world.pool = world.lab.pool(max_size=1, max_waiting=0)
-    world.hold()
-    world.strike(world.pool.acquire, TooManyWaiters)
+def acquire_when_the_queue_is_full(injection: InjectionHarness) -> None:
+    injection.pool = injection.harness.pool(max_size=1, max_waiting=0)
+    injection.hold()
+    injection.strike(injection.pool.acquire, TooManyWaiters)
 
 
-def acquire_with_ping(world: World) -> None:
-    world.warm()
-    world.clock.advance(31.0)
-    world.strike(lambda: world.pool.acquire().release())
+def acquire_with_ping(injection: InjectionHarness) -> None:
+    injection.warm()
+    injection.clock.advance(31.0)
+    injection.strike(lambda: injection.pool.acquire().release())
 
 
-def acquire_what_is_dead(world: World) -> None:
-    world.warm(2)
-    for connection in world.driver.open:
+def acquire_what_is_dead(injection: InjectionHarness) -> None:
+    injection.warm(2)
+    for connection in injection.driver.open:
         connection.dead = True
-    world.strike(lambda: world.pool.acquire().release())
+    injection.strike(lambda: injection.pool.acquire().release())
 
 
-def acquire_what_cannot_be_tested(world: World) -> None:
-    world.warm()
-    world.driver.plan("is_alive", FakeOperationalError("oh"))
-    world.strike(lambda: world.pool.acquire().release())
+def acquire_what_cannot_be_tested(injection: InjectionHarness) -> None:
+    injection.warm()
+    injection.driver.plan("is_alive", FakeOperationalError("oh"))
+    injection.strike(lambda: injection.pool.acquire().release())
 
 
-def acquire_what_is_outdated(world: World) -> None:
-    world.warm()
-    world.clock.advance(3601.0)
-    world.strike(lambda: world.pool.acquire().release())
+def acquire_what_is_outdated(injection: InjectionHarness) -> None:
+    injection.warm()
+    injection.clock.advance(3601.0)
+    injection.strike(lambda: injection.pool.acquire().release())
 
 
-def acquire_for_the_records(world: World) -> None:
-    world.pool = world.lab.pool(max_size=2, leak_after=10.0)
-    world.strike(lambda: world.pool.acquire(note="for a test").release())
+def acquire_for_the_records(injection: InjectionHarness) -> None:
+    injection.pool = injection.harness.pool(max_size=2, leak_after=10.0)
+    injection.strike(lambda: injection.pool.acquire(note="for a test").release())
 
 
 # ---- release -----------------------------------------------------------------------------------
 
 
-def release_to_idle(world: World) -> None:
-    world.strike(world.hold().release)
+def release_to_idle(injection: InjectionHarness) -> None:
+    injection.strike(injection.hold().release)
 
 
-def release_with_hand_off(world: World) -> None:
-    mine, _ = [world.pool.acquire()], world.hold()
-    world.while_another_waits(lambda: world.strike(mine.pop().release))
+def release_with_hand_off(injection: InjectionHarness) -> None:
+    mine, _ = [injection.pool.acquire()], injection.hold()
+    injection.while_another_waits(lambda: injection.strike(mine.pop().release))
 
 
-def release_with_ping(world: World) -> None:
-    lease = world.hold()
-    world.strike(lambda: world.pool.release(lease, ping=True))
+def release_with_ping(injection: InjectionHarness) -> None:
+    lease = injection.hold()
+    injection.strike(lambda: injection.pool.release(lease, ping=True))
 
 
-def release_what_cannot_be_reset(world: World) -> None:
-    mine, _ = [world.pool.acquire()], world.hold()
-    world.driver.plan("reset", FakeOperationalError)
-    world.while_another_waits(lambda: world.strike(mine.pop().release))
+def release_what_cannot_be_reset(injection: InjectionHarness) -> None:
+    mine, _ = [injection.pool.acquire()], injection.hold()
+    injection.driver.plan("reset", FakeOperationalError)
+    injection.while_another_waits(lambda: injection.strike(mine.pop().release))
 
 
-def release_what_is_used_up(world: World) -> None:
-    world.pool = world.lab.pool(max_size=2, max_uses=1)
-    mine, _ = [world.pool.acquire()], world.hold()
-    world.while_another_waits(lambda: world.strike(mine.pop().release))
+def release_what_is_used_up(injection: InjectionHarness) -> None:
+    injection.pool = injection.harness.pool(max_size=2, max_uses=1)
+    mine, _ = [injection.pool.acquire()], injection.hold()
+    injection.while_another_waits(lambda: injection.strike(mine.pop().release))
 
 
-def release_what_is_outdated(world: World) -> None:
-    lease = world.hold()
-    world.pool.drain()
-    world.strike(lease.release)
+def release_what_is_outdated(injection: InjectionHarness) -> None:
+    lease = injection.hold()
+    injection.pool.drain()
+    injection.strike(lease.release)
 
 
-def release_what_is_surplus(world: World) -> None:
-    lease, _ = world.hold(), world.hold()
-    world.pool.resize(max_size=1)
-    world.strike(lease.release)
+def release_what_is_surplus(injection: InjectionHarness) -> None:
+    lease, _ = injection.hold(), injection.hold()
+    injection.pool.resize(max_size=1)
+    injection.strike(lease.release)
 
 
-def release_after_close(world: World) -> None:
-    lease = world.hold()
-    world.pool.close()
-    world.strike(lease.release)
+def release_after_close(injection: InjectionHarness) -> None:
+    lease = injection.hold()
+    injection.pool.close()
+    injection.strike(lease.release)
 
 
-def discard(world: World) -> None:
-    world.strike(world.hold().discard)
+def discard(injection: InjectionHarness) -> None:
+    injection.strike(injection.hold().discard)
 
 
-def discard_while_another_waits(world: World) -> None:
-    mine, _ = [world.pool.acquire()], world.hold()
-    world.while_another_waits(lambda: world.strike(mine.pop().discard))
+def discard_while_another_waits(injection: InjectionHarness) -> None:
+    mine, _ = [injection.pool.acquire()], injection.hold()
+    injection.while_another_waits(lambda: injection.strike(mine.pop().discard))
 
 
-def use_as_context(world: World) -> None:
+def use_as_context(injection: InjectionHarness) -> None:
     def use() -> None:
-        with world.pool.acquire(), world.pool.acquire():
+        with injection.pool.acquire(), injection.pool.acquire():
             pass
 
-    world.strike(use)
+    injection.strike(use)
 
 
 # ---- operators ---------------------------------------------------------------------------------
 
 
-def drain(world: World) -> None:
-    world.warm(2)
-    world.hold()
-    world.strike(world.pool.drain)
+def drain(injection: InjectionHarness) -> None:
+    injection.warm(2)
+    injection.hold()
+    injection.strike(injection.pool.drain)
 
 
-def resize_down(world: World) -> None:
-    world.warm(2)
-    world.hold()
-    world.strike(lambda: world.pool.resize(max_size=1))
+def resize_down(injection: InjectionHarness) -> None:
+    injection.warm(2)
+    injection.hold()
+    injection.strike(lambda: injection.pool.resize(max_size=1))
 
 
-def resize_up_while_another_waits(world: World) -> None:
+def resize_up_while_another_waits(injection: InjectionHarness) -> None:
     def resize() -> None:
-        world.strike(lambda: world.pool.resize(max_size=3))
-        world.pool.resize(max_size=3)  # who is interrupted at it does it again
+        injection.strike(lambda: injection.pool.resize(max_size=3))
+        injection.pool.resize(max_size=3)  # who is interrupted at it does it again
 
-    world.hold(), world.hold()
-    world.while_another_waits(resize)
-
-
-def suspend(world: World) -> None:
-    world.warm()
-    world.strike(world.pool.suspend)
-    world.pool.resume()
+    injection.hold(), injection.hold()
+    injection.while_another_waits(resize)
 
 
-def resume_while_another_waits(world: World) -> None:
+def suspend(injection: InjectionHarness) -> None:
+    injection.warm()
+    injection.strike(injection.pool.suspend)
+    injection.pool.resume()
+
+
+def resume_while_another_waits(injection: InjectionHarness) -> None:
     def resume() -> None:
-        world.strike(world.pool.resume)
-        world.pool.resume()
+        injection.strike(injection.pool.resume)
+        injection.pool.resume()
 
-    world.warm(2)
-    world.pool.suspend()
-    world.while_another_waits(resume)
-
-
-def clear_stats(world: World) -> None:
-    world.warm()
-    world.uncounted = 2  # totals of before the clearing and of after it
-    world.strike(world.pool.clear_stats)
+    injection.warm(2)
+    injection.pool.suspend()
+    injection.while_another_waits(resume)
 
 
-def look(world: World) -> None:
-    world.hold()
-    world.strike(lambda: (world.pool.stats(), world.pool.holders(), repr(world.pool)))
+def clear_stats(injection: InjectionHarness) -> None:
+    injection.warm()
+    injection.uncounted = 2  # totals of before the clearing and of after it
+    injection.strike(injection.pool.clear_stats)
 
 
-def close(world: World) -> None:
-    world.warm(2)
-    world.hold()
-    world.strike(world.pool.close)
+def look(injection: InjectionHarness) -> None:
+    injection.hold()
+    injection.strike(
+        lambda: (injection.pool.stats(), injection.pool.holders(), repr(injection.pool))
+    )
 
 
-def close_while_another_waits(world: World) -> None:
-    world.hold(), world.hold()
+def close(injection: InjectionHarness) -> None:
+    injection.warm(2)
+    injection.hold()
+    injection.strike(injection.pool.close)
+
+
+def close_while_another_waits(injection: InjectionHarness) -> None:
+    injection.hold(), injection.hold()
 
     def close_twice() -> None:
-        world.strike(world.pool.close)
-        world.pool.close()
+        injection.strike(injection.pool.close)
+        injection.pool.close()
 
-    world.clock.meanwhile(close_twice, *world.patience())
+    injection.clock.meanwhile(close_twice, *injection.patience())
     with pytest.raises(PoolClosed):
-        world.pool.acquire(timeout=60.0)
+        injection.pool.acquire(timeout=60.0)
 
 
 # ---- maintenance, in a thread of its own -------------------------------------------------------
 
 
-def maintain_with_a_lost_lease(world: World) -> None:
-    mine, _ = [world.pool.acquire()], world.hold()
+def maintain_with_a_lost_lease(injection: InjectionHarness) -> None:
+    mine, _ = [injection.pool.acquire()], injection.hold()
 
     def maintain() -> None:
         mine.clear()
-        world.strike(world.pool.maintain)
+        injection.strike(injection.pool.maintain)
 
-    world.while_another_waits(maintain)
-
-
-def maintain_with_old_idle_connections(world: World) -> None:
-    world.pool = world.lab.pool(max_size=2, max_idle=10.0, min_size=1)
-    world.warm(2)
-    world.clock.advance(11.0)
-    world.strike(world.pool.maintain)
+    injection.while_another_waits(maintain)
 
 
-def maintain_with_too_few_connections(world: World) -> None:
-    world.pool = world.lab.pool(max_size=2, min_size=2)
-    world.hold().discard()
-    world.strike(world.pool.maintain)
+def maintain_with_old_idle_connections(injection: InjectionHarness) -> None:
+    injection.pool = injection.harness.pool(max_size=2, max_idle=10.0, min_size=1)
+    injection.warm(2)
+    injection.clock.advance(11.0)
+    injection.strike(injection.pool.maintain)
 
 
-def maintain_with_a_leak(world: World) -> None:
-    world.pool = world.lab.pool(max_size=2, leak_after=10.0)
-    world.hold()
-    world.clock.advance(11.0)
-    world.strike(world.pool.maintain)
+def maintain_with_too_few_connections(injection: InjectionHarness) -> None:
+    injection.pool = injection.harness.pool(max_size=2, min_size=2)
+    injection.hold().discard()
+    injection.strike(injection.pool.maintain)
+
+
+def maintain_with_a_leak(injection: InjectionHarness) -> None:
+    injection.pool = injection.harness.pool(max_size=2, leak_after=10.0)
+    injection.hold()
+    injection.clock.advance(11.0)
+    injection.strike(injection.pool.maintain)
 
 
 # ---- workers, whose threads are another kind of victim -------------------------------------------
 #
 # Ctrl-C does not reach them, but `PyThreadState_SetAsyncExc` does, and a driver may raise
-# `SystemExit`. Whatever ends a worker, the connection it had in its hands must not stay there.
+# `SystemExit`. Whatever ends a worker, the connection it had in its claimed must not stay there.
 
 
-def open_in_worker(world: World) -> None:
-    world.while_another_waits(lambda: world.strike(world.work))
+def open_in_worker(injection: InjectionHarness) -> None:
+    injection.while_another_waits(lambda: injection.strike(injection.work))
 
 
-def fail_to_open_in_worker(world: World) -> None:
-    world.driver.plan("connect", RefusedError)
-    world.while_another_waits(lambda: world.strike(world.work))
+def fail_to_open_in_worker(injection: InjectionHarness) -> None:
+    injection.driver.plan("connect", RefusedError)
+    injection.while_another_waits(lambda: injection.strike(injection.work))
 
 
-def ping_in_worker(world: World) -> None:
-    world.while_another_waits(world.let_others_work)
-    world.clock.advance(31.0)
-    world.while_another_waits(lambda: world.strike(world.work))
+def ping_in_worker(injection: InjectionHarness) -> None:
+    injection.while_another_waits(injection.let_others_work)
+    injection.clock.advance(31.0)
+    injection.while_another_waits(lambda: injection.strike(injection.work))
 
 
-def find_dead_in_worker(world: World) -> None:
-    world.while_another_waits(world.let_others_work)
-    world.driver.open[0].dead = True
-    world.while_another_waits(lambda: world.strike(world.work))
+def find_dead_in_worker(injection: InjectionHarness) -> None:
+    injection.while_another_waits(injection.let_others_work)
+    injection.driver.open[0].dead = True
+    injection.while_another_waits(lambda: injection.strike(injection.work))
 
 
-def clean_in_worker(world: World) -> None:
-    world.clock.meanwhile(world.let_others_work)
-    world.pool.acquire()
-    world.pool.maintain()
-    world.while_another_waits(lambda: world.strike(world.work))
+def clean_in_worker(injection: InjectionHarness) -> None:
+    injection.clock.meanwhile(injection.let_others_work)
+    injection.pool.acquire()
+    injection.pool.maintain()
+    injection.while_another_waits(lambda: injection.strike(injection.work))
 
 
-def close_in_worker(world: World) -> None:
-    world.clock.meanwhile(world.let_others_work)
-    world.pool.acquire().discard()
-    world.strike(world.work)
+def close_in_worker(injection: InjectionHarness) -> None:
+    injection.clock.meanwhile(injection.let_others_work)
+    injection.pool.acquire().discard()
+    injection.strike(injection.work)
 
 
-def fail_to_close_in_worker(world: World) -> None:
-    world.driver.plan("close", FakeOperationalError)
-    close_in_worker(world)
+def fail_to_close_in_worker(injection: InjectionHarness) -> None:
+    injection.driver.plan("close", FakeOperationalError)
+    close_in_worker(injection)
 
 
-JOBS: list[Callable[[World], None]] = [
+JOBS: list[Callable[[InjectionHarness], None]] = [
     open_in_worker,
     fail_to_open_in_worker,
     ping_in_worker,
@@ -330,7 +332,7 @@ JOBS: list[Callable[[World], None]] = [
     fail_to_close_in_worker,
 ]
 
-STORIES: list[Callable[[World], None]] = [
+STORIES: list[Callable[[InjectionHarness], None]] = [
     acquire_idle,
     acquire_with_opening,
     acquire_after_a_refused_attempt,
@@ -372,25 +374,29 @@ STORIES: list[Callable[[World], None]] = [
 ]
 
 
-@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
-def test_an_interrupt_at_any_bytecode_loses_nothing(story: Callable[[World], None]) -> None:
+@pytest.mark.parametrize("scenario", STORIES, ids=lambda scenario: scenario.__name__)
+def test_an_interrupt_at_any_bytecode_loses_nothing(
+    scenario: Callable[[InjectionHarness], None],
+) -> None:
     """Scenario 7."""
-    interrupt_everywhere(story, World, at_least=20)
+    interrupt_everywhere(scenario, InjectionHarness, at_least=20)
 
 
 def test_no_code_of_the_core_runs_when_a_lease_is_forgotten() -> None:
     """Scenario 10: Python swallows what interrupts a finaliser, so there must not be one."""
-    world = World(1)
-    leases = [world.pool.acquire()]
-    world.strike(leases.clear)
-    assert not world.struck
-    assert world.check() == []
+    injection = InjectionHarness(1)
+    leases = [injection.pool.acquire()]
+    injection.strike(leases.clear)
+    assert not injection.struck
+    assert injection.check() == []
 
 
-def workshop(strike_at: int) -> World:
-    return World(strike_at, error=SystemExit, workers=ManualWorkers())
+def workshop(strike_at: int) -> InjectionHarness:
+    return InjectionHarness(strike_at, error=SystemExit, workers=ManualWorkers())
 
 
-@pytest.mark.parametrize("story", JOBS, ids=lambda story: story.__name__)
-def test_the_end_of_a_worker_at_any_bytecode_loses_nothing(story: Callable[[World], None]) -> None:
-    interrupt_everywhere(story, workshop, at_least=20)
+@pytest.mark.parametrize("scenario", JOBS, ids=lambda scenario: scenario.__name__)
+def test_the_end_of_a_worker_at_any_bytecode_loses_nothing(
+    scenario: Callable[[InjectionHarness], None],
+) -> None:
+    interrupt_everywhere(scenario, workshop, at_least=20)

@@ -3,7 +3,7 @@
 A caller takes a connection and gives it back. Each call that the driver gets on the way ends well,
 fails, is slow (others do things meanwhile) or does not return before the caller's time is up. All
 combinations are tried, except those whose calls do not take place; `test_every_opcode.py` has fewer
-stories in finer steps.
+scenarios in finer steps.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pooling.core.books import Task
 from pooling.core.errors import PoolError
+from pooling.core.state import TaskKind
 from tests.core.fakes import (
     FakeConnection,
     FakeOperationalError,
     RefusedError,
     WrongPasswordError,
 )
-from tests.core.injection import UntracedWorkers, World, interrupt_everywhere, untraced
+from tests.core.injection import InjectionHarness, UntracedWorkers, interrupt_everywhere, untraced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,12 @@ OUTCOMES = {
 """`is_alive` does not block; `reset` is done by the caller itself, whom nobody could help if it
 never returned; nobody waits for a `close`, so a slow one is one that did not return in time."""
 
-METHODS = {Task.OPEN: "connect", Task.PING: "ping", Task.RECOVER: "reset", Task.CLOSE: "close"}
+METHODS = {
+    TaskKind.OPEN: "connect",
+    TaskKind.PING: "ping",
+    TaskKind.RECOVER: "reset",
+    TaskKind.CLOSE: "close",
+}
 
 ERRORS: dict[str, type[Exception]] = {"connect": RefusedError}
 
@@ -48,13 +53,13 @@ class SlowWorkers(UntracedWorkers):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world: World | None = None
+        self.injection: InjectionHarness | None = None
         self.never: set[str] = set()
         self.hanging: list[Callable[[], None]] = []
 
     def run(self, job: Callable[[], None]) -> None:
-        errands = self.world.pool.books.errands if self.world else ()
-        method = METHODS[errands[0].task] if errands else ""
+        pending = self.injection.pool._state.pending if self.injection else ()
+        method = METHODS[pending[0].task] if pending else ""
         if method in self.never:
             self.never.discard(method)
             self.hanging.append(job)
@@ -76,41 +81,47 @@ class Story:
         self.happened: set[str] = set()
         """The calls that have been made, as methods."""
 
-    def make(self, strike_at: int) -> World:
-        """Make a world whose workers may hang."""
+    def make(self, strike_at: int) -> InjectionHarness:
+        """Make a injection whose workers may hang."""
         workers = SlowWorkers()
-        world = World(strike_at, event="line", workers=workers)
-        workers.world = world
-        return world
+        injection = InjectionHarness(strike_at, event="line", workers=workers)
+        workers.injection = injection
+        return injection
 
-    def __call__(self, world: World) -> None:
-        workers: Any = world.lab.workers
+    def __call__(self, injection: InjectionHarness) -> None:
+        workers: Any = injection.harness.workers
         if self.warm:
-            world.warm()
-        self.plan(world)
+            injection.warm()
+        self.plan(injection)
         workers.never = {method for method, how in self.outcomes.items() if how == "never"}
         hanging = set(workers.never)
-        world.meanwhile(*[lambda: world.lab.pass_time(0.5)] * 4)
-        world.strike(lambda: world.pool.acquire().release(), PoolError, FakeOperationalError)
+        injection.meanwhile(*[lambda: injection.harness.pass_time(0.5)] * 4)
+        injection.strike(
+            lambda: injection.pool.acquire().release(), PoolError, FakeOperationalError
+        )
         self.happened |= hanging - workers.never
-        world.clock._meanwhile.clear()
-        world.driver._plans.clear()
+        injection.clock._meanwhile.clear()
+        injection.driver._plans.clear()
         workers.never = set()
         workers.return_at_last()
-        world.let_others_work()
+        injection.let_others_work()
 
-    def plan(self, world: World) -> None:
+    def plan(self, injection: InjectionHarness) -> None:
         """Have the driver do as the outcomes say, once."""
         for method, outcome in self.outcomes.items():
             if outcome == "doubt":
-                for connection in world.driver.open:
+                for connection in injection.driver.open:
                     connection.readable = True
                     self.happened.add(method)
             elif outcome != "ok":
-                world.driver.plan(method, partial(self.do, world, method, outcome))
+                injection.driver.plan(method, partial(self.do, injection, method, outcome))
 
     def do(
-        self, world: World, method: str, outcome: str, connection: FakeConnection | None
+        self,
+        injection: InjectionHarness,
+        method: str,
+        outcome: str,
+        connection: FakeConnection | None,
     ) -> None:
         """Be a call of the driver."""
         self.happened.add(method)
@@ -119,21 +130,21 @@ class Story:
         if outcome == "wrong":
             raise WrongPasswordError
         if outcome == "slow":
-            untraced(lambda: others(world))
+            untraced(lambda: others(injection))
 
     def is_told(self) -> bool:
         """Tell whether everything in it happens, if nothing is interrupted."""
-        world = self.make(0)
-        self(world)
-        assert world.check() == [], self.outcomes
+        injection = self.make(0)
+        self(injection)
+        assert injection.check() == [], self.outcomes
         return all(how == "ok" or method in self.happened for method, how in self.outcomes.items())
 
 
-def others(world: World) -> None:
+def others(injection: InjectionHarness) -> None:
     """What happens while a call is slow: time passes, and somebody else wants a connection."""
-    world.lab.pass_time(1.5)
+    injection.harness.pass_time(1.5)
     with suppress(PoolError, FakeOperationalError):
-        world.pool.acquire(timeout=0).release()
+        injection.pool.acquire(timeout=0).release()
 
 
 def interrupt_all(first: dict[str, str], *, warm: bool) -> None:
@@ -141,13 +152,13 @@ def interrupt_all(first: dict[str, str], *, warm: bool) -> None:
     methods = [method for method in OUTCOMES if method not in first]
     told = 0
     for outcomes in itertools.product(*(OUTCOMES[method] for method in methods)):
-        story = Story({**first, **dict(zip(methods, outcomes, strict=True))}, warm=warm)
-        if story.is_told():
+        scenario = Story({**first, **dict(zip(methods, outcomes, strict=True))}, warm=warm)
+        if scenario.is_told():
             told += 1
             try:
-                interrupt_everywhere(story, story.make, at_least=20)
+                interrupt_everywhere(scenario, scenario.make, at_least=20)
             except AssertionError as error:
-                raise AssertionError(f"{story.outcomes}: {error}") from None
+                raise AssertionError(f"{scenario.outcomes}: {error}") from None
     assert told
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pooling.core.errors import PoolTimeout, ServerDown
-from pooling.core.upkeep import STALL
+from pooling.core.housekeeping import STALL
 from tests.core.fakes import (
     Caller,
     FakeOperationalError,
@@ -18,35 +18,35 @@ from tests.core.fakes import (
 
 if TYPE_CHECKING:
     from pooling.core.pool import Pool
-    from tests.core.fakes import FakeConnection, Lab
+    from tests.core.fakes import FakeConnection, PoolHarness
 
 
-def go_down(lab: Lab, pool: Pool[FakeConnection]) -> None:
+def go_down(harness: PoolHarness, pool: Pool[FakeConnection]) -> None:
     """Let the server be away until the pool knows it."""
-    lab.driver.always("connect", RefusedError("connection refused"))
-    lab.clock.meanwhile(lambda: lab.pass_time(11.0))
+    harness.driver.always("connect", RefusedError("connection refused"))
+    harness.clock.meanwhile(lambda: harness.pass_time(11.0))
     with pytest.raises(ServerDown):
         pool.acquire(timeout=1000.0)
 
 
-def test_before_fail_fast_is_over_callers_wait_for_the_server(lab: Lab) -> None:
-    pool = lab.pool(timeout=60.0, fail_fast=10.0)
-    lab.driver.always("connect", RefusedError("connection refused"))
-    lab.clock.meanwhile(
-        lambda: lab.pass_time(9.0),
-        lambda: lab.driver.always("connect", None),
-        lambda: lab.pass_time(1.0),
+def test_before_fail_fast_is_over_callers_wait_for_the_server(harness: PoolHarness) -> None:
+    pool = harness.pool(timeout=60.0, fail_fast=10.0)
+    harness.driver.always("connect", RefusedError("connection refused"))
+    harness.clock.meanwhile(
+        lambda: harness.pass_time(9.0),
+        lambda: harness.driver.always("connect", None),
+        lambda: harness.pass_time(1.0),
     )
     pool.acquire().release()
 
 
-def test_when_it_is_over_all_who_wait_get_the_servers_words(lab: Lab) -> None:
+def test_when_it_is_over_all_who_wait_get_the_servers_words(harness: PoolHarness) -> None:
     """scenario 13: nobody burns a timeout for a server that everybody knows to be away."""
-    pool = lab.pool(max_size=3, timeout=1000.0, fail_fast=10.0)
-    lab.driver.always("connect", RefusedError("connection refused"))
+    pool = harness.pool(max_size=3, timeout=1000.0, fail_fast=10.0)
+    harness.driver.always("connect", RefusedError("connection refused"))
     callers = [Caller(pool.acquire) for _ in range(5)]
-    lab.clock.wait_for_sleepers(5)
-    lab.pass_time(11.0)
+    harness.clock.wait_for_sleepers(5)
+    harness.pass_time(11.0)
     for caller in callers:
         with pytest.raises(ServerDown, match=r"away for 10\.\d s.*connection refused") as caught:
             caller.result()
@@ -54,146 +54,148 @@ def test_when_it_is_over_all_who_wait_get_the_servers_words(lab: Lab) -> None:
         assert isinstance(caught.value, FakeOperationalError)
 
 
-def test_the_next_callers_get_the_last_error_at_once(lab: Lab) -> None:
-    pool = lab.pool(fail_fast=10.0)
-    go_down(lab, pool)
+def test_the_next_callers_get_the_last_error_at_once(harness: PoolHarness) -> None:
+    pool = harness.pool(fail_fast=10.0)
+    go_down(harness, pool)
     with pytest.raises(ServerDown):
         pool.acquire()  # tries again, since it is time for that
-    before, start = pool.stats(), lab.clock.now()
+    before, start = pool.stats(), harness.clock.now()
     for _ in range(3):
         with pytest.raises(ServerDown, match="connection refused"):
             pool.acquire()
-    assert lab.clock.now() == start
+    assert harness.clock.now() == start
     assert pool.stats().rejected == before.rejected + 3
     assert pool.stats().connect_errors == before.connect_errors
 
 
-def test_one_caller_at_a_time_probes(slow_lab: Lab) -> None:
-    lab = slow_lab
-    pool = lab.pool(max_size=4, timeout=1000.0, fail_fast=0)
-    lab.driver.always("connect", RefusedError("connection refused"))
+def test_one_caller_at_a_time_probes(manual_harness: PoolHarness) -> None:
+    harness = manual_harness
+    pool = harness.pool(max_size=4, timeout=1000.0, fail_fast=0)
+    harness.driver.always("connect", RefusedError("connection refused"))
     first = Caller(pool.acquire)
-    lab.clock.wait_for_sleepers(1)
-    lab.workers.work_all()
+    harness.clock.wait_for_sleepers(1)
+    harness.workers.work_all()
     with pytest.raises(ServerDown):
         first.result()
-    lab.clock.advance(1.0)  # the pause between attempts is over
+    harness.clock.advance(1.0)  # the pause between attempts is over
     prober = Caller(pool.acquire)
-    lab.clock.wait_for_sleepers(1)
+    harness.clock.wait_for_sleepers(1)
     assert pool.stats().connecting == 1
     for _ in range(3):
         with pytest.raises(ServerDown):
             pool.acquire()
-    lab.driver.always("connect", None)
-    lab.workers.work_all()
+    harness.driver.always("connect", None)
+    harness.workers.work_all()
     prober.result().release()
     pool.acquire().release()
 
 
-def test_nobody_fails_fast_while_a_connection_may_become_free(lab: Lab) -> None:
+def test_nobody_fails_fast_while_a_connection_may_become_free(harness: PoolHarness) -> None:
     """scenario 16: a server that is full serves us with the connections we have."""
-    pool = lab.pool(max_size=2, timeout=1000.0, fail_fast=10.0)
+    pool = harness.pool(max_size=2, timeout=1000.0, fail_fast=10.0)
     lease = pool.acquire()
-    lab.driver.always("connect", RefusedError("too many clients already"))
-    lab.clock.meanwhile(lambda: lab.pass_time(60.0), lease.release)
+    harness.driver.always("connect", RefusedError("too many clients already"))
+    harness.clock.meanwhile(lambda: harness.pass_time(60.0), lease.release)
     pool.acquire().release()
 
 
-def test_an_answer_is_the_end_of_the_outage_even_if_it_is_a_no(lab: Lab) -> None:
-    pool = lab.pool(timeout=5.0, fail_fast=10.0)
-    go_down(lab, pool)
-    lab.clock.advance(1.0)
-    lab.driver.always("connect", WrongPasswordError("wrong"))
+def test_an_answer_is_the_end_of_the_outage_even_if_it_is_a_no(harness: PoolHarness) -> None:
+    pool = harness.pool(timeout=5.0, fail_fast=10.0)
+    go_down(harness, pool)
+    harness.clock.advance(1.0)
+    harness.driver.always("connect", WrongPasswordError("wrong"))
     with pytest.raises(WrongPasswordError):
         pool.acquire()
-    lab.driver.always("connect", RefusedError("connection refused"))
+    harness.driver.always("connect", RefusedError("connection refused"))
     with pytest.raises(PoolTimeout):
         pool.acquire()
 
 
-def test_none_makes_everybody_wait_as_long_as_timeout_says(lab: Lab) -> None:
-    pool = lab.pool(timeout=300.0, fail_fast=None)
-    lab.driver.always("connect", RefusedError("connection refused"))
-    start = lab.clock.now()
+def test_none_makes_everybody_wait_as_long_as_timeout_says(harness: PoolHarness) -> None:
+    pool = harness.pool(timeout=300.0, fail_fast=None)
+    harness.driver.always("connect", RefusedError("connection refused"))
+    start = harness.clock.now()
     for number in (1, 2):
         with pytest.raises(PoolTimeout, match="connection refused"):
             pool.acquire()
-        assert lab.clock.now() == start + 300.0 * number
+        assert harness.clock.now() == start + 300.0 * number
 
 
-def test_while_the_server_is_away_one_attempt_is_made_at_a_time(slow_lab: Lab) -> None:
-    lab = slow_lab
-    pool = lab.pool(max_size=8, timeout=1000.0)
-    lab.driver.always("connect", RefusedError("connection refused"))
+def test_while_the_server_is_away_one_attempt_is_made_at_a_time(
+    manual_harness: PoolHarness,
+) -> None:
+    harness = manual_harness
+    pool = harness.pool(max_size=8, timeout=1000.0)
+    harness.driver.always("connect", RefusedError("connection refused"))
     callers = [Caller(pool.acquire) for _ in range(8)]
-    lab.clock.wait_for_sleepers(8)
-    lab.workers.work_all()
+    harness.clock.wait_for_sleepers(8)
+    harness.workers.work_all()
     for _ in range(10):
-        lab.clock.advance(0.5)
+        harness.clock.advance(0.5)
         pool.maintain()
         assert pool.stats().connecting == 1
-        lab.workers.work_all()
-    lab.driver.always("connect", None)
-    lab.clock.advance(0.5)
+        harness.workers.work_all()
+    harness.driver.always("connect", None)
+    harness.clock.advance(0.5)
     pool.maintain()
-    lab.workers.work_all()
+    harness.workers.work_all()
     for caller in callers:
         caller.result().release()
 
 
-def test_an_attempt_after_a_long_silence_begins_another_outage(lab: Lab) -> None:
+def test_an_attempt_after_a_long_silence_begins_another_outage(harness: PoolHarness) -> None:
     """Nobody has asked the server since the last time it was away: what was then means nothing."""
-    pool = lab.pool(timeout=60.0, fail_fast=10.0)
-    go_down(lab, pool)
-    lab.clock.advance(3600.0)
-    lab.clock.meanwhile(
-        lambda: lab.pass_time(9.0),
-        lambda: lab.driver.always("connect", None),
-        lambda: lab.pass_time(1.0),
+    pool = harness.pool(timeout=60.0, fail_fast=10.0)
+    go_down(harness, pool)
+    harness.clock.advance(3600.0)
+    harness.clock.meanwhile(
+        lambda: harness.pass_time(9.0),
+        lambda: harness.driver.always("connect", None),
+        lambda: harness.pass_time(1.0),
     )
     pool.acquire().release()
 
 
-def test_a_failure_of_long_ago_turns_nobody_away(lab: Lab) -> None:
+def test_a_failure_of_long_ago_turns_nobody_away(harness: PoolHarness) -> None:
     """Once the server was full; an hour later the pool is empty, and a crowd comes."""
-    pool = lab.pool(max_size=2, fail_fast=10.0)
+    pool = harness.pool(max_size=2, fail_fast=10.0)
     lease = pool.acquire()
-    lab.driver.plan("connect", RefusedError("too many clients already"))
-    lab.clock.meanwhile(lease.release)
+    harness.driver.plan("connect", RefusedError("too many clients already"))
+    harness.clock.meanwhile(lease.release)
     pool.acquire().release()
-    lab.pass_time(3600.0)
+    harness.pass_time(3600.0)
     assert pool.stats().size == 0
     gate = Gate()
-    lab.driver.plan("connect", gate)
+    harness.driver.plan("connect", gate)
     first = Caller(pool.acquire)  # with workers that do a job where it is brought
     gate.wait_for(1)
     second = Caller(pool.acquire)
-    lab.clock.wait_for_sleepers(1)
+    harness.clock.wait_for_sleepers(1)
     gate.open()
     first.result().release()
     second.result().release()
 
 
 def test_callers_fail_fast_even_when_all_places_are_taken_by_attempts_that_hang(
-    slow_lab: Lab,
+    manual_harness: PoolHarness,
 ) -> None:
-    lab = slow_lab
-    pool = lab.pool(max_size=2, timeout=1000.0, fail_fast=0)
-    lab.driver.always("connect", RefusedError("connection refused"))
+    harness = manual_harness
+    pool = harness.pool(max_size=2, timeout=1000.0, fail_fast=0)
+    harness.driver.always("connect", RefusedError("connection refused"))
     first = Caller(pool.acquire)
-    lab.clock.wait_for_sleepers(1)
-    lab.workers.work_all()
+    harness.clock.wait_for_sleepers(1)
+    harness.workers.work_all()
     with pytest.raises(ServerDown):
         first.result()
-    lab.clock.advance(STALL)
+    harness.clock.advance(STALL)
     caller = Caller(pool.acquire)
-    lab.clock.wait_for_sleepers(1)
+    harness.clock.wait_for_sleepers(1)
     for _ in range(2):  # its attempt hangs, nobody does the job, and then another one's
-        lab.clock.advance(STALL)
+        harness.clock.advance(STALL)
         pool.maintain()
     assert pool.stats().connecting == 2
     with pytest.raises(ServerDown):
         pool.acquire()
-    lab.driver.always("connect", None)
-    lab.workers.work_all()
+    harness.driver.always("connect", None)
+    harness.workers.work_all()
     caller.result().release()

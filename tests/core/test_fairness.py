@@ -6,7 +6,7 @@ import threading
 from collections import Counter, deque
 
 from pooling.core.workers import Workers
-from tests.core.fakes import PATIENCE, Caller, Lab
+from tests.core.fakes import TEST_TIMEOUT, Caller, PoolHarness
 
 THREADS, SIZE, TURNS = 32, 4, 1600
 
@@ -22,9 +22,9 @@ def test_32_threads_share_4_connections_evenly() -> None:
     So every release is a choice between all the others, whatever the machine is busy with. And it
     waits until who was chosen last has noticed: threads that wake late are not the pool's doing.
     """
-    lab = Lab(Workers())
-    pool = lab.pool(max_size=SIZE, timeout=None)
-    changed = lab.clock._changed
+    harness = PoolHarness(Workers())
+    pool = harness.pool(max_size=SIZE, timeout=None)
+    changed = harness.clock._changed
     turns: list[int] = []
     holders: deque[int] = deque()
 
@@ -39,7 +39,7 @@ def test_32_threads_share_4_connections_evenly() -> None:
                 turns.append(number)
                 holders.append(number)
                 changed.notify_all()
-                assert changed.wait_for(may_release, PATIENCE)
+                assert changed.wait_for(may_release, TEST_TIMEOUT)
                 holders.remove(number)
 
     callers = [Caller(lambda number=number: take_turns(number)) for number in range(THREADS)]
@@ -50,9 +50,9 @@ def test_32_threads_share_4_connections_evenly() -> None:
     assert jains_index(shares) >= 0.99, shares
 
 
-def test_turns_go_round_when_everybody_comes_back_at_once(lab: Lab) -> None:
+def test_turns_go_round_when_everybody_comes_back_at_once(harness: PoolHarness) -> None:
     """One connection and three threads that want it again right after each turn: 1 2 3 1 2 3 ..."""
-    pool = lab.pool(max_size=1, timeout=None)
+    pool = harness.pool(max_size=1, timeout=None)
     lease = pool.acquire()
     order: list[int] = []
     back_in_queue = threading.Semaphore(0)
@@ -61,15 +61,15 @@ def test_turns_go_round_when_everybody_comes_back_at_once(lab: Lab) -> None:
         for _ in range(3):
             with pool.acquire():
                 order.append(number)
-                assert back_in_queue.acquire(timeout=PATIENCE)
+                assert back_in_queue.acquire(timeout=TEST_TIMEOUT)
 
     callers = []
     for number in (1, 2, 3):
         callers.append(Caller(lambda number=number: take_turns(number)))
-        lab.clock.wait_for_sleepers(number)
+        harness.clock.wait_for_sleepers(number)
     lease.release()
     for waiting in (2, 2, 2, 2, 2, 2, 2, 1, 0):
-        lab.clock.wait_for_sleepers(waiting)
+        harness.clock.wait_for_sleepers(waiting)
         back_in_queue.release()
     for caller in callers:
         caller.result()

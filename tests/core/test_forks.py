@@ -12,9 +12,9 @@ import pytest
 
 from pooling.core import workers as workers_module
 from pooling.core.errors import LeaseError, PoolClosed
-from pooling.core.maintenance import Maintenance
+from pooling.core.scheduler import Scheduler
 from pooling.core.workers import Workers
-from tests.core.fakes import PATIENCE, Caller, FakeClock, Gate, Lab
+from tests.core.fakes import TEST_TIMEOUT, Caller, FakeClock, Gate, PoolHarness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ def in_a_child(act: Callable[[], object]) -> None:
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        signal.alarm(int(PATIENCE))  # ends a child that hangs
+        signal.alarm(int(TEST_TIMEOUT))  # ends a child that hangs
         verdict = b"ok"
         try:
             act()
@@ -45,9 +45,9 @@ def in_a_child(act: Callable[[], object]) -> None:
     assert verdict == b"ok", verdict.decode() or "the child hung"
 
 
-def test_a_child_begins_with_empty_books_and_its_own_connections(lab: Lab) -> None:
+def test_a_child_begins_with_empty_books_and_its_own_connections(harness: PoolHarness) -> None:
     """Scenario 32: a fork with idle connections."""
-    pool = lab.pool(max_size=2)
+    pool = harness.pool(max_size=2)
     pool.acquire().release()
     held = pool.acquire()
 
@@ -56,7 +56,7 @@ def test_a_child_begins_with_empty_books_and_its_own_connections(lab: Lab) -> No
         assert (stats.size, stats.idle, stats.leased, stats.acquired) == (0, 0, 0, 0)
         with pool.acquire() as connection:
             assert connection.number == 2
-        assert [each.closes for each in lab.driver.connections] == [0, 0]
+        assert [each.closes for each in harness.driver.connections] == [0, 0]
 
     in_a_child(child)
     assert held.current
@@ -64,9 +64,9 @@ def test_a_child_begins_with_empty_books_and_its_own_connections(lab: Lab) -> No
     assert pool.stats().idle == 1
 
 
-def test_a_lease_from_before_the_fork_is_over_in_the_child(lab: Lab) -> None:
+def test_a_lease_from_before_the_fork_is_over_in_the_child(harness: PoolHarness) -> None:
     """Scenario 32: a fork with leased connections."""
-    pool = lab.pool()
+    pool = harness.pool()
     lease = pool.acquire()
 
     def child() -> None:
@@ -80,9 +80,9 @@ def test_a_lease_from_before_the_fork_is_over_in_the_child(lab: Lab) -> None:
     lease.release()
 
 
-def test_a_child_closes_nothing_of_its_parents(lab: Lab) -> None:
+def test_a_child_closes_nothing_of_its_parents(harness: PoolHarness) -> None:
     """Scenario 33: not at its exit either."""
-    pool = lab.pool(max_size=3)
+    pool = harness.pool(max_size=3)
     leases = [pool.acquire() for _ in range(3)]
     leases.pop().release()
 
@@ -91,19 +91,19 @@ def test_a_child_closes_nothing_of_its_parents(lab: Lab) -> None:
         pool.maintain()
         pool.drain()
         pool.close()
-        assert [each.closes for each in lab.driver.connections] == [0, 0, 0]
-        assert lab.driver.faults == []
+        assert [each.closes for each in harness.driver.connections] == [0, 0, 0]
+        assert harness.driver.faults == []
 
     in_a_child(child)
     for lease in leases:
         lease.release()
-    assert len(lab.driver.open) == 3
+    assert len(harness.driver.open) == 3
 
 
 def test_a_child_never_collects_what_it_inherited() -> None:
     """A collected connection would say goodbye on the socket that it shares with the parent."""
-    lab = Lab()
-    pool = lab.pool(max_size=3)
+    harness = PoolHarness()
+    pool = harness.pool(max_size=3)
     collected = []
 
     class Noticed:
@@ -115,16 +115,16 @@ def test_a_child_never_collects_what_it_inherited() -> None:
         lease.record.context = Noticed()
     leases.pop().release()
     jobs: list[object] = []
-    lab.workers.run = jobs.append  # type: ignore[method-assign, assignment]
+    harness.workers.run = jobs.append  # type: ignore[method-assign, assignment]
     leases.pop().discard()  # its connection still has to be closed
 
     def child() -> None:
         leases.clear()
         jobs.clear()
-        lab.driver.connections.clear()
+        harness.driver.connections.clear()
         pool.close()
         pool.drain()
-        pool.books.records.clear()
+        pool._state.records.clear()
         assert collected == []
 
     in_a_child(child)
@@ -132,9 +132,9 @@ def test_a_child_never_collects_what_it_inherited() -> None:
     leases.pop().release()
 
 
-def test_a_fork_while_another_thread_holds_the_lock_blocks_nobody(lab: Lab) -> None:
+def test_a_fork_while_another_thread_holds_the_lock_blocks_nobody(harness: PoolHarness) -> None:
     """Scenario 32: a fork with the lock held."""
-    pool = lab.pool()
+    pool = harness.pool()
     pool.acquire().release()
     gate = Gate()
 
@@ -150,11 +150,11 @@ def test_a_fork_while_another_thread_holds_the_lock_blocks_nobody(lab: Lab) -> N
     pool.acquire(timeout=0).release()
 
 
-def test_a_child_has_nobody_in_its_queue(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
+def test_a_child_has_nobody_in_its_queue(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1)
     lease = pool.acquire()
     waiting = Caller(pool.acquire)
-    lab.clock.wait_for_sleepers(1)
+    harness.clock.wait_for_sleepers(1)
 
     def child() -> None:
         assert pool.stats().waiting == 0
@@ -166,8 +166,8 @@ def test_a_child_has_nobody_in_its_queue(lab: Lab) -> None:
     waiting.result().release()
 
 
-def test_a_pool_that_was_closed_stays_closed_in_the_child(lab: Lab) -> None:
-    pool = lab.pool()
+def test_a_pool_that_was_closed_stays_closed_in_the_child(harness: PoolHarness) -> None:
+    pool = harness.pool()
     pool.acquire().release()
     pool.close()
 
@@ -178,8 +178,8 @@ def test_a_pool_that_was_closed_stays_closed_in_the_child(lab: Lab) -> None:
     in_a_child(child)
 
 
-def test_a_pool_that_was_resized_keeps_its_size_in_the_child(lab: Lab) -> None:
-    pool = lab.pool(max_size=3)
+def test_a_pool_that_was_resized_keeps_its_size_in_the_child(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=3)
     pool.resize(max_size=7)
 
     def child() -> None:
@@ -206,7 +206,7 @@ def test_the_parents_idle_workers_are_no_workers_of_the_child() -> None:
 
 def test_a_fork_waits_for_the_jobs_in_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a library's own locks are like in the middle of a job is nobody's to know."""
-    monkeypatch.setattr(workers_module, "FORK_PATIENCE", PATIENCE)
+    monkeypatch.setattr(workers_module, "FORK_TIMEOUT", TEST_TIMEOUT)
     begun, job = Gate(), Gate()
     begun.open()
     running: list[int] = []
@@ -231,7 +231,7 @@ def test_a_fork_waits_for_the_jobs_in_progress(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_fork_waits_not_for_ever_for_a_job_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers_module, "FORK_PATIENCE", 0.0)
+    monkeypatch.setattr(workers_module, "FORK_TIMEOUT", 0.0)
     workers, job = Workers(), Gate()
     workers.run(job)
     job.wait_for(1)
@@ -248,15 +248,15 @@ def test_maintenance_begins_anew_in_the_child_when_a_pool_is_used_there() -> Non
         def maintain(self) -> None:
             self.gate()
 
-    maintenance = Maintenance(clock := FakeClock())
+    maintenance = Scheduler(clock := FakeClock())
     parents, childs = Chore(), Chore()
-    maintenance.call(parents, clock.now() + 10.0)
+    maintenance.schedule(parents, clock.now() + 10.0)
     clock.wait_for_sleepers(1)
 
     def child() -> None:
         assert not maintenance._due
         assert threading.active_count() == 1
-        maintenance.call(childs, clock.now())
+        maintenance.schedule(childs, clock.now())
         childs.gate.wait_for(1)
 
     in_a_child(child)
@@ -264,8 +264,8 @@ def test_maintenance_begins_anew_in_the_child_when_a_pool_is_used_there() -> Non
     parents.gate.wait_for(1)
 
 
-def test_a_grandchild_is_a_child_too(lab: Lab) -> None:
-    pool = lab.pool()
+def test_a_grandchild_is_a_child_too(harness: PoolHarness) -> None:
+    pool = harness.pool()
     pool.acquire().release()
 
     def child() -> None:

@@ -21,7 +21,7 @@ print(",".join(found), threading.active_count())
 
 @pytest.mark.parametrize(
     "module",
-    ["pooling", "pooling.core", "pooling.core.pool", "pooling.core.maintenance"],
+    ["pooling", "pooling.core", "pooling.core.pool", "pooling.core.scheduler"],
 )
 def test_an_import_brings_no_django_no_driver_and_no_thread(module: str) -> None:
     answer = subprocess.run(
@@ -47,5 +47,5 @@ def test_no_file_of_the_core_but_the_pool_takes_the_pools_lock() -> None:
         for path in sorted((ROOT / "pooling" / "core").glob("*.py"))
         if "with self._lock" in path.read_text() or "pool._lock" in path.read_text()
     ]
-    # Maintenance and workers have locks of their own.
-    assert takers == ["maintenance.py", "pool.py", "workers.py"]
+    # Scheduler and workers have locks of their own.
+    assert takers == ["pool.py", "scheduler.py", "workers.py"]

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pooling.core import forks, workers
-from pooling.core.maintenance import Maintenance
+from pooling.core.scheduler import Scheduler
 from pooling.core.workers import Workers
 from tests.core.fakes import FakeClock
-from tests.core.injection import Interrupter, World, everywhere, interrupt_everywhere
+from tests.core.injection import InjectionHarness, Interrupter, everywhere, interrupt_everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,15 +75,15 @@ def test_maintenance_goes_on_after_the_end_of_its_thread_at_any_bytecode(
     def once(interrupter: Interrupter) -> None:
         threads.clear()
         clock = FakeClock()
-        maintenance, ward, other = Maintenance(clock), Ward(), Ward()
-        maintenance.call(ward, clock.now())
-        maintenance.call(other, clock.now())
+        maintenance, ward, other = Scheduler(clock), Ward(), Ward()
+        maintenance.schedule(ward, clock.now())
+        maintenance.schedule(other, clock.now())
         with interrupter:
             threads.pop().run()
         clock.advance(1.0)
         late = Ward()
-        maintenance.call(late, clock.now())
-        maintenance.call(ward, clock.now())
+        maintenance.schedule(late, clock.now())
+        maintenance.schedule(ward, clock.now())
         if threads:
             threads.pop().run()
         assert late.visits
@@ -100,18 +100,18 @@ def test_workers_go_on_after_the_end_of_one_at_any_bytecode(
 
     def once(interrupter: Interrupter) -> None:
         threads.clear()
-        crew, done = Workers(), []
-        crew.run(lambda: done.append("first"))
+        tasks, done = Workers(), []
+        tasks.run(lambda: done.append("first"))
         with interrupter:
             threads.pop().run()
-        # A job may go to a worker that has just died. Its errand is still in the pool's books, and
+        # A job may go to a worker that has just died. Its task is still in the pool's state, and
         # brings another job as soon as somebody, maintenance at the latest, looks at them.
         for _ in range(2):
-            crew.run(lambda: done.append("later"))
+            tasks.run(lambda: done.append("later"))
             if threads:
                 threads.pop().run()
         assert "later" in done
-        assert not crew._running, "every fork would wait for this worker"
+        assert not tasks._running, "every fork would wait for this worker"
 
     everywhere(once, error=SystemExit, at_least=50)
 
@@ -123,14 +123,14 @@ def test_a_caller_who_is_interrupted_on_its_way_to_the_workers_does_them_no_harm
 
     def once(interrupter: Interrupter) -> None:
         threads.clear()
-        crew, done = Workers(), []
+        tasks, done = Workers(), []
         with interrupter, suppress(KeyboardInterrupt):
-            crew.run(lambda: done.append("first"))
-        crew.run(lambda: done.append("second"))
+            tasks.run(lambda: done.append("first"))
+        tasks.run(lambda: done.append("second"))
         while threads:
             threads.pop().run()
         assert "second" in done
-        assert not crew._running
+        assert not tasks._running
 
     everywhere(once, at_least=20)
 
@@ -161,12 +161,12 @@ def test_an_interrupted_fork_does_not_slow_the_workers_down(
     hooks = Hooks(monkeypatch)
 
     def once(interrupter: Interrupter) -> None:
-        crew = Workers()
-        hooks.module.register_pausable(crew)
+        tasks = Workers()
+        hooks.module.register_pausable(tasks)
         with interrupter:
             hooks.call("before")
             hooks.call("after_in_parent")
-        assert not crew._forks, "every job would wait for the end of this fork"
+        assert not tasks._forks, "every job would wait for the end of this fork"
 
     everywhere(once, at_least=20)
 
@@ -177,28 +177,28 @@ def test_a_child_forgets_everything_though_it_is_interrupted(
     pids = itertools.count(1_000_000)
     monkeypatch.setattr(os, "getpid", lambda: pid)
 
-    def fork(world: World) -> None:
+    def fork(injection: InjectionHarness) -> None:
         nonlocal pid
         hooks = Hooks(monkeypatch)
-        other = world.lab.pool()
+        other = injection.harness.pool()
         other.acquire().release()
-        world.warm()
-        lease = world.hold()
-        inherited = list(world.driver.connections)
-        hooks.module.register(world.pool)
+        injection.warm()
+        lease = injection.hold()
+        inherited = list(injection.driver.connections)
+        hooks.module.register(injection.pool)
         hooks.module.register(other)
         pid = next(pids)
-        world.strike(lambda: hooks.call("after_in_child"))
-        for pool in (world.pool, other):
+        injection.strike(lambda: hooks.call("after_in_child"))
+        for pool in (injection.pool, other):
             if pool.stats().size:
-                world.losses.append(f"{pool!r} goes on with its parent's connections")
+                injection.losses.append(f"{pool!r} goes on with its parent's connections")
         if lease.current:
-            world.losses.append("the parent's lease goes on in the child")
+            injection.losses.append("the parent's lease goes on in the child")
         if any(each.closes or each.resets > 1 for each in inherited):
-            world.losses.append(f"the child used its parent's connections: {inherited}")
-        world.leases.clear()
-        world.driver.forget()
+            injection.losses.append(f"the child used its parent's connections: {inherited}")
+        injection.leases.clear()
+        injection.driver.forget()
         gc.freeze()  # what the child keeps for ever need not be looked at again
 
     pid = next(pids)
-    interrupt_everywhere(fork, World, at_least=40)
+    interrupt_everywhere(fork, InjectionHarness, at_least=40)

@@ -6,34 +6,34 @@ import pytest
 
 from pooling.core.connection import DiscardReason, Lease
 from pooling.core.errors import LeaseError
-from tests.core.fakes import FakeOperationalError, Lab
+from tests.core.fakes import FakeOperationalError, PoolHarness
 
 
-def test_a_lease_gives_the_drivers_own_connection(lab: Lab) -> None:
-    lease = lab.pool().acquire()
-    assert lease.connection is lab.driver.connections[0]
+def test_a_lease_gives_the_drivers_own_connection(harness: PoolHarness) -> None:
+    lease = harness.pool().acquire()
+    assert lease.connection is harness.driver.connections[0]
     assert lease.current
     lease.release()
     assert not lease.current
 
 
-def test_a_with_block_gives_the_connection_and_releases_it(lab: Lab) -> None:
-    pool = lab.pool()
+def test_a_with_block_gives_the_connection_and_releases_it(harness: PoolHarness) -> None:
+    pool = harness.pool()
     with pool.acquire() as connection:
-        assert connection is lab.driver.connections[0]
+        assert connection is harness.driver.connections[0]
         assert pool.stats().leased == 1
     assert pool.stats().idle == 1
 
 
-def test_a_with_block_releases_after_an_error_too(lab: Lab) -> None:
-    pool = lab.pool()
+def test_a_with_block_releases_after_an_error_too(harness: PoolHarness) -> None:
+    pool = harness.pool()
     with pytest.raises(ZeroDivisionError), pool.acquire():
         raise ZeroDivisionError
     assert pool.stats().idle == 1
 
 
-def test_the_warmest_connection_is_used_first(lab: Lab) -> None:
-    pool = lab.pool()
+def test_the_warmest_connection_is_used_first(harness: PoolHarness) -> None:
+    pool = harness.pool()
     first, second, third = (pool.acquire() for _ in range(3))
     connections = [each.connection for each in (first, second, third)]
     second.release()
@@ -45,25 +45,25 @@ def test_the_warmest_connection_is_used_first(lab: Lab) -> None:
         lease.release()
 
 
-def test_one_caller_after_the_other_needs_one_connection(lab: Lab) -> None:
-    pool = lab.pool()
+def test_one_caller_after_the_other_needs_one_connection(harness: PoolHarness) -> None:
+    pool = harness.pool()
     for _ in range(5):
         with pool.acquire():
             pass
-    assert len(lab.driver.connections) == 1
+    assert len(harness.driver.connections) == 1
 
 
-def test_no_two_leases_share_a_connection(lab: Lab) -> None:
-    pool = lab.pool(max_size=4)
+def test_no_two_leases_share_a_connection(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=4)
     leases = [pool.acquire() for _ in range(4)]
     assert len({lease.connection.number for lease in leases}) == 4
     for lease in leases:
         lease.release()
 
 
-def test_a_lease_can_be_released_once(lab: Lab) -> None:
+def test_a_lease_can_be_released_once(harness: PoolHarness) -> None:
     """Scenario 36: the second time is an error, and changes nothing."""
-    pool = lab.pool()
+    pool = harness.pool()
     lease = pool.acquire()
     lease.release()
     before = pool.stats()
@@ -74,8 +74,8 @@ def test_a_lease_can_be_released_once(lab: Lab) -> None:
     assert pool.stats() == before
 
 
-def test_a_stale_handle_does_not_touch_the_next_lease(lab: Lab) -> None:
-    pool = lab.pool()
+def test_a_stale_handle_does_not_touch_the_next_lease(harness: PoolHarness) -> None:
+    pool = harness.pool()
     stale = pool.acquire()
     stale.release()
     lease = pool.acquire()
@@ -88,9 +88,9 @@ def test_a_stale_handle_does_not_touch_the_next_lease(lab: Lab) -> None:
     lease.release()
 
 
-def test_a_lease_over_gives_no_connection(lab: Lab) -> None:
+def test_a_lease_over_gives_no_connection(harness: PoolHarness) -> None:
     """Scenario 38: use after release."""
-    lease = lab.pool().acquire()
+    lease = harness.pool().acquire()
     lease.release()
     with pytest.raises(LeaseError, match="acquire a new one"):
         lease.connection  # noqa: B018
@@ -98,9 +98,9 @@ def test_a_lease_over_gives_no_connection(lab: Lab) -> None:
         pytest.fail("the block must not be entered")
 
 
-def test_a_lease_goes_back_to_its_own_pool_only(lab: Lab) -> None:
+def test_a_lease_goes_back_to_its_own_pool_only(harness: PoolHarness) -> None:
     """Scenario 37: the wrong pool refuses it."""
-    pool, other = lab.pool(name="mine"), lab.pool(name="other")
+    pool, other = harness.pool(name="mine"), harness.pool(name="other")
     lease = pool.acquire()
     for give_back in (other.release, other.discard):
         with pytest.raises(LeaseError, match=r"pool 'other' cannot .* connection of pool 'mine'"):
@@ -109,22 +109,22 @@ def test_a_lease_goes_back_to_its_own_pool_only(lab: Lab) -> None:
     lease.release()
 
 
-def test_a_lease_that_never_began_is_over(lab: Lab) -> None:
-    lease = Lease(lab.pool())
+def test_a_lease_that_never_began_is_over(harness: PoolHarness) -> None:
+    lease = Lease(harness.pool())
     assert not lease.current
     with pytest.raises(LeaseError):
         lease.release()
 
 
-def test_the_repr_says_whether_a_lease_is_over(lab: Lab) -> None:
-    lease = lab.pool(name="default").acquire()
+def test_the_repr_says_whether_a_lease_is_over(harness: PoolHarness) -> None:
+    lease = harness.pool(name="default").acquire()
     assert repr(lease) == "<Lease of pool 'default': current>"
     lease.release()
     assert repr(lease) == "<Lease of pool 'default': over>"
 
 
-def test_a_discarded_connection_is_closed_and_not_used_again(lab: Lab) -> None:
-    pool = lab.pool()
+def test_a_discarded_connection_is_closed_and_not_used_again(harness: PoolHarness) -> None:
+    pool = harness.pool()
     lease = pool.acquire()
     connection = lease.connection
     lease.discard()
@@ -135,34 +135,36 @@ def test_a_discarded_connection_is_closed_and_not_used_again(lab: Lab) -> None:
         assert another is not connection
 
 
-def test_a_release_resets_the_session_and_makes_no_round_trip(lab: Lab) -> None:
-    pool = lab.pool()
+def test_a_release_resets_the_session_and_makes_no_round_trip(harness: PoolHarness) -> None:
+    pool = harness.pool()
     with pool.acquire() as connection:
         assert connection.resets == 0
     assert (connection.resets, connection.pings) == (1, 0)
 
 
-def test_a_release_with_ping_proves_the_connection(lab: Lab) -> None:
-    pool = lab.pool()
+def test_a_release_with_ping_proves_the_connection(harness: PoolHarness) -> None:
+    pool = harness.pool()
     lease = pool.acquire()
     connection = lease.connection
     pool.release(lease, ping=True)
     assert (connection.resets, connection.pings, pool.stats().idle) == (1, 1, 1)
 
 
-def test_a_connection_that_fails_the_ping_of_its_release_is_thrown_away(lab: Lab) -> None:
-    pool = lab.pool()
+def test_a_connection_that_fails_the_ping_of_its_release_is_thrown_away(
+    harness: PoolHarness,
+) -> None:
+    pool = harness.pool()
     lease = pool.acquire()
-    lab.driver.plan("ping", FakeOperationalError("gone"))
+    harness.driver.plan("ping", FakeOperationalError("gone"))
     pool.release(lease, ping=True)
-    assert lab.driver.open == []
+    assert harness.driver.open == []
     assert pool.stats().discards[DiscardReason.BROKEN] == 1
 
 
-def test_a_connection_that_cannot_be_reset_is_thrown_away(lab: Lab) -> None:
+def test_a_connection_that_cannot_be_reset_is_thrown_away(harness: PoolHarness) -> None:
     """Scenario 40: reset raises."""
-    pool = lab.pool()
-    lab.driver.plan("reset", FakeOperationalError("gone"))
+    pool = harness.pool()
+    harness.driver.plan("reset", FakeOperationalError("gone"))
     with pool.acquire() as connection:
         pass
     assert connection.closes == 1
@@ -172,31 +174,33 @@ def test_a_connection_that_cannot_be_reset_is_thrown_away(lab: Lab) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_an_interrupted_reset_throws_the_connection_away(
-    lab: Lab, error: type[BaseException]
+    harness: PoolHarness, error: type[BaseException]
 ) -> None:
     """Scenario 8: `SystemExit` in a hook, or Ctrl-C."""
-    pool = lab.pool()
+    pool = harness.pool()
     lease = pool.acquire()
-    lab.driver.plan("reset", error)
+    harness.driver.plan("reset", error)
     with pytest.raises(error):
         lease.release()
     assert not lease.current
-    assert lab.driver.open == []
+    assert harness.driver.open == []
     assert pool.stats().size == 0
 
 
-def test_a_connection_that_cannot_be_reset_is_replaced_for_whoever_waits(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
+def test_a_connection_that_cannot_be_reset_is_replaced_for_whoever_waits(
+    harness: PoolHarness,
+) -> None:
+    pool = harness.pool(max_size=1)
     lease = pool.acquire()
-    lab.driver.plan("reset", FakeOperationalError("gone"))
-    lab.clock.meanwhile(lease.release)
+    harness.driver.plan("reset", FakeOperationalError("gone"))
+    harness.clock.meanwhile(lease.release)
     with pool.acquire() as connection:
         assert connection.number == 2
 
 
-def test_a_failing_close_is_of_no_consequence(lab: Lab) -> None:
-    pool = lab.pool()
-    lab.driver.plan("close", FakeOperationalError("gone"))
+def test_a_failing_close_is_of_no_consequence(harness: PoolHarness) -> None:
+    pool = harness.pool()
+    harness.driver.plan("close", FakeOperationalError("gone"))
     pool.acquire().discard()
     assert pool.stats().size == 0
     with pool.acquire() as connection:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pooling.core.pool import Pool
-    from tests.core.fakes import Lab
+    from tests.core.fakes import PoolHarness
 
 
 def time_out(pool: Pool[Any]) -> None:
@@ -26,7 +26,7 @@ def time_out(pool: Pool[Any]) -> None:
     "act", [time_out, lambda pool: pool.holders()[0].stack, lambda pool: pool.maintain()]
 )
 def test_no_source_file_is_looked_at_under_the_lock(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, act: Callable[[Pool[Any]], object]
+    harness: PoolHarness, monkeypatch: pytest.MonkeyPatch, act: Callable[[Pool[Any]], object]
 ) -> None:
     """With `leak_after` stacks are recorded and shown, for which `linecache` reads files."""
     looks: list[bool] = []
@@ -34,13 +34,13 @@ def test_no_source_file_is_looked_at_under_the_lock(
         original = getattr(linecache, name)
 
         def watched(*args: Any, original: Any = original) -> Any:
-            looks.append(pool._is_deciding())
+            looks.append(pool._lock_is_mine())
             return original(*args)
 
         monkeypatch.setattr(linecache, name, watched)
-    pool = lab.pool(max_size=1, leak_after=10.0)
+    pool = harness.pool(max_size=1, leak_after=10.0)
     lease = pool.acquire()
-    lab.clock.advance(10.0)
+    harness.clock.advance(10.0)
     act(pool)
     assert looks
     assert not any(looks)
@@ -49,17 +49,17 @@ def test_no_source_file_is_looked_at_under_the_lock(
 
 @pytest.mark.parametrize("kind", [RefusedError, FakeOperationalError])
 def test_an_error_of_the_driver_is_not_asked_for_its_words_under_the_lock(
-    lab: Lab, kind: type[FakeOperationalError]
+    harness: PoolHarness, kind: type[FakeOperationalError]
 ) -> None:
     looks: list[bool] = []
 
     class Talkative(kind):  # type: ignore[misc, valid-type]
         def __str__(self) -> str:
-            looks.append(pool._is_deciding())
+            looks.append(pool._lock_is_mine())
             return "the server said no"
 
-    pool = lab.pool(timeout=1.0)
-    lab.driver.always("connect", Talkative())
+    pool = harness.pool(timeout=1.0)
+    harness.driver.always("connect", Talkative())
     with pytest.raises(FakeOperationalError if kind is FakeOperationalError else PoolTimeout):
         pool.acquire()
     assert pool.stats().last_error == "the server said no"
@@ -67,13 +67,13 @@ def test_an_error_of_the_driver_is_not_asked_for_its_words_under_the_lock(
     assert not any(looks)
 
 
-def test_an_error_without_words_costs_no_place(lab: Lab) -> None:
+def test_an_error_without_words_costs_no_place(harness: PoolHarness) -> None:
     class SpeechlessError(FakeOperationalError):
         def __str__(self) -> str:
             raise RuntimeError("no words")
 
-    pool = lab.pool(max_size=1)
-    lab.driver.plan("connect", SpeechlessError())
+    pool = harness.pool(max_size=1)
+    harness.driver.plan("connect", SpeechlessError())
     with pytest.raises(SpeechlessError):
         pool.acquire()
     assert pool.stats().size == 0

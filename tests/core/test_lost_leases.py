@@ -8,13 +8,13 @@ import pytest
 
 from pooling.core.connection import DiscardReason
 from pooling.core.errors import LeaseError, PoolTimeout
-from pooling.core.upkeep import SEARCH_PAUSE
-from tests.core.fakes import Caller, FakeOperationalError, Gate, Lab
+from pooling.core.housekeeping import RECOVERY_PAUSE
+from tests.core.fakes import Caller, FakeOperationalError, Gate, PoolHarness
 
 
-def test_a_forgotten_lease_is_back_for_the_next_caller(lab: Lab) -> None:
+def test_a_forgotten_lease_is_back_for_the_next_caller(harness: PoolHarness) -> None:
     """Scenario 10: a lease is garbage-collected."""
-    pool = lab.pool(max_size=1)
+    pool = harness.pool(max_size=1)
     pool.acquire()
     with pool.acquire(timeout=0) as connection:
         assert connection.number == 1
@@ -22,8 +22,8 @@ def test_a_forgotten_lease_is_back_for_the_next_caller(lab: Lab) -> None:
     assert pool.stats().recovered == 1
 
 
-def test_a_forgotten_lease_in_a_cycle_is_back_after_a_collection(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
+def test_a_forgotten_lease_in_a_cycle_is_back_after_a_collection(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1)
     cycle = [pool.acquire()]
     cycle.append(cycle)  # type: ignore[arg-type]
     del cycle
@@ -32,34 +32,34 @@ def test_a_forgotten_lease_in_a_cycle_is_back_after_a_collection(lab: Lab) -> No
         assert connection.number == 1
 
 
-def test_maintenance_takes_a_forgotten_lease_back_by_itself(lab: Lab) -> None:
-    pool = lab.pool()
+def test_maintenance_takes_a_forgotten_lease_back_by_itself(harness: PoolHarness) -> None:
+    pool = harness.pool()
     pool.acquire()
     assert pool.stats().leased == 1
     pool.maintain()
     assert (pool.stats().leased, pool.stats().idle) == (0, 1)
 
 
-def test_a_forgotten_lease_serves_a_caller_who_waits_already(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
+def test_a_forgotten_lease_serves_a_caller_who_waits_already(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1)
     leases = [pool.acquire()]
     waiting = Caller(pool.acquire)
-    lab.clock.wait_for_sleepers(1)
+    harness.clock.wait_for_sleepers(1)
     leases.clear()
-    lab.pass_time(0.1)
+    harness.pass_time(0.1)
     waiting.result().release()
 
 
-def test_a_lease_that_ended_properly_is_not_taken_back_again(lab: Lab) -> None:
-    pool = lab.pool()
+def test_a_lease_that_ended_properly_is_not_taken_back_again(harness: PoolHarness) -> None:
+    pool = harness.pool()
     pool.acquire().release()
     pool.maintain()
     assert pool.stats().recovered == 0
 
 
-def test_a_lease_may_be_lost_in_a_thread_that_holds_the_lock(lab: Lab) -> None:
+def test_a_lease_may_be_lost_in_a_thread_that_holds_the_lock(harness: PoolHarness) -> None:
     """Scenario 11: at a moment when the lock is held."""
-    pool = lab.pool()
+    pool = harness.pool()
     leases = [pool.acquire()]
     with pool._lock:
         leases.clear()  # would hang here if that took the lock
@@ -67,11 +67,11 @@ def test_a_lease_may_be_lost_in_a_thread_that_holds_the_lock(lab: Lab) -> None:
     assert pool.stats().idle == 1
 
 
-def test_a_lease_of_a_thread_that_ended_is_back_for_the_next_caller(lab: Lab) -> None:
+def test_a_lease_of_a_thread_that_ended_is_back_for_the_next_caller(harness: PoolHarness) -> None:
     """Scenario 9: a thread dies with a lease."""
-    pool = lab.pool(max_size=1)
+    pool = harness.pool(max_size=1)
     lease = Caller(lambda: pool.acquire(thread_bound=True)).result()
-    lab.clock.advance(SEARCH_PAUSE)
+    harness.clock.advance(RECOVERY_PAUSE)
     with pool.acquire(timeout=0) as connection:
         assert connection.number == 1
         assert connection.resets == 1
@@ -83,27 +83,27 @@ def test_a_lease_of_a_thread_that_ended_is_back_for_the_next_caller(lab: Lab) ->
 
 
 def test_the_stale_handle_of_a_dead_threads_lease_is_collected_without_consequence(
-    lab: Lab,
+    harness: PoolHarness,
 ) -> None:
-    pool = lab.pool(max_size=1)
+    pool = harness.pool(max_size=1)
     leases = [Caller(lambda: pool.acquire(thread_bound=True)).result()]
-    lab.clock.advance(SEARCH_PAUSE)
+    harness.clock.advance(RECOVERY_PAUSE)
     with pool.acquire(timeout=0):
         leases.clear()
         pool.maintain()
         assert (pool.stats().leased, pool.stats().recovered) == (1, 1)
 
 
-def test_maintenance_takes_the_lease_of_a_dead_thread_back(lab: Lab) -> None:
-    pool = lab.pool()
+def test_maintenance_takes_the_lease_of_a_dead_thread_back(harness: PoolHarness) -> None:
+    pool = harness.pool()
     lease = Caller(lambda: pool.acquire(thread_bound=True)).result()
-    lab.pass_time(30.0)
+    harness.pass_time(30.0)
     assert pool.stats().idle == 1
     assert not lease.current
 
 
-def test_a_lease_that_is_not_bound_outlives_its_thread(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
+def test_a_lease_that_is_not_bound_outlives_its_thread(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1)
     lease = Caller(pool.acquire).result()
     pool.maintain()
     with pytest.raises(PoolTimeout):
@@ -112,8 +112,8 @@ def test_a_lease_that_is_not_bound_outlives_its_thread(lab: Lab) -> None:
     lease.release()
 
 
-def test_a_bound_lease_of_a_living_thread_is_left_alone(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
+def test_a_bound_lease_of_a_living_thread_is_left_alone(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1)
     end = Gate()
     leases = []
 
@@ -127,15 +127,15 @@ def test_a_bound_lease_of_a_living_thread_is_left_alone(lab: Lab) -> None:
     assert leases[0].current
     end.open()
     holder.result()
-    lab.clock.advance(SEARCH_PAUSE)
+    harness.clock.advance(RECOVERY_PAUSE)
     pool.maintain()
     assert not leases[0].current
 
 
-def test_a_bound_lease_is_still_bound_after_it_was_tested(lab: Lab) -> None:
-    pool = lab.pool(max_size=1, ping_after=0)
+def test_a_bound_lease_is_still_bound_after_it_was_tested(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1, ping_after=0)
     pool.acquire().release()
-    lab.clock.advance(1.0)
+    harness.clock.advance(1.0)
 
     lease = Caller(lambda: pool.acquire(thread_bound=True)).result()
     assert lease.connection.pings == 1
@@ -143,20 +143,22 @@ def test_a_bound_lease_is_still_bound_after_it_was_tested(lab: Lab) -> None:
     assert not lease.current
 
 
-def test_a_lost_connection_that_cannot_be_cleaned_is_replaced(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
+def test_a_lost_connection_that_cannot_be_cleaned_is_replaced(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1)
     pool.acquire()
-    lab.driver.plan("reset", FakeOperationalError("gone"))
+    harness.driver.plan("reset", FakeOperationalError("gone"))
     with pool.acquire(timeout=0) as connection:
         assert connection.number == 2
     assert pool.stats().discards[DiscardReason.LEAKED] == 1
-    assert len(lab.driver.open) == 1
+    assert len(harness.driver.open) == 1
 
 
-def test_callers_at_an_exhausted_pool_do_not_all_search_for_dead_threads(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
+def test_callers_at_an_exhausted_pool_do_not_all_search_for_dead_threads(
+    harness: PoolHarness,
+) -> None:
+    pool = harness.pool(max_size=1)
     pool.acquire().release()
-    lab.clock.advance(1.0)
+    harness.clock.advance(1.0)
     blocking = pool.acquire()
     with pytest.raises(PoolTimeout):
         pool.acquire(timeout=0)  # this one has searched
@@ -165,6 +167,6 @@ def test_callers_at_an_exhausted_pool_do_not_all_search_for_dead_threads(lab: La
     lease = Caller(lambda: pool.acquire(thread_bound=True)).result()
     with pytest.raises(PoolTimeout):
         pool.acquire(timeout=0)
-    lab.clock.advance(SEARCH_PAUSE)
+    harness.clock.advance(RECOVERY_PAUSE)
     pool.acquire(timeout=0).release()
     assert not lease.current

@@ -7,27 +7,27 @@ import threading
 import pytest
 
 from pooling.core.connection import DiscardReason
-from pooling.core.crew import REST_PATIENCE
 from pooling.core.errors import LeaseError, PoolClosed, PoolConfigError, PoolTimeout
+from pooling.core.tasks import QUIESCENCE_TIMEOUT
 from pooling.core.workers import Workers
-from tests.core.fakes import Caller, FakeOperationalError, Gate, Lab
+from tests.core.fakes import Caller, FakeOperationalError, Gate, PoolHarness
 
 
-def test_drain_closes_idle_connections_and_keeps_serving(lab: Lab) -> None:
-    pool = lab.pool()
+def test_drain_closes_idle_connections_and_keeps_serving(harness: PoolHarness) -> None:
+    pool = harness.pool()
     leases = [pool.acquire() for _ in range(3)]
     for lease in leases:
         lease.release()
     pool.drain()
-    assert lab.driver.open == []
+    assert harness.driver.open == []
     assert pool.stats().discards[DiscardReason.DRAINED] == 3
     with pool.acquire() as connection:
         assert connection.number == 4
 
 
-def test_drain_closes_leased_connections_when_they_come_back(lab: Lab) -> None:
+def test_drain_closes_leased_connections_when_they_come_back(harness: PoolHarness) -> None:
     """Scenario 44: drain with leases out."""
-    pool = lab.pool()
+    pool = harness.pool()
     lease = pool.acquire()
     connection = lease.connection
     pool.drain()
@@ -39,63 +39,67 @@ def test_drain_closes_leased_connections_when_they_come_back(lab: Lab) -> None:
 
 
 def test_drain_closes_what_is_being_opened_and_serves_the_caller_with_a_new_one(
-    slow_lab: Lab,
+    manual_harness: PoolHarness,
 ) -> None:
-    pool = slow_lab.pool()
-    slow_lab.clock.meanwhile(pool.drain, slow_lab.workers.work_all)
+    pool = manual_harness.pool()
+    manual_harness.clock.meanwhile(pool.drain, manual_harness.workers.work_all)
     with pool.acquire() as connection:
         assert connection.number == 2
-    slow_lab.workers.work_all()
+    manual_harness.workers.work_all()
     assert pool.stats().discards[DiscardReason.DRAINED] == 1
 
 
-def test_drain_replaces_min_size(lab: Lab) -> None:
-    pool = lab.pool(min_size=2)
+def test_drain_replaces_min_size(harness: PoolHarness) -> None:
+    pool = harness.pool(min_size=2)
     pool.acquire().release()
     pool.drain()
-    assert [each.number for each in lab.driver.open] == [3, 4]
+    assert [each.number for each in harness.driver.open] == [3, 4]
 
 
-def test_drain_survives_connections_that_cannot_be_closed(lab: Lab) -> None:
-    pool = lab.pool()
+def test_drain_survives_connections_that_cannot_be_closed(harness: PoolHarness) -> None:
+    pool = harness.pool()
     leases = [pool.acquire() for _ in range(3)]
     for lease in leases:
         lease.release()
-    lab.driver.plan("close", FakeOperationalError("gone"), ValueError("worse"))
+    harness.driver.plan("close", FakeOperationalError("gone"), ValueError("worse"))
     pool.drain()
     assert pool.stats().size == 0
-    assert lab.driver.open == []
+    assert harness.driver.open == []
 
 
 @pytest.mark.parametrize("act", ["drain", "close"])
-def test_an_interrupted_end_is_finished_by_whoever_comes_next(lab: Lab, act: str) -> None:
-    pool = lab.pool()
+def test_an_interrupted_end_is_finished_by_whoever_comes_next(
+    harness: PoolHarness, act: str
+) -> None:
+    pool = harness.pool()
     leases = [pool.acquire() for _ in range(3)]
     for lease in leases:
         lease.release()
-    lab.driver.plan("close", KeyboardInterrupt)
+    harness.driver.plan("close", KeyboardInterrupt)
     with pytest.raises(KeyboardInterrupt):
         getattr(pool, act)()
     assert pool.stats().size == 0
-    assert len(lab.driver.open) == 2
+    assert len(harness.driver.open) == 2
     getattr(pool, act)()
-    assert lab.driver.open == []
+    assert harness.driver.open == []
 
 
-def test_a_smaller_pool_closes_idle_connections_at_once_the_coldest_first(lab: Lab) -> None:
-    pool = lab.pool(max_size=4)
+def test_a_smaller_pool_closes_idle_connections_at_once_the_coldest_first(
+    harness: PoolHarness,
+) -> None:
+    pool = harness.pool(max_size=4)
     leases = [pool.acquire() for _ in range(4)]
     for lease in leases:
         lease.release()
     pool.resize(max_size=2)
-    assert [each.number for each in lab.driver.open] == [3, 4]
+    assert [each.number for each in harness.driver.open] == [3, 4]
     assert pool.stats().discards[DiscardReason.SURPLUS] == 2
     assert pool.config.max_size == 2
 
 
-def test_a_smaller_pool_closes_leased_connections_when_they_come_back(lab: Lab) -> None:
+def test_a_smaller_pool_closes_leased_connections_when_they_come_back(harness: PoolHarness) -> None:
     """Scenario 43: down while it is full."""
-    pool = lab.pool(max_size=3)
+    pool = harness.pool(max_size=3)
     leases = [pool.acquire() for _ in range(3)]
     pool.resize(max_size=1)
     with pytest.raises(PoolTimeout, match="max_size=1, leased=3"):
@@ -108,11 +112,11 @@ def test_a_smaller_pool_closes_leased_connections_when_they_come_back(lab: Lab) 
     assert pool.stats().idle == 1
 
 
-def test_a_smaller_pool_serves_its_waiters_when_it_has_shrunk(lab: Lab) -> None:
-    pool = lab.pool(max_size=2)
+def test_a_smaller_pool_serves_its_waiters_when_it_has_shrunk(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=2)
     leases = [pool.acquire() for _ in range(2)]
     waiting = Caller(pool.acquire)
-    lab.clock.wait_for_sleepers(1)
+    harness.clock.wait_for_sleepers(1)
     pool.resize(max_size=1)
     leases[0].release()
     assert pool.stats().waiting == 1
@@ -121,8 +125,8 @@ def test_a_smaller_pool_serves_its_waiters_when_it_has_shrunk(lab: Lab) -> None:
     assert pool.stats().size == 1
 
 
-def test_a_shrunk_pool_turns_nobody_away_before_max_waiting(lab: Lab) -> None:
-    pool = lab.pool(max_size=2, max_waiting=1)
+def test_a_shrunk_pool_turns_nobody_away_before_max_waiting(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=2, max_waiting=1)
     leases = [pool.acquire() for _ in range(2)]
     pool.resize(max_size=1)
     with pytest.raises(PoolTimeout):
@@ -131,14 +135,14 @@ def test_a_shrunk_pool_turns_nobody_away_before_max_waiting(lab: Lab) -> None:
         lease.release()
 
 
-def test_a_larger_pool_opens_connections_for_those_who_wait(lab: Lab) -> None:
+def test_a_larger_pool_opens_connections_for_those_who_wait(harness: PoolHarness) -> None:
     """Scenario 43: up with waiters."""
-    pool = lab.pool(max_size=1)
+    pool = harness.pool(max_size=1)
     lease = pool.acquire()
     callers = []
     for count in range(1, 4):
         callers.append(Caller(pool.acquire))
-        lab.clock.wait_for_sleepers(count)
+        harness.clock.wait_for_sleepers(count)
     pool.resize(max_size=3)
     served = [callers[0].result(), callers[1].result()]
     assert pool.stats().waiting == 1
@@ -148,15 +152,15 @@ def test_a_larger_pool_opens_connections_for_those_who_wait(lab: Lab) -> None:
         each.release()
 
 
-def test_a_larger_min_size_is_met_at_once(lab: Lab) -> None:
-    pool = lab.pool(min_size=0)
+def test_a_larger_min_size_is_met_at_once(harness: PoolHarness) -> None:
+    pool = harness.pool(min_size=0)
     pool.acquire().release()
     pool.resize(min_size=3)
     assert pool.stats().idle == 3
 
 
-def test_limits_that_make_no_sense_change_nothing(lab: Lab) -> None:
-    pool = lab.pool(min_size=0, max_size=2)
+def test_limits_that_make_no_sense_change_nothing(harness: PoolHarness) -> None:
+    pool = harness.pool(min_size=0, max_size=2)
     config = pool.config
     with pytest.raises(PoolConfigError, match="5 > 2"):
         pool.resize(min_size=5)
@@ -165,59 +169,59 @@ def test_limits_that_make_no_sense_change_nothing(lab: Lab) -> None:
     assert pool.config is config
 
 
-def test_close_ends_the_pool_and_what_is_leased_ends_with_its_lease(lab: Lab) -> None:
-    pool = lab.pool()
+def test_close_ends_the_pool_and_what_is_leased_ends_with_its_lease(harness: PoolHarness) -> None:
+    pool = harness.pool()
     lease = pool.acquire()
     pool.acquire().release()
     pool.close()
     assert pool.closed
-    assert [each.number for each in lab.driver.open] == [1]
+    assert [each.number for each in harness.driver.open] == [1]
     lease.release()
-    assert lab.driver.open == []
+    assert harness.driver.open == []
     assert pool.stats().discards[DiscardReason.CLOSED] == 2
     with pytest.raises(LeaseError):
         lease.release()
 
 
-def test_close_may_be_called_again(lab: Lab) -> None:
+def test_close_may_be_called_again(harness: PoolHarness) -> None:
     """Scenario 45: twice."""
-    pool = lab.pool()
+    pool = harness.pool()
     pool.acquire().release()
     pool.close()
     pool.close()
     assert pool.stats().discards[DiscardReason.CLOSED] == 1
 
 
-def test_what_is_opened_after_close_is_closed_at_once(slow_lab: Lab) -> None:
-    pool = slow_lab.pool()
-    slow_lab.clock.meanwhile(pool.close)
+def test_what_is_opened_after_close_is_closed_at_once(manual_harness: PoolHarness) -> None:
+    pool = manual_harness.pool()
+    manual_harness.clock.meanwhile(pool.close)
     with pytest.raises(PoolClosed):
         pool.acquire()
-    slow_lab.workers.work_all()
-    assert slow_lab.driver.open == []
-    assert len(slow_lab.driver.connections) == 1
+    manual_harness.workers.work_all()
+    assert manual_harness.driver.open == []
+    assert len(manual_harness.driver.connections) == 1
 
 
-def test_a_closed_pool_opens_nothing_any_more(lab: Lab) -> None:
-    pool = lab.pool(min_size=2)
+def test_a_closed_pool_opens_nothing_any_more(harness: PoolHarness) -> None:
+    pool = harness.pool(min_size=2)
     pool.acquire().release()
     pool.close()
     pool.drain()
     pool.resize(max_size=20, min_size=5)
     pool.maintain()
-    assert lab.driver.open == []
+    assert harness.driver.open == []
     assert pool.maintain() is None
 
 
 def test_two_threads_may_close_at_once() -> None:
     """Scenario 45: from two threads."""
-    lab = Lab(Workers())
-    pool = lab.pool()
+    harness = PoolHarness(Workers())
+    pool = harness.pool()
     leases = [Caller(pool.acquire).result() for _ in range(3)]
     for lease in leases:
         lease.release()
     closing = Gate()
-    lab.driver.plan("close", closing)
+    harness.driver.plan("close", closing)
     first = Caller(pool.close)
     closing.wait_for(1)
     second = Caller(pool.close)
@@ -226,17 +230,17 @@ def test_two_threads_may_close_at_once() -> None:
     second.result()
     with pytest.raises(PoolClosed):
         pool.acquire()
-    assert lab.driver.open == []
-    assert lab.driver.faults == []
+    assert harness.driver.open == []
+    assert harness.driver.faults == []
 
 
 def test_a_close_that_hangs_delays_nobody_else() -> None:
     """Scenario 27: it has a thread of its own."""
-    lab = Lab(Workers())
-    pool = lab.pool(max_size=2)
+    harness = PoolHarness(Workers())
+    pool = harness.pool(max_size=2)
     leases = [Caller(pool.acquire).result() for _ in range(2)]
     closing = Gate()
-    lab.driver.plan("close", closing)
+    harness.driver.plan("close", closing)
     leases[0].discard()
     closing.wait_for(1)
     leases[1].release()
@@ -247,12 +251,12 @@ def test_a_close_that_hangs_delays_nobody_else() -> None:
     closing.open()
 
 
-def test_a_hook_may_use_the_pool_itself(lab: Lab) -> None:
+def test_a_hook_may_use_the_pool_itself(harness: PoolHarness) -> None:
     """No lock is held while the driver works."""
-    pool = lab.pool(max_size=2)
+    pool = harness.pool(max_size=2)
     seen = []
     for method in ("connect", "is_alive", "ping", "reset", "close"):
-        lab.driver.plan(method, lambda _: seen.append(pool.stats()))
+        harness.driver.plan(method, lambda _: seen.append(pool.stats()))
     with pool.acquire() as connection:
         pass
     connection.readable = True
@@ -263,62 +267,64 @@ def test_a_hook_may_use_the_pool_itself(lab: Lab) -> None:
 
 @pytest.mark.parametrize("act", ["drain", "close"])
 def test_who_ends_connections_waits_until_they_are_closed(act: str) -> None:
-    lab = Lab(Workers())
-    pool = lab.pool()
+    harness = PoolHarness(Workers())
+    pool = harness.pool()
     Caller(lambda: pool.acquire().release()).result()
     closing = Gate()
-    lab.driver.plan("close", closing)
+    harness.driver.plan("close", closing)
     operator = Caller(getattr(pool, act))
     closing.wait_for(1)
-    lab.clock.wait_for_sleepers(1)
+    harness.clock.wait_for_sleepers(1)
     closing.open()
     operator.result()
-    assert [each.gone for each in lab.driver.connections] == [True]
+    assert [each.gone for each in harness.driver.connections] == [True]
 
 
 def test_a_close_that_hangs_holds_nobody_up_for_ever() -> None:
-    lab = Lab(Workers())
-    pool = lab.pool()
+    harness = PoolHarness(Workers())
+    pool = harness.pool()
     Caller(lambda: pool.acquire().release()).result()
     closing = Gate()
-    lab.driver.plan("close", closing)
+    harness.driver.plan("close", closing)
     operator = Caller(pool.close)
     closing.wait_for(1)
-    lab.clock.wait_for_sleepers(1)
-    lab.clock.advance(REST_PATIENCE)
+    harness.clock.wait_for_sleepers(1)
+    harness.clock.advance(QUIESCENCE_TIMEOUT)
     operator.result()
-    assert not lab.driver.connections[0].gone
+    assert not harness.driver.connections[0].gone
     closing.open()
 
 
-def test_an_interrupt_while_the_resting_are_told_breaks_nothing(lab: Lab) -> None:
-    """1. A bell is rung. 2. An interrupt keeps the books from forgetting it. 3. It comes again."""
-    pool = lab.pool()
-    bell = threading.Lock()
-    pool.books.rest_bells.append(bell)
+def test_an_interrupt_while_the_resting_are_told_breaks_nothing(harness: PoolHarness) -> None:
+    """1. A wakeup is released. 2. An interrupt keeps the state from forgetting it. 3. Again."""
+    pool = harness.pool()
+    wakeup = threading.Lock()
+    pool._state.quiescence_waiters.append(wakeup)
     pool.acquire().release()
     pool.drain()
-    assert pool.books.rest_bells == []
+    assert pool._state.quiescence_waiters == []
 
 
-def test_close_waits_for_a_connection_that_was_just_being_opened(slow_lab: Lab) -> None:
+def test_close_waits_for_a_connection_that_was_just_being_opened(
+    manual_harness: PoolHarness,
+) -> None:
     """Else who copies a database file then copies it while a connection is open: scenario 50.
 
     1. A connection is being opened. 2. The pool is closed. 3. The connection is open, and has to be
     closed: until then `close` must not return.
     """
-    lab = slow_lab
-    pool = lab.pool()
+    harness = manual_harness
+    pool = harness.pool()
     waiting = Caller(pool.acquire)
-    lab.clock.wait_for_sleepers(1)
+    harness.clock.wait_for_sleepers(1)
     closing = Caller(pool.close)
     with pytest.raises(PoolClosed):
         waiting.result()
-    lab.clock.wait_for_sleepers(1)
-    bell = pool.books.rest_bells[0]
-    lab.workers.work()
-    assert pool.books.rest_bells == [bell]
-    assert len(lab.driver.open) == 1
-    lab.workers.work_all()
+    harness.clock.wait_for_sleepers(1)
+    wakeup = pool._state.quiescence_waiters[0]
+    harness.workers.work()
+    assert pool._state.quiescence_waiters == [wakeup]
+    assert len(harness.driver.open) == 1
+    harness.workers.work_all()
     closing.result()
-    assert lab.driver.open == []
+    assert harness.driver.open == []

@@ -13,15 +13,15 @@ from tests.core.fakes import Caller, RefusedError
 
 if TYPE_CHECKING:
     from pooling.core.pool import Pool
-    from tests.core.fakes import Lab
+    from tests.core.fakes import PoolHarness
 
 
-def test_a_suspended_pool_makes_callers_wait_though_something_is_idle(lab: Lab) -> None:
-    pool = lab.pool()
+def test_a_suspended_pool_makes_callers_wait_though_something_is_idle(harness: PoolHarness) -> None:
+    pool = harness.pool()
     pool.acquire().release()
     pool.suspend()
     waiting = Caller(pool.acquire)
-    lab.clock.wait_for_sleepers(1)
+    harness.clock.wait_for_sleepers(1)
     stats = pool.stats()
     assert (stats.suspended, stats.idle, stats.waiting) == (True, 1, 1)
     assert "suspended" in repr(pool)
@@ -30,40 +30,42 @@ def test_a_suspended_pool_makes_callers_wait_though_something_is_idle(lab: Lab) 
     assert not pool.stats().suspended
 
 
-def test_what_was_leased_comes_back_to_a_suspended_pool_and_is_not_handed_over(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
+def test_what_was_leased_comes_back_to_a_suspended_pool_and_is_not_handed_over(
+    harness: PoolHarness,
+) -> None:
+    pool = harness.pool(max_size=1)
     lease = pool.acquire()
     pool.suspend()
     waiting = Caller(pool.acquire)
-    lab.clock.wait_for_sleepers(1)
+    harness.clock.wait_for_sleepers(1)
     lease.release()
     assert (pool.stats().idle, pool.stats().waiting) == (1, 1)
     pool.resume()
     waiting.result().release()
 
 
-def test_the_timeout_holds_in_a_suspended_pool(lab: Lab) -> None:
-    pool = lab.pool(timeout=2.0)
+def test_the_timeout_holds_in_a_suspended_pool(harness: PoolHarness) -> None:
+    pool = harness.pool(timeout=2.0)
     pool.suspend()
     with pytest.raises(PoolTimeout, match="suspended"):
         pool.acquire()
     assert pool.stats().connects == 0
 
 
-def test_connections_are_pinged_before_those_who_waited_get_them(lab: Lab) -> None:
-    pool = lab.pool()
+def test_connections_are_pinged_before_those_who_waited_get_them(harness: PoolHarness) -> None:
+    pool = harness.pool()
     pool.acquire().release()
     pool.suspend()
     waiting = Caller(pool.acquire)
-    lab.clock.wait_for_sleepers(1)
+    harness.clock.wait_for_sleepers(1)
     pool.resume()
     lease = waiting.result()
     assert lease.connection.pings == 1
     lease.release()
 
 
-def test_cleared_statistics_count_from_zero(lab: Lab) -> None:
-    pool = lab.pool()
+def test_cleared_statistics_count_from_zero(harness: PoolHarness) -> None:
+    pool = harness.pool()
     lease = pool.acquire()
     pool.acquire().discard()
     pool.clear_stats()
@@ -75,8 +77,8 @@ def test_cleared_statistics_count_from_zero(lab: Lab) -> None:
     assert (pool.stats().acquired, pool.stats().size) == (1, 1)
 
 
-def test_a_holder_says_what_it_acquired_for(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
+def test_a_holder_says_what_it_acquired_for(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1)
     with pool.acquire(note="GET /orders/"):
         (holder,) = pool.holders()
         assert holder.note == "GET /orders/"
@@ -86,21 +88,21 @@ def test_a_holder_says_what_it_acquired_for(lab: Lab) -> None:
     assert pool.holders()[0].note is None
 
 
-def test_a_note_goes_with_its_caller_through_the_queue(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
+def test_a_note_goes_with_its_caller_through_the_queue(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1)
     lease = pool.acquire(note="first")
     waiting = Caller(lambda: pool.acquire(note="second"))
-    lab.clock.wait_for_sleepers(1)
+    harness.clock.wait_for_sleepers(1)
     lease.release()
     lease = waiting.result()
     assert [holder.note for holder in pool.holders()] == ["second"]
     lease.release()
 
 
-def test_the_statistics_keep_the_last_error_of_connecting(lab: Lab) -> None:
-    pool = lab.pool()
-    lab.driver.plan("connect", RefusedError("the server is away\n"))
-    lab.clock.meanwhile(lambda: lab.pass_time(1.0))
+def test_the_statistics_keep_the_last_error_of_connecting(harness: PoolHarness) -> None:
+    pool = harness.pool()
+    harness.driver.plan("connect", RefusedError("the server is away\n"))
+    harness.clock.meanwhile(lambda: harness.pass_time(1.0))
     pool.acquire().release()
     assert pool.stats().last_error == "the server is away"
 
@@ -122,14 +124,14 @@ class Diary(Listener):
         self.entries.append(("leaked", holder.note))
 
 
-def test_a_listener_hears_of_the_rare_events_and_of_no_acquire(lab: Lab) -> None:
+def test_a_listener_hears_of_the_rare_events_and_of_no_acquire(harness: PoolHarness) -> None:
     diary = Diary()
-    pool = lab.pool(listener=diary, max_size=1, leak_after=60.0)
+    pool = harness.pool(listener=diary, max_size=1, leak_after=60.0)
     pool.acquire().release()
     lease = pool.acquire(note="a report")
     with pytest.raises(PoolTimeout):
         pool.acquire()
-    lab.clock.advance(60.0)
+    harness.clock.advance(60.0)
     pool.maintain()
     lease.release()
     pool.close()
@@ -141,11 +143,13 @@ def test_a_listener_hears_of_the_rare_events_and_of_no_acquire(lab: Lab) -> None
     ]
 
 
-def test_a_listener_that_fails_disturbs_nobody(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_listener_that_fails_disturbs_nobody(
+    harness: PoolHarness, caplog: pytest.LogCaptureFixture
+) -> None:
     class Clumsy(Listener):
         def connection_opened(self, pool: Pool[Any]) -> None:
             raise RuntimeError("oops")
 
-    pool = lab.pool(listener=Clumsy())
+    pool = harness.pool(listener=Clumsy())
     pool.acquire().release()
     assert "a listener failed" in caplog.text

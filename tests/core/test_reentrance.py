@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pooling.core.errors import PoolError
-from tests.core.injection import CORE, SIZE, World, every_step, unreachable
+from tests.core.injection import CORE, SIZE, InjectionHarness, every_step, unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,10 +28,10 @@ class Intruder:
         self.where: str | None = None
         self._act = act
 
-    def watch(self, story: Callable[[], None]) -> None:
+    def watch(self, scenario: Callable[[], None]) -> None:
         sys.settrace(self._enter)
         try:
-            story()
+            scenario()
         finally:
             sys.settrace(None)
 
@@ -51,47 +51,47 @@ class Intruder:
         return self._step
 
 
-def use(world: World) -> None:
-    world.pool.acquire(timeout=0).release()
+def use(injection: InjectionHarness) -> None:
+    injection.pool.acquire(timeout=0).release()
 
 
-def give_back(world: World) -> None:
-    world.leases.pop().release()
+def give_back(injection: InjectionHarness) -> None:
+    injection.leases.pop().release()
 
 
-def throw_away(world: World) -> None:
-    world.leases.pop().discard()
+def throw_away(injection: InjectionHarness) -> None:
+    injection.leases.pop().discard()
 
 
-def look(world: World) -> None:
-    world.pool.stats()
-    world.pool.holders()
-    repr(world.pool)
+def look(injection: InjectionHarness) -> None:
+    injection.pool.stats()
+    injection.pool.holders()
+    repr(injection.pool)
 
 
 @pytest.mark.parametrize("act", [use, give_back, throw_away, look])
 def test_a_finaliser_that_uses_the_pool_neither_hangs_nor_confuses_it(
-    act: Callable[[World], None],
+    act: Callable[[InjectionHarness], None],
 ) -> None:
     """It succeeds, or it is told with a clear error that this is not the moment."""
     told = []
 
     def once(strike_at: int) -> str | None:
-        world = World(0)
-        world.warm(SIZE)
-        world.hold()
+        injection = InjectionHarness(0)
+        injection.warm(SIZE)
+        injection.hold()
 
         def finalise() -> None:
             # What a finaliser raises is swallowed by Python.
             try:
-                act(world)
+                act(injection)
             except PoolError as error:
                 told.append(str(error))
 
-        intruder = Intruder(strike_at, finalise)
-        intruder.watch(lambda: world.pool.acquire().release())
-        assert world.check() == [], intruder.where
-        return intruder.where
+        reentrant_use = Intruder(strike_at, finalise)
+        reentrant_use.watch(lambda: injection.pool.acquire().release())
+        assert injection.check() == [], reentrant_use.where
+        return reentrant_use.where
 
     every_step(once)
     if act is use:  # the others can be done, or be written down to be done, at any moment

@@ -28,12 +28,12 @@ from pooling.core.errors import (
     TooManyWaiters,
 )
 from tests.core.fakes import (
-    PATIENCE,
+    TEST_TIMEOUT,
     Caller,
     FakeConnection,
     FakeOperationalError,
-    Lab,
     ManualWorkers,
+    PoolHarness,
     RefusedError,
     WrongPasswordError,
 )
@@ -69,10 +69,10 @@ class PoolMachine(RuleBasedStateMachine):
         super().__init__()
         gc.freeze()  # spares the collector what other tests, and Hypothesis, keep
         self.workers = ManualWorkers()
-        self.lab = Lab(self.workers)
-        self.lab.driver = self.driver = CollectedDriver()
-        self.pool = self.lab.pool()
-        self.other = self.lab.pool()
+        self.harness = PoolHarness(self.workers)
+        self.harness.driver = self.driver = CollectedDriver()
+        self.pool = self.harness.pool()
+        self.other = self.harness.pool()
         self.callers: list[Caller] = []
         self.leases: list[Lease[FakeConnection]] = []
         self.dead: list[Lease[FakeConnection]] = []
@@ -94,7 +94,7 @@ class PoolMachine(RuleBasedStateMachine):
         self, min_size: int, max_waiting: int | None, max_uses: int | None, close_early: bool
     ) -> None:
         self.close_early = close_early
-        self.pool = self.lab.pool(
+        self.pool = self.harness.pool(
             min_size=min_size, max_size=3, timeout=3.0, max_waiting=max_waiting,
             max_uses=max_uses, recycle=500.0, max_idle=60.0, ping_after=10.0, leak_after=30.0,
         )  # fmt: skip
@@ -105,7 +105,7 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(timeout=TIMEOUTS)
     def acquire(self, timeout: float | None) -> None:
         self.callers.append(Caller(lambda: self.pool.acquire(timeout)))
-        self.settle()
+        self.resolve()
 
     @rule()
     def acquire_and_die(self) -> None:
@@ -122,7 +122,7 @@ class PoolMachine(RuleBasedStateMachine):
         assert not lease.current
         with pytest.raises(LeaseError):
             lease.release()
-        self.settle()
+        self.resolve()
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data())
@@ -131,7 +131,7 @@ class PoolMachine(RuleBasedStateMachine):
         lease.discard()
         with pytest.raises(LeaseError):
             lease.discard()
-        self.settle()
+        self.resolve()
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data())
@@ -150,9 +150,9 @@ class PoolMachine(RuleBasedStateMachine):
     def take(self, data: st.DataObject) -> Lease[FakeConnection]:
         return self.leases.pop(data.draw(st.integers(0, len(self.leases) - 1)))
 
-    def settle(self) -> None:
+    def resolve(self) -> None:
         """Wait until all callers who do not wait for anything have ended, and note how."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TEST_TIMEOUT
         while sum(each.thread.is_alive() for each in self.callers) > self.pool.stats().waiting:
             assert time.monotonic() < deadline, "a caller neither waits nor ends"
             time.sleep(0.0001)
@@ -177,39 +177,39 @@ class PoolMachine(RuleBasedStateMachine):
     def work(self) -> None:
         with suppress(*ENDS):
             self.workers.work()
-        self.settle()
+        self.resolve()
 
     @rule(seconds=st.sampled_from([0.01, 0.1, 1.0, 5.0, 40.0]))
     def pass_time(self, seconds: float) -> None:
-        self.lab.pass_time(seconds)
-        self.settle()
+        self.harness.pass_time(seconds)
+        self.resolve()
 
     @rule(seconds=st.sampled_from([0.1, 11.0, 600.0]))
     def sleep_like_a_laptop(self, seconds: float) -> None:
         """Time passes, and nothing is done meanwhile."""
-        self.lab.clock.advance(seconds)
-        self.settle()
+        self.harness.clock.advance(seconds)
+        self.resolve()
 
     @rule()
     def maintain(self) -> None:
         self.pool.maintain()
-        self.settle()
+        self.resolve()
 
     @rule(outcome=OUTCOMES)
     def have_a_call_fail(self, outcome: tuple[str, type[BaseException]]) -> None:
         self.driver.plan(*outcome)
 
-    @precondition(lambda self: self.pool.books.idle)
+    @precondition(lambda self: self.pool._state.idle)
     @rule(data=st.data(), how=st.sampled_from(["dead", "readable"]))
     def break_an_idle_connection(self, data: st.DataObject, how: str) -> None:
-        idle = sorted(record.connection.number for record in self.pool.books.idle)
+        idle = sorted(record.connection.number for record in self.pool._state.idle)
         number = data.draw(st.sampled_from(idle))
         [connection] = [each for each in self.driver.connections if each.number == number]
         setattr(connection, how, True)
 
     @rule(luck=st.sampled_from([0.0, 0.5, 0.99]))
     def be_lucky(self, luck: float) -> None:
-        self.lab.luck = luck
+        self.harness.luck = luck
 
     # ---- operators -----------------------------------------------------------------------------
 
@@ -218,8 +218,8 @@ class PoolMachine(RuleBasedStateMachine):
         self.outdated.update(each.number for each in self.driver.open)
         self.let_workers_work()
         self.pool.drain()
-        self.lab.clock._meanwhile.clear()
-        self.settle()
+        self.harness.clock._meanwhile.clear()
+        self.resolve()
 
     @rule(min_size=st.integers(0, 3), max_size=st.integers(1, 5))
     def resize(self, min_size: int, max_size: int) -> None:
@@ -227,7 +227,7 @@ class PoolMachine(RuleBasedStateMachine):
             self.pool.resize(min_size=min_size, max_size=max_size)
         except PoolConfigError:
             assert min_size > max_size
-        self.settle()
+        self.resolve()
 
     @rule()
     def suspend(self) -> None:
@@ -238,7 +238,7 @@ class PoolMachine(RuleBasedStateMachine):
     def resume(self) -> None:
         self.pool.resume()
         self.suspended = False
-        self.settle()
+        self.resolve()
 
     @rule()
     def clear_stats(self) -> None:
@@ -253,7 +253,7 @@ class PoolMachine(RuleBasedStateMachine):
                 with suppress(*ENDS):
                     self.workers.work()
 
-        self.lab.clock.meanwhile(work, work, work)
+        self.harness.clock.meanwhile(work, work, work)
 
     @precondition(lambda self: not self.callers)
     @rule()
@@ -283,17 +283,17 @@ class PoolMachine(RuleBasedStateMachine):
         assert self.driver.faults == []
 
     def books_are_in_order(self) -> None:
-        books, stats = self.pool.books, self.pool.stats()
-        states = [record.state for record in books.records]
+        state, stats = self.pool._state, self.pool.stats()
+        states = [record.state for record in state.records]
         assert stats.size == stats.connecting + stats.idle + stats.leased
         assert stats.connecting == states.count(State.CONNECTING)
         assert stats.idle == states.count(State.IDLE)
         assert stats.leased == states.count(State.LEASED)
-        assert len(set(books.idle)) == len(books.idle)
-        assert books.records.issuperset(books.idle)
+        assert len(set(state.idle)) == len(state.idle)
+        assert state.records.issuperset(state.idle)
         assert stats.size <= stats.max_size or not stats.idle
-        assert self.outdated.isdisjoint(record.connection.number for record in books.idle)
-        assert 0 <= books.opening <= stats.connecting
+        assert self.outdated.isdisjoint(record.connection.number for record in state.idle)
+        assert 0 <= state.opening <= stats.connecting
         assert (stats.closed, stats.suspended) == (self.closed, self.suspended)
 
     def nobody_waits_for_nothing(self) -> None:
@@ -333,7 +333,7 @@ class PoolMachine(RuleBasedStateMachine):
         for _ in range(20):
             gc.collect(0)
             self.let_others_work()
-            self.settle()
+            self.resolve()
             self.leases.clear()
         assert not self.callers
         stats = self.pool.stats()
@@ -350,8 +350,8 @@ class PoolMachine(RuleBasedStateMachine):
         self.closed = True
         self.pool.close()
         self.pool.close()
-        self.lab.clock._meanwhile.clear()
-        self.settle()
+        self.harness.clock._meanwhile.clear()
+        self.resolve()
         assert not self.callers
         with pytest.raises(PoolClosed):
             self.pool.acquire()
@@ -361,10 +361,10 @@ class PoolMachine(RuleBasedStateMachine):
         while self.workers.jobs:
             with suppress(*ENDS):
                 self.workers.work()
-        self.pool.books.reach.error = None  # its traceback holds frames, and those hold leases
+        self.pool._state.backoff.error = None  # its traceback holds frames, and those hold leases
         gc.collect()
         self.pool.maintain()  # which comes by itself after half a minute, if nobody waits
-        self.lab.pass_time(1.0)
+        self.harness.pass_time(1.0)
 
 
 PoolMachine.TestCase.settings = settings(

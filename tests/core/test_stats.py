@@ -10,11 +10,17 @@ import pytest
 
 from pooling.core.connection import DiscardReason
 from pooling.core.errors import PoolTimeout
-from tests.core.fakes import Caller, FakeOperationalError, Lab, RefusedError, WrongPasswordError
+from tests.core.fakes import (
+    Caller,
+    FakeOperationalError,
+    PoolHarness,
+    RefusedError,
+    WrongPasswordError,
+)
 
 
-def test_a_fresh_pool_has_all_zeros(lab: Lab) -> None:
-    stats = lab.pool(name="default", min_size=1, max_size=3).stats()
+def test_a_fresh_pool_has_all_zeros(harness: PoolHarness) -> None:
+    stats = harness.pool(name="default", min_size=1, max_size=3).stats()
     assert dataclasses.asdict(dataclasses.replace(stats, discards={}, waits=None, holds=None)) == {
         "name": "default",
         "min_size": 1,
@@ -41,8 +47,8 @@ def test_a_fresh_pool_has_all_zeros(lab: Lab) -> None:
     assert dict(stats.discards) == dict.fromkeys(DiscardReason, 0)
 
 
-def test_a_snapshot_cannot_be_changed_and_does_not_change(lab: Lab) -> None:
-    pool = lab.pool()
+def test_a_snapshot_cannot_be_changed_and_does_not_change(harness: PoolHarness) -> None:
+    pool = harness.pool()
     before = pool.stats()
     with pytest.raises(dataclasses.FrozenInstanceError):
         before.size = 7  # type: ignore[misc]
@@ -52,8 +58,10 @@ def test_a_snapshot_cannot_be_changed_and_does_not_change(lab: Lab) -> None:
     assert (before.size, before.acquired, before.discards[DiscardReason.BROKEN]) == (0, 0, 0)
 
 
-def test_acquired_counts_leases_also_those_of_connections_that_are_gone(lab: Lab) -> None:
-    pool = lab.pool()
+def test_acquired_counts_leases_also_those_of_connections_that_are_gone(
+    harness: PoolHarness,
+) -> None:
+    pool = harness.pool()
     pool.acquire().release()
     pool.acquire().discard()
     pool.acquire().release()
@@ -61,9 +69,9 @@ def test_acquired_counts_leases_also_those_of_connections_that_are_gone(lab: Lab
     assert pool.stats().acquired == 3
 
 
-def test_a_failed_acquire_is_not_counted_as_one(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
-    lab.driver.plan("connect", WrongPasswordError("wrong"))
+def test_a_failed_acquire_is_not_counted_as_one(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1)
+    harness.driver.plan("connect", WrongPasswordError("wrong"))
     with pytest.raises(WrongPasswordError):
         pool.acquire()
     with pool.acquire(), pytest.raises(PoolTimeout):
@@ -72,18 +80,18 @@ def test_a_failed_acquire_is_not_counted_as_one(lab: Lab) -> None:
     assert (stats.acquired, stats.timeouts, stats.connect_errors, stats.connects) == (1, 1, 1, 1)
 
 
-def test_waits_are_those_of_all_who_waited(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
+def test_waits_are_those_of_all_who_waited(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1)
     lease = pool.acquire()
     served = Caller(pool.acquire)
-    lab.clock.wait_for_sleepers(1)
-    lab.clock.advance(2.0)
+    harness.clock.wait_for_sleepers(1)
+    harness.clock.advance(2.0)
     late = Caller(lambda: pool.acquire(timeout=3.0))
-    lab.clock.wait_for_sleepers(2)
-    lab.clock.advance(1.0)
+    harness.clock.wait_for_sleepers(2)
+    harness.clock.advance(1.0)
     lease.release()
     lease = served.result()  # after 3 seconds
-    lab.clock.advance(2.0)
+    harness.clock.advance(2.0)
     with pytest.raises(PoolTimeout):
         late.result()  # after 3 seconds
     stats = pool.stats()
@@ -91,37 +99,39 @@ def test_waits_are_those_of_all_who_waited(lab: Lab) -> None:
     lease.release()
 
 
-def test_those_whom_close_sends_away_have_waited_too(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
+def test_those_whom_close_sends_away_have_waited_too(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1)
     lease = pool.acquire()
     waiting = Caller(pool.acquire)
-    lab.clock.wait_for_sleepers(1)
-    lab.clock.advance(2.0)
+    harness.clock.wait_for_sleepers(1)
+    harness.clock.advance(2.0)
     pool.close()
     waiting.join()
     assert pool.stats().waits.seconds == 2.0
     lease.release()
 
 
-def test_the_numbers_add_up_while_a_connection_is_opened_and_tested(slow_lab: Lab) -> None:
+def test_the_numbers_add_up_while_a_connection_is_opened_and_tested(
+    manual_harness: PoolHarness,
+) -> None:
     """Scenario 48: at every instant of it."""
-    pool = slow_lab.pool(ping_after=0)
+    pool = manual_harness.pool(ping_after=0)
     seen = []
 
     def look_and_work() -> None:
         stats = pool.stats()
         assert stats.size == stats.connecting + stats.idle + stats.leased
         seen.append((stats.connecting, stats.waiting))
-        slow_lab.workers.work()
+        manual_harness.workers.work()
 
     for _ in range(2):
-        slow_lab.clock.meanwhile(look_and_work)
+        manual_harness.clock.meanwhile(look_and_work)
         pool.acquire().release()
     assert seen == [(1, 1), (1, 1)]
 
 
-def test_the_repr_has_the_numbers(lab: Lab) -> None:
-    pool = lab.pool(name="default", max_size=10)
+def test_the_repr_has_the_numbers(harness: PoolHarness) -> None:
+    pool = harness.pool(name="default", max_size=10)
     assert repr(pool) == "<Pool 'default' 0/10: 0 leased, 0 idle, 0 waiting>"
     leases = [pool.acquire() for _ in range(3)]
     leases.pop().release()
@@ -132,26 +142,26 @@ def test_the_repr_has_the_numbers(lab: Lab) -> None:
     leases.pop().release()
 
 
-def test_the_repr_says_what_is_connecting_and_needs_no_lock(slow_lab: Lab) -> None:
-    pool = slow_lab.pool(max_size=10)
+def test_the_repr_says_what_is_connecting_and_needs_no_lock(manual_harness: PoolHarness) -> None:
+    pool = manual_harness.pool(max_size=10)
     texts = []
 
     def look() -> None:
         with pool._lock:
             texts.append(repr(pool))
-        slow_lab.workers.work()
+        manual_harness.workers.work()
 
-    slow_lab.clock.meanwhile(look)
+    manual_harness.clock.meanwhile(look)
     pool.acquire().release()
     assert texts == ["<Pool 'pool' 1/10: 0 leased, 0 idle, 1 waiting, 1 connecting>"]
 
 
-def test_holders_are_listed_longest_first(lab: Lab) -> None:
-    pool = lab.pool()
+def test_holders_are_listed_longest_first(harness: PoolHarness) -> None:
+    pool = harness.pool()
     leases = []
     for name in ("one", "two", "three"):
         leases.append(Caller(pool.acquire, name=name).result())
-        lab.clock.advance(1.0)
+        harness.clock.advance(1.0)
     assert [(each.thread, each.seconds) for each in pool.holders()] == [
         ("one", 3.0),
         ("two", 2.0),
@@ -174,8 +184,8 @@ def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "pooling")
 
 
-def test_an_acquire_and_its_release_leave_no_line(lab: Lab, caplog: Any) -> None:
-    pool = lab.pool()
+def test_an_acquire_and_its_release_leave_no_line(harness: PoolHarness, caplog: Any) -> None:
+    pool = harness.pool()
     pool.acquire().release()
     caplog.clear()
     for _ in range(10):
@@ -183,8 +193,10 @@ def test_an_acquire_and_its_release_leave_no_line(lab: Lab, caplog: Any) -> None
     assert messages(caplog) == []
 
 
-def test_every_connection_that_goes_leaves_a_line_with_the_reason(lab: Lab, caplog: Any) -> None:
-    pool = lab.pool(name="default", max_uses=1)
+def test_every_connection_that_goes_leaves_a_line_with_the_reason(
+    harness: PoolHarness, caplog: Any
+) -> None:
+    pool = harness.pool(name="default", max_uses=1)
     pool.acquire().release()
     pool.acquire().discard()
     closing = [line for line in messages(caplog, logging.INFO) if "closing" in line]
@@ -192,24 +204,26 @@ def test_every_connection_that_goes_leaves_a_line_with_the_reason(lab: Lab, capl
     assert all(line.startswith("<Pool 'default' ") for line in closing)
 
 
-def test_a_failed_connect_is_a_warning(lab: Lab, caplog: Any) -> None:
-    pool = lab.pool()
-    lab.driver.plan("connect", RefusedError("connection refused\n"))
-    lab.clock.meanwhile(lambda: lab.pass_time(1.0))
+def test_a_failed_connect_is_a_warning(harness: PoolHarness, caplog: Any) -> None:
+    pool = harness.pool()
+    harness.driver.plan("connect", RefusedError("connection refused\n"))
+    harness.clock.meanwhile(lambda: harness.pass_time(1.0))
     pool.acquire().release()
     [line] = messages(caplog, logging.WARNING)
     assert line.endswith("could not connect: connection refused")
 
 
-def test_a_failed_close_is_a_matter_for_debugging_only(lab: Lab, caplog: Any) -> None:
-    lab.driver.plan("close", FakeOperationalError("gone"))
-    lab.pool().acquire().discard()
+def test_a_failed_close_is_a_matter_for_debugging_only(harness: PoolHarness, caplog: Any) -> None:
+    harness.driver.plan("close", FakeOperationalError("gone"))
+    harness.pool().acquire().discard()
     assert messages(caplog, logging.WARNING) == []
     assert any("closing a connection failed" in line for line in messages(caplog))
 
 
-def test_a_recovered_lease_is_a_warning_with_the_holders_name(lab: Lab, caplog: Any) -> None:
-    pool = lab.pool()
+def test_a_recovered_lease_is_a_warning_with_the_holders_name(
+    harness: PoolHarness, caplog: Any
+) -> None:
+    pool = harness.pool()
     Caller(pool.acquire, name="careless").result()
     pool.maintain()
     [line] = messages(caplog, logging.WARNING)

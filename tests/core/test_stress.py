@@ -15,11 +15,11 @@ import pytest
 from pooling.core.clock import Clock
 from pooling.core.config import PoolConfig
 from pooling.core.errors import PoolTimeout
-from pooling.core.maintenance import Maintenance
 from pooling.core.pool import Pool
+from pooling.core.scheduler import Scheduler
 from pooling.core.workers import Workers
 from tests.core.fakes import (
-    PATIENCE,
+    TEST_TIMEOUT,
     Caller,
     FakeDriver,
     FakeOperationalError,
@@ -45,8 +45,8 @@ class FastClock(Clock):
     def now(self) -> float:
         return time.monotonic() * self.SPEED
 
-    def wait(self, bell: threading.Lock, seconds: float | None) -> bool:
-        return super().wait(bell, None if seconds is None else seconds / self.SPEED)
+    def wait(self, wakeup: threading.Lock, seconds: float | None) -> bool:
+        return super().wait(wakeup, None if seconds is None else seconds / self.SPEED)
 
 
 class Stress:
@@ -62,18 +62,18 @@ class Stress:
             ),
             clock=(clock := FastClock()),
             workers=Workers(),
-            maintenance=Maintenance(clock),
+            scheduler=Scheduler(clock),
         )  # fmt: skip
         self.acquired = [0] * THREADS
 
     def work(self, number: int) -> None:
         """Use the pool in all ways, the right and the careless ones."""
-        draw = random.Random(f"{SEED}-{number}")
+        rng = random.Random(f"{SEED}-{number}")
         for _ in range(OPERATIONS // THREADS):
-            if draw.random() < 0.05:
-                self.disturb(draw)
+            if rng.random() < 0.05:
+                self.disturb(rng)
             try:
-                lease = self.pool.acquire(draw.choice([None, None, 0, 1.0]), thread_bound=True)
+                lease = self.pool.acquire(rng.choice([None, None, 0, 1.0]), thread_bound=True)
             except (PoolTimeout, WrongPasswordError):
                 continue
             self.acquired[number] += 1
@@ -81,7 +81,7 @@ class Stress:
             assert connection.busy.acquire(blocking=False), f"{connection} is leased twice"
             assert not connection.closes
             connection.busy.release()
-            chance = draw.random()
+            chance = rng.random()
             if chance < 0.01:
                 connection.dead = True
             if chance < 0.02:
@@ -91,7 +91,7 @@ class Stress:
             else:
                 self.pool.release(lease, ping=chance < 0.06)
 
-    def disturb(self, draw: random.Random) -> None:
+    def disturb(self, rng: random.Random) -> None:
         """Look whether the numbers add up, and make trouble."""
         stats = self.pool.stats()
         assert stats.size == stats.connecting + stats.idle + stats.leased
@@ -99,16 +99,16 @@ class Stress:
         assert stats.size <= MOST
         repr(self.pool)
         self.pool.holders()
-        trouble = draw.randrange(20)
+        trouble = rng.randrange(20)
         if trouble == 0:
             self.pool.drain()
         elif trouble == 1:
-            self.pool.resize(max_size=draw.randint(2, MOST))
+            self.pool.resize(max_size=rng.randint(2, MOST))
         elif trouble == 2:
-            error = draw.choice([RefusedError("away"), WrongPasswordError("no")])
+            error = rng.choice([RefusedError("away"), WrongPasswordError("no")])
             self.driver.plan("connect", error)
         elif trouble == 3:
-            method = draw.choice(["is_alive", "ping", "reset", "close"])
+            method = rng.choice(["is_alive", "ping", "reset", "close"])
             self.driver.plan(method, FakeOperationalError("oh"))
 
 
@@ -146,10 +146,10 @@ def test_the_invariants_hold_under_stress() -> None:
 
 
 def wait_for_rest(pool: Pool[FakeConnection]) -> None:
-    """Return when no worker has a connection in its hands."""
-    bell = threading.Lock()
-    bell.acquire()
+    """Return when no worker has a connection in its claimed."""
+    wakeup = threading.Lock()
+    wakeup.acquire()
     with pool._lock:
-        busy = pool.books.await_rest(bell)
+        busy = pool._state.notify_when_quiescent(wakeup)
     if busy:
-        assert bell.acquire(timeout=PATIENCE)
+        assert wakeup.acquire(timeout=TEST_TIMEOUT)

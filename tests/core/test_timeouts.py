@@ -7,46 +7,53 @@ import threading
 import pytest
 
 from pooling.core.errors import PoolTimeout
-from tests.core.fakes import Caller, FakeOperationalError, Gate, Lab, ManualWorkers, RefusedError
+from tests.core.fakes import (
+    Caller,
+    FakeOperationalError,
+    Gate,
+    ManualWorkers,
+    PoolHarness,
+    RefusedError,
+)
 
 
-def test_the_pools_own_timeout_holds_unless_the_caller_has_another(lab: Lab) -> None:
-    pool = lab.pool(max_size=1, timeout=5.0)
+def test_the_pools_own_timeout_holds_unless_the_caller_has_another(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1, timeout=5.0)
     with pool.acquire():
         for timeout, seconds in ((None, 5.0), (2.5, 2.5), (0, 0.0), (60.0, 60.0)):
-            start = lab.clock.now()
+            start = harness.clock.now()
             with pytest.raises(PoolTimeout, match=f"no connection within {seconds:g} s"):
                 pool.acquire(timeout=timeout)
-            assert lab.clock.now() - start == seconds
+            assert harness.clock.now() - start == seconds
 
 
-def test_without_a_timeout_a_caller_waits_until_it_is_served(lab: Lab) -> None:
-    pool = lab.pool(max_size=1, timeout=None)
+def test_without_a_timeout_a_caller_waits_until_it_is_served(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1, timeout=None)
     lease = pool.acquire()
     waiting = Caller(pool.acquire)
-    lab.clock.wait_for_sleepers(1)
-    lab.clock.advance(1e9)
+    harness.clock.wait_for_sleepers(1)
+    harness.clock.advance(1e9)
     lease.release()
     waiting.result().release()
 
 
-def test_a_negative_timeout_is_no_time_at_all(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
+def test_a_negative_timeout_is_no_time_at_all(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1)
     pool.acquire(timeout=-1).release()
     with pool.acquire(), pytest.raises(PoolTimeout):
         pool.acquire(timeout=-1)
 
 
-def test_a_timeout_of_zero_takes_what_is_there(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
+def test_a_timeout_of_zero_takes_what_is_there(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1)
     pool.acquire().release()
     pool.acquire(timeout=0).release()
 
 
-def test_a_timeout_has_numbers_and_holders(lab: Lab) -> None:
-    pool = lab.pool(max_size=2, name="default")
+def test_a_timeout_has_numbers_and_holders(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=2, name="default")
     leases = [Caller(pool.acquire, name="worker-1").result()]
-    lab.clock.advance(2.0)
+    harness.clock.advance(2.0)
     leases.append(Caller(pool.acquire, name="worker-2").result())
     with pytest.raises(PoolTimeout) as caught:
         pool.acquire(timeout=5.0)
@@ -60,8 +67,8 @@ def test_a_timeout_has_numbers_and_holders(lab: Lab) -> None:
         lease.release()
 
 
-def test_a_timeout_names_the_five_who_hold_longest(lab: Lab) -> None:
-    pool = lab.pool(max_size=7)
+def test_a_timeout_names_the_five_who_hold_longest(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=7)
     leases = [Caller(pool.acquire, name=f"worker-{n}").result() for n in range(7)]
     with pytest.raises(PoolTimeout) as caught:
         pool.acquire(timeout=1.0)
@@ -71,9 +78,9 @@ def test_a_timeout_names_the_five_who_hold_longest(lab: Lab) -> None:
         lease.release()
 
 
-def test_a_thread_that_waits_for_itself_is_told_so(lab: Lab) -> None:
+def test_a_thread_that_waits_for_itself_is_told_so(harness: PoolHarness) -> None:
     """Scenario 5: the error names the deadlock."""
-    pool = lab.pool(max_size=1)
+    pool = harness.pool(max_size=1)
     with pool.acquire(), pytest.raises(PoolTimeout) as caught:
         pool.acquire()
     assert "this thread holds 1 of them itself and would wait for its own release" in str(
@@ -81,8 +88,8 @@ def test_a_thread_that_waits_for_itself_is_told_so(lab: Lab) -> None:
     )
 
 
-def test_a_thread_that_holds_nothing_is_not_told_of_a_deadlock(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
+def test_a_thread_that_holds_nothing_is_not_told_of_a_deadlock(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1)
     lease = Caller(pool.acquire).result()
     with pytest.raises(PoolTimeout) as caught:
         pool.acquire()
@@ -90,44 +97,46 @@ def test_a_thread_that_holds_nothing_is_not_told_of_a_deadlock(lab: Lab) -> None
     lease.release()
 
 
-def test_a_connect_that_hangs_does_not_outlast_the_timeout(slow_lab: Lab) -> None:
+def test_a_connect_that_hangs_does_not_outlast_the_timeout(manual_harness: PoolHarness) -> None:
     """Scenario 14: the deadline holds."""
-    pool = slow_lab.pool(max_size=1)
+    pool = manual_harness.pool(max_size=1)
     with pytest.raises(PoolTimeout, match=r"idle=0, connecting=1, waiting=1"):
         pool.acquire(timeout=5.0)
-    slow_lab.workers.work_all()  # the connection that came too late is kept for the next one
+    manual_harness.workers.work_all()  # the connection that came too late is kept for the next one
     pool.acquire(timeout=0).release()
-    assert len(slow_lab.driver.connections) == 1
+    assert len(manual_harness.driver.connections) == 1
 
 
-def test_a_ping_that_hangs_does_not_outlast_the_timeout(slow_lab: Lab) -> None:
+def test_a_ping_that_hangs_does_not_outlast_the_timeout(manual_harness: PoolHarness) -> None:
     """Scenario 26: the deadline holds."""
-    pool = slow_lab.pool(max_size=1, ping_after=10.0)
-    slow_lab.clock.meanwhile(slow_lab.workers.work_all)
+    pool = manual_harness.pool(max_size=1, ping_after=10.0)
+    manual_harness.clock.meanwhile(manual_harness.workers.work_all)
     pool.acquire().release()
-    slow_lab.clock.advance(10.0)
-    start = slow_lab.clock.now()
+    manual_harness.clock.advance(10.0)
+    start = manual_harness.clock.now()
     with pytest.raises(PoolTimeout):
         pool.acquire(timeout=3.0)
-    assert slow_lab.clock.now() - start == 3.0
-    slow_lab.workers.work_all()
+    assert manual_harness.clock.now() - start == 3.0
+    manual_harness.workers.work_all()
     assert pool.stats().idle == 1
 
 
-def test_a_timeout_has_the_last_connect_error_as_its_cause_and_in_its_text(lab: Lab) -> None:
-    pool = lab.pool()
+def test_a_timeout_has_the_last_connect_error_as_its_cause_and_in_its_text(
+    harness: PoolHarness,
+) -> None:
+    pool = harness.pool()
     error = RefusedError("connection refused\n")
-    lab.driver.always("connect", error)
+    harness.driver.always("connect", error)
     with pytest.raises(PoolTimeout) as caught:
         pool.acquire()
     assert caught.value.__cause__ is error
     assert "the last attempt to connect failed: connection refused" in str(caught.value)
 
 
-def test_an_old_connect_error_is_forgotten_after_a_success(lab: Lab) -> None:
-    pool = lab.pool(max_size=1)
-    lab.driver.plan("connect", RefusedError("away"))
-    lab.clock.meanwhile(lambda: lab.pass_time(1.0))
+def test_an_old_connect_error_is_forgotten_after_a_success(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1)
+    harness.driver.plan("connect", RefusedError("away"))
+    harness.clock.meanwhile(lambda: harness.pass_time(1.0))
     with pool.acquire(), pytest.raises(PoolTimeout) as caught:
         pool.acquire()
     assert caught.value.__cause__ is None
@@ -151,21 +160,21 @@ class StickyLock:
 
 def test_a_waiter_served_at_the_very_moment_it_times_out_gets_its_connection() -> None:
     """Scenario 1. The numbers are those of `Pool._wait`."""
-    lab = Lab(ManualWorkers())
-    pool = lab.pool(max_size=1)
-    lab.clock.meanwhile(lab.workers.work_all)
+    harness = PoolHarness(ManualWorkers())
+    pool = harness.pool(max_size=1)
+    harness.clock.meanwhile(harness.workers.work_all)
     lease = pool.acquire()
     waiting = Caller(lambda: pool.acquire(timeout=1.0))
-    lab.clock.wait_for_sleepers(1)
+    harness.clock.wait_for_sleepers(1)
 
     lock = StickyLock(pool._lock)
     lock.gates[waiting.thread] = at_the_lock = Gate()
     pool._lock = lock  # type: ignore[assignment]
-    lab.clock.advance(1.0)  # 1. its wait ends empty-handed
+    harness.clock.advance(1.0)  # 1. its wait ends empty-handed
     at_the_lock.wait_for(1)
     lease.release()  # 2. somebody takes it out of the queue and settles it
     assert (pool.stats().leased, pool.stats().idle) == (1, 0)
-    at_the_lock.open()  # 3. it gets the lock and finds itself settled
+    at_the_lock.open()  # 3. it gets the lock and finds itself resolved
 
     lease = waiting.result()
     assert lease.connection.number == 1
@@ -176,14 +185,14 @@ def test_a_waiter_served_at_the_very_moment_it_times_out_gets_its_connection() -
 
 def test_a_waiter_that_timed_out_first_leaves_the_connection_to_the_next() -> None:
     """Scenario 1: the other way round."""
-    lab = Lab()
-    pool = lab.pool(max_size=1)
+    harness = PoolHarness()
+    pool = harness.pool(max_size=1)
     lease = pool.acquire()
     first = Caller(lambda: pool.acquire(timeout=1.0))
-    lab.clock.wait_for_sleepers(1)
+    harness.clock.wait_for_sleepers(1)
     second = Caller(lambda: pool.acquire(timeout=9.0))
-    lab.clock.wait_for_sleepers(2)
-    lab.clock.advance(1.0)
+    harness.clock.wait_for_sleepers(2)
+    harness.clock.advance(1.0)
     with pytest.raises(PoolTimeout):
         first.result()
     lease.release()

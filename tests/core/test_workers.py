@@ -12,7 +12,7 @@ import pytest
 
 from pooling.core import workers as workers_module
 from pooling.core.workers import Workers
-from tests.core.fakes import PATIENCE, Gate
+from tests.core.fakes import TEST_TIMEOUT, Gate
 
 
 class Stack(dict[Any, None]):
@@ -75,7 +75,7 @@ def test_a_thread_without_a_job_ends(workers: Workers, monkeypatch: pytest.Monke
     seen: list[threading.Thread] = []
     workers.run(lambda: seen.append(threading.current_thread()))
     wait_for_rests(workers, 1)
-    seen[0].join(PATIENCE)
+    seen[0].join(TEST_TIMEOUT)
     assert not seen[0].is_alive()
     assert not workers._idle
     done = Gate()
@@ -101,7 +101,7 @@ def test_a_job_that_comes_as_the_wait_ends_is_done(
             self.rung = True
 
         def acquire(self, timeout: float | None = None) -> bool:
-            if timeout is None:  # 3. the bell rings at once
+            if timeout is None:  # 3. the wakeup rings at once
                 assert self.rung
                 self.heard = True
             elif "second" not in done:  # 1. the wait for a job runs out
@@ -109,9 +109,9 @@ def test_a_job_that_comes_as_the_wait_ends_is_done(
                 assert not workers._idle
             return timeout is None
 
-    worker.bell = Bell()
+    worker.wakeup = Bell()
     worker._run()
-    assert worker.bell.heard
+    assert worker.wakeup.heard
     assert done == ["first", "second"]
     assert started == [worker]
     assert not workers._idle

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.proxy import FaultProxy
-from tests.faults.recording import Wire
+from tests.faults.recording import RecordingProxy
 from tests.servers import settings_from_url
 
 if TYPE_CHECKING:
@@ -32,17 +32,17 @@ def proxied(postgresql: PostgresDatabase, proxy: FaultProxy) -> PostgresDatabase
     """The database `postgresql`, with wrappers that reach it through `proxy`.
 
     Its own `execute`, `terminate` and `sessions` go past the proxy. Whatever a test leaves broken:
-    the proxy ends first, and with it everything that hangs.
+    the proxy ends first, and with it everything that deadlines.
     """
     postgresql.entry.update(HOST=proxy.host, PORT=str(proxy.port))
     return postgresql
 
 
 @pytest.fixture
-def wire(postgresql: PostgresDatabase) -> Iterator[Wire]:
+def wire(postgresql: PostgresDatabase) -> Iterator[RecordingProxy]:
     """What the wrappers of the database `postgresql` and their server say to each other."""
     entry = postgresql.entry
-    with Wire(entry["HOST"] or "127.0.0.1", int(entry["PORT"] or 5432)) as wire:
+    with RecordingProxy(entry["HOST"] or "127.0.0.1", int(entry["PORT"] or 5432)) as wire:
         entry.update(HOST=wire.host, PORT=str(wire.port))
         # Encrypted, the same query would never look the same.
         entry["OPTIONS"].update(sslmode="disable", gssencmode="disable")

@@ -27,7 +27,7 @@ from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal
 
-from pooling.bench.private_postgres import _free_port
+from pooling.bench.private_postgres import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ class FaultProxy:
     def __enter__(self) -> Self:
         self._bell.setblocking(False)
         self._selector.register(self._bell, selectors.EVENT_READ, self._hear)
-        self.port = _free_port()
+        self.port = free_port()
         self._listen()
         self._thread.start()
         return self
@@ -237,7 +237,7 @@ class FaultProxy:
         if ever:
             self._dark = self._dark | directions
         for link in self._links:
-            link.darken(directions)
+            link.blackhole(directions)
 
     def _lighten(self) -> None:
         self._dark = set()
@@ -298,14 +298,14 @@ class Link:
         client: socket.socket,
         server: socket.socket,
         dark: set[Direction],
-        *companions: socket.socket,
+        *periodics: socket.socket,
     ) -> None:
         self._proxy = proxy
         self._ends: dict[Direction, tuple[socket.socket, socket.socket]] = {
             "to server": (client, server),
             "to client": (server, client),
         }
-        self._companions = companions
+        self._companions = periodics
         self._pending: dict[Direction, deque[tuple[float, bytes | None]]] = {
             direction: deque() for direction in DIRECTIONS
         }
@@ -315,10 +315,10 @@ class Link:
         for end in (client, server):
             end.setblocking(False)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self.darken(dark)
+        self.blackhole(dark)
         self._choose()
 
-    def darken(self, directions: set[Direction]) -> None:
+    def blackhole(self, directions: set[Direction]) -> None:
         self._dark = self._dark | directions
         self._choose()
 

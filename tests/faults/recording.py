@@ -19,7 +19,7 @@ class Piece(NamedTuple):
     data: bytes
 
 
-class Wire(FaultProxy):
+class RecordingProxy(FaultProxy):
     """A proxy with a memory.
 
     When a client has read an answer, its question and that answer have been written down.

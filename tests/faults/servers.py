@@ -118,7 +118,7 @@ def starting_up(server: PrivatePostgres) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def spokesman(sqlstate: str, words: str) -> Iterator[tuple[str, int]]:
+def error_server(sqlstate: str, words: str) -> Iterator[tuple[str, int]]:
     """Answer whoever connects with an error in PostgreSQL's protocol; yield host and port."""
     fields = b"".join(
         kind + text.encode() + b"\0"

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 TRIES = 5
 PUNCTUAL = 0.05
 """Seconds of delay for which no other try is made."""
-HANGS = 1.5
-"""Seconds too late that are no bad luck any more: it waits for something that hangs."""
+DEADLINES = 1.5
+"""Seconds too late that are no bad luck any more: it waits for something that deadlines."""
 
 
-def overshoot(attempt: Callable[[], object], seconds: float, hangs: float = HANGS) -> float:
+def overshoot(attempt: Callable[[], object], seconds: float, hangs: float = DEADLINES) -> float:
     """Return by how much an attempt that should take `seconds` takes longer, the best of a few.
 
     None may take less, and none may take `hangs` more: then something must have hung.

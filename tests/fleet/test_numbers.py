@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pooling import Pool, PoolConfig
-from pooling.core.durations import Durations
+from pooling.core.histogram import HistogramSnapshot
 from pooling.fleet.history import COLUMNS, EVERY, SLOTS, History
 from pooling.fleet.snapshots import (
     MOST_HOLDERS,
@@ -134,8 +134,8 @@ def stats(**changes: Any) -> PoolStats:
     return dataclasses.replace(pool.stats(), **changes)
 
 
-def counted(*buckets: int) -> Durations:
-    return Durations(sum(buckets), 1.0, (*buckets, *[0] * (80 - len(buckets))))
+def counted(*buckets: int) -> HistogramSnapshot:
+    return HistogramSnapshot(sum(buckets), 1.0, (*buckets, *[0] * (80 - len(buckets))))
 
 
 def test_a_history_keeps_the_highest_and_counts_what_happened() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from pooling import DiscardReason
-from pooling.core.durations import Stopwatch
+from pooling.core.histogram import Histogram
 from pooling.fleet.snapshots import durations
 
 
 def measured(*seconds: float) -> dict[str, Any]:
     """Return durations in the form of a snapshot."""
-    stopwatch = Stopwatch()
+    stopwatch = Histogram()
     for each in seconds:
         stopwatch.count(each)
     return durations(stopwatch.read())

@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as read_prometheus
 
-from pooling.core.durations import Durations
+from pooling.core.histogram import HistogramSnapshot
 from pooling.metrics.exposition import render
 from pooling.metrics.families import BOUNDS, families
 from pooling.metrics.table import METRICS
@@ -88,7 +88,7 @@ def test_histograms_are_cumulative_and_complete(openmetrics: bool, read: Any) ->
 
 
 def test_the_bounds_are_bounds_of_the_pools_own_buckets() -> None:
-    own = {Durations.upper_bound(bucket) for bucket in range(80)}
+    own = {HistogramSnapshot.upper_bound(bucket) for bucket in range(80)}
 
     assert set(BOUNDS) <= own
     assert list(BOUNDS) == sorted(BOUNDS)

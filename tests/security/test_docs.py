@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pooling.backends.postgresql import hygiene, statements
+from pooling.backends.postgresql import session_tracking, sql_classifier
 from tests.security.conftest import REPOSITORY
 
 SECURITY, SESSIONS = (REPOSITORY / f"docs/{name}.md" for name in ("security", "sessions"))
@@ -30,9 +30,9 @@ def test_there_is_a_proof_for_most_of_it() -> None:
 
 def test_the_message_that_restores_a_session_is_told() -> None:
     told = " ".join(re.findall(r"`(CLOSE ALL;.+?)`", SESSIONS.read_text(), re.DOTALL)[0].split())
-    assert told == hygiene.RESTORE_SESSION.strip().rstrip(";").replace("pg_catalog.", "")
+    assert told == session_tracking.RESTORE_SESSION.strip().rstrip(";").replace("pg_catalog.", "")
 
 
 def test_the_bounds_of_reading_statements_are_told() -> None:
-    assert f"more than {statements.LONGEST} characters" in SESSIONS.read_text()
-    assert f"at most {statements.REMEMBERED:,} entries" in SECURITY.read_text()
+    assert f"more than {sql_classifier.LONGEST} characters" in SESSIONS.read_text()
+    assert f"at most {sql_classifier.REMEMBERED:,} entries" in SECURITY.read_text()

@@ -206,7 +206,7 @@ HOSTILE = "x'; DROP TABLE canary; --\\\"%s{0}"
 
 def test_names_from_the_settings_are_no_sql(postgresql: PostgresDatabase) -> None:
     """Whatever the pool itself sends to restore a session: time zone, prepared statements."""
-    from pooling.backends.postgresql import hygiene
+    from pooling.backends.postgresql import session_tracking
 
     postgresql.execute("CREATE TABLE canary (id integer)")
     wrapper = postgresql.wrapper(
@@ -222,7 +222,7 @@ def test_names_from_the_settings_are_no_sql(postgresql: PostgresDatabase) -> Non
         cursor.execute("SHOW application_name")
         assert "DROP TABLE" in cursor.fetchone()[0]
     assert wrapper.resolve_pool().stats().connects == 1
-    zone = hygiene.restoring("UTC'; DROP TABLE canary; --")
+    zone = session_tracking.restoring("UTC'; DROP TABLE canary; --")
     with pytest.raises(Exception, match='invalid value for parameter "TimeZone"'):
         postgresql.execute(zone)
     assert postgresql.execute("SELECT count(*) FROM canary") == [(0,)]

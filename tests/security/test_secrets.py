@@ -126,7 +126,7 @@ def test_no_object_shows_the_password(
     wrapper.ensure_connection()
     pool, lease = wrapper.resolve_pool(), wrapper._lease
     assert_clean(wrapper, pool, lease, lease.record, pool.driver, pool.config, pool.stats())
-    assert_clean(*pool.holders(), pool.books, *vars(pool).values())
+    assert_clean(*pool.holders(), pool._state, *vars(pool).values())
     assert_clean(pool.driver.opener(), copy.copy(wrapper), wrapper._cursors, wrapper.connection)
     with wrapper.cursor() as cursor:
         assert_clean(cursor, cursor.cursor)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ALIAS = "soak"
 CHILD_SECONDS = 20.0
-"""After which a forked child hangs."""
+"""After which a forked child deadlines."""
 
 
 class DeliberateError(Exception):

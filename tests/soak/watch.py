@@ -91,7 +91,7 @@ class Watch:
             return
         self.count("comparisons")
         allowed = pool.decide(
-            lambda: max(pool.config.max_size, len(pool.books.records)) + len(pool.books.closing)
+            lambda: max(pool.config.max_size, len(pool._state.records)) + len(pool._state.closing)
         )
         if found <= allowed:
             self._too_many_since = None
@@ -119,7 +119,7 @@ class Watch:
 
 def audit(pool: Pool[Any]) -> list[str]:
     """Say what is wrong in the books of a pool. Caller holds the lock."""
-    books, problems = pool.books, []
+    books, problems = pool._state, []
     states = Counter(record.state for record in books.records)
     size, idle = len(books.records), len(books.idle)
     if size != books.connecting + idle + books.leased:

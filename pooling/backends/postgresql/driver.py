@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
 
 from pooling.backends.driver import DatabaseDriver
-from pooling.backends.postgresql import hygiene
-from pooling.backends.postgresql.hangs import HANGS
+from pooling.backends.postgresql import session_tracking
+from pooling.backends.postgresql.deadlines import DEADLINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,9 +104,9 @@ class PsycopgDriver(DatabaseDriver):
             self.session_attributes = (*self.session_attributes, "cursor_factory")  # type: ignore[misc]
         super().__init__(wrapper, config)
 
-    def adopt(self, wrapper: Any) -> None:
+    def update_settings(self, wrapper: Any) -> None:
         """Take over settings, and the time zone that Django derived from them."""
-        super().adopt(wrapper)
+        super().update_settings(wrapper)
         self._time_zone = wrapper.timezone, wrapper.timezone_name
 
     def opener(self) -> BaseDatabaseWrapper:
@@ -129,7 +129,7 @@ class PsycopgDriver(DatabaseDriver):
             params.setdefault("connect_timeout", max(bound, SHORTEST_CONNECT_TIMEOUT))
         return params
 
-    def get_to_know(self, connection: Any) -> None:
+    def on_connect(self, connection: Any) -> None:
         """Prepare the liveness test of the connection's socket, and see whether it takes writes."""
         if not self.read_only_because(connection):
             self._seen_writable = True
@@ -142,15 +142,15 @@ class PsycopgDriver(DatabaseDriver):
 
     def close_cursors(self, connection: Any, cursors: list[Any]) -> None:
         """Close cursors, in bounded time: server-side ones cost a round trip each."""
-        with HANGS.bound(connection):
+        with DEADLINES.limit(connection):
             super().close_cursors(connection, cursors)
 
     def set_up_session(self, opener: BaseDatabaseWrapper) -> None:
         """Do what Django does with a new connection, in bounded time."""
-        with HANGS.bound(opener.connection):
+        with DEADLINES.limit(opener.connection):
             super().set_up_session(opener)
         if self.config.reset == "session":
-            self.watch(opener.connection)
+            self.track(opener.connection)
 
     def is_alive(self, connection: Any) -> bool:
         """Tell whether the idle socket is silent.
@@ -164,7 +164,7 @@ class PsycopgDriver(DatabaseDriver):
         """Roll back what is open and restore the autocommit mode."""
         status = self.transaction_status(connection)
         if status in (IN_TRANSACTION, IN_ERROR):
-            with HANGS.bound(connection):
+            with DEADLINES.limit(connection):
                 self.roll_back(connection)
             status = self.transaction_status(connection)
         if status != IDLE:
@@ -201,36 +201,36 @@ class PsycopgDriver(DatabaseDriver):
         """Return libpq's account of the transaction, without a round trip."""
 
     @abc.abstractmethod
-    def watch(self, connection: Any) -> None:
-        """Have the connection's cursors note what may leave a trace; see `hygiene`."""
+    def track(self, connection: Any) -> None:
+        """Have the connection's cursors note what may leave a trace; see `session reset`."""
 
-    def touch(self, connection: Any) -> None:
+    def mark_dirty(self, connection: Any) -> None:
         """Note that something unseen may have been done to the session."""
-        if traces := hygiene.traces_of(connection):
-            traces.left = True
+        if changes := session_tracking.changes_of(connection):
+            changes.dirty = True
 
-    def settle(self, connection: Any) -> None:
+    def mark_baseline(self, connection: Any) -> None:
         """Take the session as it is for what leases begin with: receivers have set it up."""
-        if traces := hygiene.traces_of(connection):
-            traces.left = traces.forgotten = False
+        if changes := session_tracking.changes_of(connection):
+            changes.dirty = changes.restored = False
 
-    def has_forgotten(self, connection: Any) -> bool:
+    def needs_connection_created(self, connection: Any) -> bool:
         """Tell whether the session was restored, and so what receivers had set up is gone."""
-        traces = hygiene.traces_of(connection)
-        return traces is None or traces.forgotten
+        changes = session_tracking.changes_of(connection)
+        return changes is None or changes.restored
 
     def restore_session(self, connection: Any) -> None:
         """Undo what the lease changed in the session, if it may have changed something."""
-        traces = hygiene.traces_of(connection)
+        changes = session_tracking.changes_of(connection)
         # With psycopg2 an attribute that was changed costs a round trip to set back.
-        with HANGS.bound(connection):
+        with DEADLINES.limit(connection):
             self.restore_attributes(connection, self.session_attributes)
-        if traces is not None and not traces.left:
+        if changes is not None and not changes.dirty:
             return
-        with HANGS.bound(connection):
+        with DEADLINES.limit(connection):
             self.restore(connection)
-        if traces := hygiene.traces_of(connection):
-            traces.left, traces.forgotten = False, True
+        if changes := session_tracking.changes_of(connection):
+            changes.dirty, changes.restored = False, True
 
     def restore(self, connection: Any) -> None:
         """Undo what can be undone, then set up the session as after connecting.
@@ -238,8 +238,8 @@ class PsycopgDriver(DatabaseDriver):
         Its time zone is part of the one message, so that Django finds it set.
         """
         _, time_zone = self._time_zone
-        if names := self.ask(connection, hygiene.restoring(time_zone)):
-            self.send(connection, hygiene.deallocating(names).encode())
+        if names := self.ask(connection, session_tracking.restoring(time_zone)):
+            self.send(connection, session_tracking.deallocating(names).encode())
         opener = self.opener()
         opener.connection = connection
         opener.autocommit = connection.autocommit
@@ -306,7 +306,7 @@ class Psycopg3Driver(PsycopgDriver):
     def _run(self, connection: Any, sql: bytes) -> Any:
         from psycopg import errors, generators, pq
 
-        with HANGS.bound(connection):
+        with DEADLINES.limit(connection):
             # Not libpq's PQexec, in which nothing but this would run under gevent.
             connection.pgconn.send_query(sql)
             results = connection.wait(generators.execute(connection.pgconn))
@@ -315,9 +315,9 @@ class Psycopg3Driver(PsycopgDriver):
                 raise errors.error_from_result(result)
         return results[-1]
 
-    def watch(self, connection: Any) -> None:
+    def track(self, connection: Any) -> None:
         """Have the connection's cursors note what may leave a trace."""
-        hygiene.watch_psycopg3(connection)
+        session_tracking.track_psycopg3(connection)
 
 
 class Psycopg2Driver(PsycopgDriver):
@@ -347,12 +347,12 @@ class Psycopg2Driver(PsycopgDriver):
         params = super().connection_params(opener)
         if self.config.reset == "session":
             factory = params.get("connection_factory") or opener.Database.extensions.connection
-            params["connection_factory"] = hygiene.watched_connection(factory)
+            params["connection_factory"] = session_tracking.tracked_connection(factory)
         return params
 
-    def watch(self, connection: Any) -> None:
+    def track(self, connection: Any) -> None:
         """Have the connection's cursors note what may leave a trace."""
-        hygiene.watch_psycopg2(connection)
+        session_tracking.track_psycopg2(connection)
 
     def set_up_session(self, opener: BaseDatabaseWrapper) -> None:
         """Note what the session speaks: the driver does not notice when that is reset."""
@@ -372,7 +372,7 @@ class Psycopg2Driver(PsycopgDriver):
 
     def ask(self, connection: Any, sql: str) -> list[str]:
         """Run statements; return the first column of the last answer."""
-        with HANGS.bound(connection), connection.cursor() as cursor:
+        with DEADLINES.limit(connection), connection.cursor() as cursor:
             cursor.execute(sql)
             return [row[0] for row in cursor.fetchall()]
 
@@ -383,7 +383,7 @@ class Psycopg2Driver(PsycopgDriver):
 
     def send(self, connection: Any, sql: bytes) -> None:
         """Run statements, and end the transaction psycopg2 may have begun for them."""
-        with HANGS.bound(connection), connection.cursor() as cursor:
+        with DEADLINES.limit(connection), connection.cursor() as cursor:
             cursor.execute(sql)
             if not connection.autocommit:
                 connection.rollback()

@@ -11,8 +11,7 @@ from django.utils.asyncio import async_unsafe
 
 from pooling.backends.base import PooledDatabaseWrapper, frozen
 from pooling.backends.sqlite3.creation import DatabaseCreation
-from pooling.backends.sqlite3.door import DOOR
-from pooling.backends.sqlite3.driver import SQLiteDriver
+from pooling.backends.sqlite3.driver import SERIAL_CLOSER, SQLiteDriver
 from pooling.backends.sqlite3.features import DatabaseFeatures
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
             return super().get_new_connection({**conn_params, "factory": make})
         except BaseException:
             for connection in opened:
-                DOOR.close(connection)
+                SERIAL_CLOSER.close(connection)
             raise
 
     def session_identity(self, params: dict[str, Any]) -> Hashable:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from pooling.backends.driver import DatabaseDriver
-from pooling.backends.sqlite3 import hygiene
-from pooling.backends.sqlite3.door import DOOR
+from pooling.backends.sqlite3 import session_tracking
+from pooling.core import forks
 
 if TYPE_CHECKING:
     import weakref
@@ -40,6 +41,48 @@ SESSION_PRAGMAS = (
 """The pragmas that belong to a connection, not to the file, and can be read and set back."""
 
 
+CLOSE_TIMEOUT = 5.0
+"""Seconds that a connection waits for its turn to be closed."""
+
+
+class SerialCloser:
+    """Lets connections out one by one.
+
+    The last one of a file in WAL mode writes the log into the file, if it can have the file for
+    itself. Two that close at the same moment are in each other's way, and then neither does it: who
+    copies the file now, as a clone of a test database is made, finds it without its tables.
+
+    So connections are closed under a lock, which is for nothing else. One that hangs there, or was
+    interrupted, holds the others up once: who has waited for `timeout` seconds leaves all the
+    same, and those behind it have another lock.
+    """
+
+    def __init__(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        forks.register(self)
+
+    def close(self, connection: sqlite3.Connection) -> None:
+        """Close a connection. Blocks while another one is being closed, in bounded time."""
+        lock = self._lock
+        has_turn = lock.acquire(timeout=self._timeout)
+        try:
+            if not has_turn and self._lock is lock:
+                self._lock = threading.Lock()
+            connection.close()
+        finally:
+            if has_turn:
+                lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Take a new lock."""
+        self._lock = threading.Lock()
+
+
+SERIAL_CLOSER = SerialCloser()
+"""The process's, since pools with different options may have the same file."""
+
+
 class _Session(NamedTuple):
     """What a connection was like when it was opened, and what happened to it in this lease."""
 
@@ -47,7 +90,7 @@ class _Session(NamedTuple):
     file: tuple[int, int] | None
     schemas: frozenset[str]
     pragmas: dict[str, int]
-    watcher: weakref.ref[hygiene.Watcher]
+    watcher: weakref.ref[session_tracking.ChangeAuthorizer]
 
     @property
     def notes(self) -> set[str] | None:
@@ -69,7 +112,7 @@ class SQLiteDriver(DatabaseDriver):
         self._sessions: dict[sqlite3.Connection, _Session] = {}
         super().__init__(wrapper, config)
 
-    def get_to_know(self, connection: sqlite3.Connection) -> None:
+    def on_connect(self, connection: sqlite3.Connection) -> None:
         """Note what the session is like."""
         databases = connection.execute("PRAGMA database_list").fetchall()
         path = next(file for _, schema, file in databases if schema == "main")
@@ -78,7 +121,7 @@ class SQLiteDriver(DatabaseDriver):
             file=_identity(path),
             schemas=_schemas(connection),
             pragmas=self._pragmas(connection),
-            watcher=hygiene.watch(connection),
+            watcher=session_tracking.track(connection),
         )
 
     def _pragmas(self, connection: sqlite3.Connection) -> dict[str, int]:
@@ -126,7 +169,7 @@ class SQLiteDriver(DatabaseDriver):
         session = self._sessions[connection]
         if notes is None or "foreign_keys" in notes:
             _set_back(connection, "foreign_keys", session.pragmas["foreign_keys"])
-        if notes is None or hygiene.SCHEMAS in notes:
+        if notes is None or session_tracking.SCHEMAS in notes:
             for schema in _schemas(connection) - session.schemas:
                 quoted = schema.replace('"', '""')
                 connection.execute(f'DETACH DATABASE "{quoted}"')
@@ -143,19 +186,23 @@ class SQLiteDriver(DatabaseDriver):
         noted = session.notes
         notes = set() if noted is None else {*noted}
         if noted is None or self.config.reset == "always":
-            notes |= {*session.pragmas, hygiene.SCHEMAS, hygiene.TEMPORARY}
-        if hygiene.SCHEMAS in notes and _schemas(connection) != session.schemas:
+            notes |= {*session.pragmas, session_tracking.SCHEMAS, session_tracking.TEMPORARY}
+        if session_tracking.SCHEMAS in notes and _schemas(connection) != session.schemas:
             raise sqlite3.OperationalError("the session has other databases than at its beginning")
-        if hygiene.TEMPORARY in notes and _has_temporary(connection):
+        if session_tracking.TEMPORARY in notes and _has_temporary(connection):
             raise sqlite3.OperationalError("the session has temporary tables")
-        for name in notes - hygiene.OF_THE_FILE - {hygiene.SCHEMAS, hygiene.TEMPORARY}:
+        for name in (
+            notes
+            - session_tracking.OF_THE_FILE
+            - {session_tracking.SCHEMAS, session_tracking.TEMPORARY}
+        ):
             if name not in session.pragmas:
                 raise sqlite3.OperationalError(f"the pragma {name} cannot be set back")
             _set_back(connection, name, session.pragmas[name])
         if noted is not None:
             noted.clear()
 
-    def settle(self, connection: sqlite3.Connection) -> None:
+    def mark_baseline(self, connection: sqlite3.Connection) -> None:
         """Take the session as it is for what leases begin with: receivers have set it up."""
         session = self._sessions[connection]
         notes = session.notes
@@ -166,14 +213,14 @@ class SQLiteDriver(DatabaseDriver):
         if notes is not None:
             notes.clear()
 
-    def has_forgotten(self, connection: sqlite3.Connection) -> bool:  # noqa: ARG002
-        """Tell that the session is as receivers have left it: see `settle`."""
+    def needs_connection_created(self, connection: sqlite3.Connection) -> bool:  # noqa: ARG002
+        """Tell that the session is as receivers have left it: see `mark_baseline`."""
         return False
 
     def close(self, connection: sqlite3.Connection) -> None:
         """Close the file."""
         self._sessions.pop(connection, None)
-        DOOR.close(connection)
+        SERIAL_CLOSER.close(connection)
 
     def is_transient(self, error: BaseException) -> bool:
         """Tell whether another connection was only in the way (a pragma that needs a lock)."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 
 from pooling import fleet
-from pooling.core.maintenance import MAINTENANCE
+from pooling.core.scheduler import SCHEDULER
 from pooling.fleet.publisher import PUBLISHER
 
 from .orm import Pooled
@@ -32,7 +32,7 @@ class Watched(Pooled):
         backend = "django.core.cache.backends.filebased.FileBasedCache"
         settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": folder}}
         settings.POOLING = {"publish_every": EVERY}
-        MAINTENANCE.accompany(PUBLISHER)
+        SCHEDULER.add_periodic(PUBLISHER)
         self._closed = threading.Event()
         self._reader = threading.Thread(target=self._read, name="poolbench-reader")
         super().__init__(config)

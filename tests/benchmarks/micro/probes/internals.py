@@ -55,7 +55,7 @@ def enqueue(pool: pooling.Pool[Stub]) -> pooling.Lease[Stub]:
     """Put somebody into the queue as `acquire` does, without a thread that waits."""
     lease: pooling.Lease[Stub] = pooling.Lease(pool)
     waiter = Waiter(lease, time.monotonic(), threading.current_thread(), False, None, None)
-    pool.decide(lambda: pool.books.queue(waiter))
+    pool.run_locked(lambda: pool._state.queue(waiter))  # noqa: SLF001
     return lease
 
 

@@ -1,20 +1,20 @@
-"""The pool's books: who owns which connection, who waits, and what has to be done about it.
+"""The pool's state: who owns which connection, who waits, and what has to be done about it.
 
 Everything here is a decision and none of it takes time. Every method is called with the pool's lock
 held. What a decision entails (open a connection, test one, clean one, close one) is written down as
-an errand, which the pool hands to its workers when it has let go of the lock; an errand that an
+an task, which the pool claimed to its workers when it has let go of the lock; an task that an
 interrupt kept from being handed over is still written down, and whoever comes next does it.
 
 The invariants between any two calls:
 
 * size = connecting + idle + leased <= max_size (after a `resize` to less, as soon as leases end).
-* A connection has one owner: a worker (connecting, closed), the books (idle), or a lease (leased).
+* A connection has one owner: a worker (connecting, closed), the state (idle), or a lease (leased).
 * Nobody waits while something is idle, unless a worker is at work for each of those who wait.
 
 An interrupt (Ctrl-C) can strike between any two lines, also here. So the lines stand in an order in
 which each connection has an owner after every one of them: who gets it is written down before who
 had it is crossed out, and the change of a record's `owner` is the moment at which it passes from
-one to the other. `upkeep.mend` then puts right what such a moment left double or uncounted.
+one to the other. `housekeeping.mend` then puts right what such a moment left double or uncounted.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Generic, NamedTuple
 from weakref import ref
 
+from pooling.core.backoff import NEVER, ConnectBackoff
 from pooling.core.connection import LEASED, DiscardReason, Lease, PooledConnection, State
 from pooling.core.driver import C
-from pooling.core.reach import NEVER, Reach
 from pooling.core.stats import Totals
 from pooling.core.waiter import Waiter
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pooling.core.config import PoolConfig
 
 MOST_TESTS = 2
-"""How many suspects are tested at a time, beside those for which somebody waits."""
+"""How many distrusted are tested at a time, beside those for which somebody waits."""
 
 RECYCLE_SPREAD = 0.2
 """The part of `recycle` over which ages are spread (HikariCP: 0.25, psycopg_pool: 0.05)."""
@@ -50,7 +50,7 @@ IDLE = State.IDLE
 INFINITE = float("inf")
 
 
-class Task(enum.Enum):
+class TaskKind(enum.Enum):
     """What a worker can do with a connection."""
 
     OPEN = enum.auto()
@@ -60,26 +60,26 @@ class Task(enum.Enum):
     CLOSE = enum.auto()
 
 
-class Errand(NamedTuple, Generic[C]):
+class Task(NamedTuple, Generic[C]):
     """Something to be done without the lock."""
 
-    task: Task
+    task: TaskKind
     record: PooledConnection[C]
     number: int
-    """What names it as the record's owner; if another one does, the errand never came to be."""
+    """What names it as the record's owner; if another one does, the task never came to be."""
     reason: DiscardReason | None = None
     """Why the connection is closed, if that is the task."""
 
 
-class Books(Generic[C]):
+class PoolState(Generic[C]):
     """The state of a pool, and its rules."""
 
     def __init__(
-        self, config: PoolConfig, now: Callable[[], float], draw: Callable[[], float]
+        self, config: PoolConfig, now: Callable[[], float], random: Callable[[], float]
     ) -> None:
-        self.adopt(config)
+        self.set_config(config)
         self.now = now
-        self.draw = draw
+        self.random = random
         """Returns a random number from 0 to 1."""
         self.closed = False
         self.suspended = False
@@ -89,7 +89,7 @@ class Books(Generic[C]):
         self.idle: deque[PooledConnection[C]] = deque()
         """The right end is the warm one: what came back last is used first."""
         self.waiters: OrderedDict[Waiter[C], None] = OrderedDict()
-        self.errands: deque[Errand[C]] = deque()
+        self.pending: deque[Task[C]] = deque()
         self.connecting = 0
         self.opening = 0
         """The part of `connecting` that is new, not being tested or cleaned."""
@@ -97,20 +97,20 @@ class Books(Generic[C]):
         """The part of `connecting` on which nobody should rely any more."""
         self.closing: set[PooledConnection[C]] = set()
         """Discarded connections that no worker has closed yet."""
-        self.rest_bells: list[threading.Lock] = []
+        self.quiescence_waiters: list[threading.Lock] = []
         """To be released as soon as nothing is connecting and nothing closing."""
         self.numbers = itertools.count(1)
         """Numbers the owners of all connections. No number comes twice, so what an interrupt kept
         from becoming an owner never does so by chance later."""
         self.generation = 0
         self.totals = Totals()
-        self.reach = Reach(draw)
+        self.backoff = ConnectBackoff(random)
         """What is known of the server: whether to try, and whether to wait."""
-        self.next_search = NEVER
-        self.suspicious = False
+        self.next_recovery = NEVER
+        self.has_distrusted = False
         """Whether idle connections wait for a test because others were found dead."""
 
-    def adopt(self, config: PoolConfig) -> None:
+    def set_config(self, config: PoolConfig) -> None:
         """Take over options, those that every release asks for in the handiest form."""
         self.config = config
         self.max_size = config.max_size
@@ -121,11 +121,11 @@ class Books(Generic[C]):
 
     @property
     def leased(self) -> int:
-        """How many connections are in somebody's hands."""
+        """How many connections are in somebody's claimed."""
         return len(self.records) - len(self.idle) - self.connecting
 
     @property
-    def overdue(self) -> bool:
+    def has_unserved_waiters(self) -> bool:
         """Whether somebody waits for whom no worker is at work."""
         return bool(self.waiters) and len(self.waiters) > self.connecting - len(self.stalled)
 
@@ -158,7 +158,7 @@ class Books(Generic[C]):
         if first:
             self.waiters.move_to_end(waiter, last=False)
         self.totals.waited += 1
-        self.provide()
+        self.fill()
 
     def withdraw(self, waiter: Waiter[C]) -> None:
         """Take a waiter out of the queue, if it is still there."""
@@ -178,12 +178,12 @@ class Books(Generic[C]):
 
     # ---- what becomes of a connection ----------------------------------------------------------
 
-    def take_back(
+    def return_(
         self, record: PooledConnection[C], reason: DiscardReason | None, now: float
     ) -> None:
         """Decide on a connection whose lease ends; unless there is a `reason`, it works."""
         self.totals.holds.count(now - record.since)
-        record.good_until = now + self.ping_after
+        record.ping_due_at = now + self.ping_after
         self.keep_or_discard(record, reason, now)
 
     def keep_or_discard(
@@ -202,16 +202,16 @@ class Books(Generic[C]):
             reason = self.retirement(record, now)
         if reason is not None:
             if reason is DiscardReason.BROKEN:
-                self._suspect(record)
+                self._distrust_idle(record)
             self.discard(record, reason)
-            self.provide()
+            self.fill()
         elif self.waiters and not self.suspended:
             waiter = next(iter(self.waiters))
-            waiter.proven = record.state is State.CONNECTING
+            waiter.tested = record.state is State.CONNECTING
             self.lease(record, waiter.lease, now, waiter.thread, waiter.thread_bound, waiter.note)
             record.stack = waiter.stack
             record.leak_reported = False
-            self.settle(waiter, now)
+            self.resolve(waiter, now)
         else:
             record.since = now
             record.thread = None
@@ -219,7 +219,7 @@ class Books(Generic[C]):
             record.state = IDLE
             self.idle.append(record)
 
-    def _suspect(self, dead: PooledConnection[C]) -> None:
+    def _distrust_idle(self, dead: PooledConnection[C]) -> None:
         """Have idle connections tested, before anybody gets them: where one died, others may have.
 
         Those that have shown since then that they live are left alone.
@@ -227,20 +227,20 @@ class Books(Generic[C]):
         found = dead.since if dead.state is State.CONNECTING else INFINITE
         for record in self.idle:
             if record.since < found:
-                record.good_until = NEVER
-                self.suspicious = True
+                record.ping_due_at = NEVER
+                self.has_distrusted = True
 
-    def _test_suspects(self) -> None:
-        """Have suspects tested, a few at a time, beginning with those that are used last."""
-        suspects = [record for record in self.idle if record.good_until == NEVER]
-        self.suspicious = bool(suspects)
-        for record in suspects[: max(MOST_TESTS - (self.connecting - self.opening), 0)]:
-            self.employ(Task.PING, record)
+    def _test_distrusted(self) -> None:
+        """Have distrusted tested, a few at a time, beginning with those that are used last."""
+        distrusted = [record for record in self.idle if record.ping_due_at == NEVER]
+        self.has_distrusted = bool(distrusted)
+        for record in distrusted[: max(MOST_TESTS - (self.connecting - self.opening), 0)]:
+            self.start_task(TaskKind.PING, record)
             self.idle.remove(record)
 
-    def settle(self, waiter: Waiter[C], now: float, error: BaseException | None = None) -> None:
+    def resolve(self, waiter: Waiter[C], now: float, error: BaseException | None = None) -> None:
         """Take a waiter out of the queue that is served, or will raise `error`."""
-        waiter.settle(error)
+        waiter.resolve(error)
         del self.waiters[waiter]
         self.totals.waits.count(max(now - waiter.since, 0.0))
 
@@ -259,9 +259,9 @@ class Books(Generic[C]):
         return None
 
     def discard(self, record: PooledConnection[C], reason: DiscardReason) -> None:
-        """Take a connection out of the books and have it closed."""
+        """Take a connection out of the state and have it closed."""
         number = next(self.numbers)
-        self.errands.append(Errand(Task.CLOSE, record, number, reason))
+        self.pending.append(Task(TaskKind.CLOSE, record, number, reason))
         record.owner = number
         self.closing.add(record)
         record.state = State.CLOSED
@@ -269,27 +269,27 @@ class Books(Generic[C]):
         self.totals.discards[reason] += 1
         self.totals.retired_uses += record.uses
 
-    def closed_one(self, record: PooledConnection[C]) -> None:
+    def connection_closed(self, record: PooledConnection[C]) -> None:
         """Note that a worker has closed a connection that was discarded."""
         self.closing.discard(record)
-        self._ring_for_rest()
+        self._notify_if_quiescent()
 
-    def await_rest(self, bell: threading.Lock) -> bool:
-        """Have `bell` rung when no worker has a connection any more; False if none has one now."""
+    def notify_when_quiescent(self, wakeup: threading.Lock) -> bool:
+        """Have `wakeup` rung when no worker has a connection any more; False if none has one now."""
         if self.closing or self.connecting:
-            self.rest_bells.append(bell)
+            self.quiescence_waiters.append(wakeup)
             return True
         return False
 
-    def _ring_for_rest(self) -> None:
+    def _notify_if_quiescent(self) -> None:
         if not (self.closing or self.connecting):
-            for bell in self.rest_bells:
-                if bell.locked():  # an interrupt may have come before they were forgotten
-                    bell.release()
-            self.rest_bells.clear()
+            for wakeup in self.quiescence_waiters:
+                if wakeup.locked():  # an interrupt may have come before they were forgotten
+                    wakeup.release()
+            self.quiescence_waiters.clear()
 
     def discard_idle(self, reason: DiscardReason) -> None:
-        """Take all idle connections out of the books and have them closed."""
+        """Take all idle connections out of the state and have them closed."""
         for record in self.idle:
             self.discard(record, reason)
         self.idle.clear()
@@ -300,18 +300,18 @@ class Books(Generic[C]):
         self.generation += 1
         now = self.now()
         for waiter in list(self.waiters):
-            self.settle(waiter, now, error())
+            self.resolve(waiter, now, error())
         self.discard_idle(DiscardReason.CLOSED)
 
     def drain(self) -> None:
         """Have all connections replaced: the idle ones now, the others when they come back."""
         self.generation += 1
         self.discard_idle(DiscardReason.DRAINED)
-        self.provide()
+        self.fill()
 
     def resize(self, *, min_size: int | None, max_size: int | None) -> None:
         """Go on with other limits; None leaves one as it is."""
-        self.adopt(
+        self.set_config(
             dataclasses.replace(
                 self.config,
                 min_size=self.config.min_size if min_size is None else min_size,
@@ -321,7 +321,7 @@ class Books(Generic[C]):
         while self.idle and len(self.records) > self.max_size:
             self.discard(self.idle[0], DiscardReason.SURPLUS)
             self.idle.popleft()
-        self.provide()
+        self.fill()
 
     def suspend(self) -> None:
         """Serve nobody until `resume`."""
@@ -330,7 +330,7 @@ class Books(Generic[C]):
     def resume(self) -> None:
         """Go on serving, beginning with those who wait; idle connections are tested for them."""
         self.suspended = False
-        self.provide()
+        self.fill()
 
     def clear_totals(self) -> None:
         """Count from zero again."""
@@ -338,24 +338,24 @@ class Books(Generic[C]):
 
     # ---- providing connections -----------------------------------------------------------------
 
-    def provide(self) -> None:
+    def fill(self) -> None:
         """See to it that somebody is at work for everyone who waits, and for `min_size`."""
         if self.closed or not self.used:
             return
         now = self.now()
-        while self.overdue and not self.suspended:
+        while self.has_unserved_waiters and not self.suspended:
             if self.idle:
-                self.employ(Task.PING, self.idle[-1])
+                self.start_task(TaskKind.PING, self.idle[-1])
                 self.idle.pop()
             elif self.may_open(now):
                 self._open(now)
             else:
                 break
-        if self.suspicious:
-            self._test_suspects()
+        if self.has_distrusted:
+            self._test_distrusted()
         while (
             len(self.records) < self.config.min_size
-            and now >= self.reach.next_upkeep
+            and now >= self.backoff.next_refill
             and self.may_open(now)
         ):
             self._open(now)
@@ -364,58 +364,58 @@ class Books(Generic[C]):
         """Tell whether an attempt to connect may be made now."""
         return (
             len(self.records) < self.max_size
-            and self.opening < self.reach.openers + len(self.stalled)
-            and now >= self.reach.next_attempt
+            and self.opening < self.backoff.max_concurrent_connects + len(self.stalled)
+            and now >= self.backoff.next_attempt
         )
 
-    def is_hopeless(self, now: float) -> bool:
+    def should_fail_fast(self, now: float) -> bool:
         """Tell whether waiting is in vain: `fail_fast` is over, and nobody has a connection."""
-        return self.reach.away_for(now) >= self.fail_fast and len(self.records) == self.opening
+        return self.backoff.down_for(now) >= self.fail_fast and len(self.records) == self.opening
 
     def _open(self, now: float) -> None:
         """Reserve a place and have a connection opened for it."""
         if not self.opening:
-            self.reach.begin(now)
+            self.backoff.begin(now)
         record: PooledConnection[C] = PooledConnection(self.generation, now)
-        self.employ(Task.OPEN, record)
+        self.start_task(TaskKind.OPEN, record)
         self.opening += 1
         self.records.add(record)
 
-    def employ(self, task: Task, record: PooledConnection[C]) -> None:
-        """Give a connection into the hands of a worker, who reports back when it is done."""
+    def start_task(self, task: TaskKind, record: PooledConnection[C]) -> None:
+        """Give a connection into the claimed of a worker, who reports back when it is done."""
         number = next(self.numbers)
-        self.errands.append(Errand(task, record, number))
+        self.pending.append(Task(task, record, number))
         record.since = self.now()
         record.owner = number
         record.state = State.CONNECTING
         self.connecting += 1
 
-    def take_errand(self, hands: list[Errand[C]]) -> None:
-        """Move the next errand, if there is one, into the hands of a worker."""
-        if self.errands:
-            hands.append(self.errands[0])
-            self.errands.popleft()
+    def claim_task(self, claimed: list[Task[C]]) -> None:
+        """Move the next task, if there is one, into the claimed of a worker."""
+        if self.pending:
+            claimed.append(self.pending[0])
+            self.pending.popleft()
 
-    def give_up(self, errand: Errand[C]) -> None:
-        """Take back an errand from a worker that came to its end before the errand did."""
-        task, record, number, _ = errand
-        if record.owner != number or errand in self.errands:
+    def abort_task(self, task: Task[C]) -> None:
+        """Take back an task from a worker that came to its end before the task did."""
+        kind, record, number, _ = task
+        if record.owner != number or task in self.pending:
             return
-        if task is Task.CLOSE:
+        if kind is TaskKind.CLOSE:
             if record in self.closing:
-                self.errands.append(errand)
+                self.pending.append(task)
         elif record in self.records:
-            if task is Task.OPEN and not hasattr(record, "connection"):
+            if kind is TaskKind.OPEN and not hasattr(record, "connection"):
                 self.opening -= 1
-                self._dismiss(record)
+                self._end_task(record)
                 self.records.discard(record)
                 record.state = State.CLOSED
             else:
-                self.examined(record, DiscardReason.BROKEN)
-        self.provide()
-        self._ring_for_rest()
+                self.tested(record, DiscardReason.BROKEN)
+        self.fill()
+        self._notify_if_quiescent()
 
-    def _dismiss(self, record: PooledConnection[C]) -> None:
+    def _end_task(self, record: PooledConnection[C]) -> None:
         self.connecting -= 1
         self.stalled.discard(record)
 
@@ -425,21 +425,21 @@ class Books(Generic[C]):
         self.records.add(record)  # it is there, unless an interrupt struck before it was
         record.connection = connection
         if self.config.recycle is not None:
-            record.expires_at = now + self.config.recycle * (1 - RECYCLE_SPREAD * self.draw())
-        record.good_until = now + self.ping_after
+            record.expires_at = now + self.config.recycle * (1 - RECYCLE_SPREAD * self.random())
+        record.ping_due_at = now + self.ping_after
         self.opening -= 1
-        self._dismiss(record)
+        self._end_task(record)
         self.totals.connects += 1
-        self.reach.succeeded()
+        self.backoff.succeeded()
         self.keep_or_discard(record, None, now)
-        self.provide()
-        self._ring_for_rest()
+        self.fill()
+        self._notify_if_quiescent()
 
     def not_opened(
         self,
         record: PooledConnection[C],
         error: BaseException,
-        words: str,
+        error_text: str,
         server_down: Callable[[], BaseException] | None,
     ) -> None:
         """Decide what becomes of those who wait for a connection that could not be opened.
@@ -458,34 +458,34 @@ class Books(Generic[C]):
         self.records.discard(record)
         record.state = State.CLOSED
         self.opening -= 1
-        self._dismiss(record)
+        self._end_task(record)
         self.totals.connect_errors += 1
-        self.totals.last_error = words
+        self.totals.last_error = error_text
         if server_down is None:
-            self.reach.refused(words, now)
+            self.backoff.refused(error_text, now)
             if self.waiters:
-                self.settle(next(iter(self.waiters)), now, error)
+                self.resolve(next(iter(self.waiters)), now, error)
         else:
-            self.reach.failed(error, words, now)
-            if self.is_hopeless(now):
+            self.backoff.failed(error, error_text, now)
+            if self.should_fail_fast(now):
                 for waiter in list(self.waiters):
                     self.totals.rejected += 1
-                    self.settle(waiter, now, server_down())
-        self.provide()
-        self._ring_for_rest()
+                    self.resolve(waiter, now, server_down())
+        self.fill()
+        self._notify_if_quiescent()
 
-    def examined(self, record: PooledConnection[C], reason: DiscardReason | None) -> None:
+    def tested(self, record: PooledConnection[C], reason: DiscardReason | None) -> None:
         """Take back a connection that a worker has tested or cleaned; `reason` is what it found."""
         now = self.now()
-        self._dismiss(record)
+        self._end_task(record)
         record.thread = None
         if reason is None:
-            record.good_until = now + self.ping_after
+            record.ping_due_at = now + self.ping_after
         self.keep_or_discard(record, reason, now)
-        self.provide()
-        self._ring_for_rest()
+        self.fill()
+        self._notify_if_quiescent()
 
-    def doubt(
+    def requeue_for_test(
         self,
         record: PooledConnection[C],
         lease: Lease[C],
@@ -501,7 +501,7 @@ class Books(Generic[C]):
         waiter = Waiter(lease, since, thread, record.thread_bound, record.note, record.stack)
         reason = self.retirement(record, now)
         if reason is None:
-            self.employ(Task.PING, record)
+            self.start_task(TaskKind.PING, record)
         else:
             self.discard(record, reason)
         lease.owned = None

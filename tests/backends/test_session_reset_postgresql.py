@@ -16,7 +16,7 @@ from django.db.backends.signals import connection_created
 from django.db.models.functions import Lower, TruncDay
 from django.utils import timezone
 
-from pooling.backends.postgresql.statements import leaves_no_trace
+from pooling.backends.postgresql.sql_classifier import is_session_neutral
 from tests.backends.databases import in_thread
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.backends.conftest import Thing
     from tests.backends.databases import PostgresDatabase
-    from tests.faults.recording import Wire
+    from tests.faults.recording import RecordingProxy
 
 pytest_plugins = ["tests.faults.fixtures"]
 
@@ -32,7 +32,7 @@ ROLLBACK = {"max_size": 1, "timeout": 10}
 SESSION = {**ROLLBACK, "reset": "session"}
 
 
-def price(wire: Wire, wrapper: Any) -> int:
+def price(wire: RecordingProxy, wrapper: Any) -> int:
     """Release; return the round trips that took."""
     mark = wire.mark()
     wrapper.close()
@@ -49,7 +49,9 @@ def run(wrapper: Any, *statements: str) -> Any:
 
 
 def test_what_the_orm_does_all_day_costs_nothing(
-    postgresql: PostgresDatabase, wire: Wire, things: Callable[[PostgresDatabase], type[Thing]]
+    postgresql: PostgresDatabase,
+    wire: RecordingProxy,
+    things: Callable[[PostgresDatabase], type[Thing]],
 ) -> None:
     model = things(postgresql)
     with postgresql.alias("pooled", pool=SESSION) as wrapper:
@@ -68,7 +70,7 @@ def test_what_the_orm_does_all_day_costs_nothing(
             assert price(wire, wrapper) == 0
 
 
-def test_nothing_at_all_costs_nothing(postgresql: PostgresDatabase, wire: Wire) -> None:
+def test_nothing_at_all_costs_nothing(postgresql: PostgresDatabase, wire: RecordingProxy) -> None:
     wrapper = postgresql.wrapper(pool=SESSION)
     for _ in range(3):
         wrapper.ensure_connection()
@@ -119,7 +121,7 @@ TRACES = {
 
 @pytest.mark.parametrize("name", TRACES)
 def test_a_trace_is_undone_and_has_its_price(
-    postgresql: PostgresDatabase, wire: Wire, name: str
+    postgresql: PostgresDatabase, wire: RecordingProxy, name: str
 ) -> None:
     """scenario 42: search_path, settings, time zone, role, locks, tables, LISTEN, cursors."""
     trace, look = TRACES[name]
@@ -137,7 +139,7 @@ def test_a_trace_is_undone_and_has_its_price(
 
 
 def test_prepared_statements_of_a_lease_cost_one_message_more(
-    postgresql: PostgresDatabase, wire: Wire
+    postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
     """scenario 42: only the lease's own have to go, by name."""
     wrapper = postgresql.wrapper(pool=SESSION)
@@ -147,7 +149,7 @@ def test_prepared_statements_of_a_lease_cost_one_message_more(
 
 
 def test_the_drivers_own_prepared_statements_go_on_working(
-    postgresql: PostgresDatabase, wire: Wire, psycopg2: bool
+    postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool
 ) -> None:
     """It would not know that they are gone. (psycopg2 prepares none.)"""
     options = {} if psycopg2 else {"prepare_threshold": 1, "server_side_binding": True}
@@ -166,7 +168,7 @@ def test_the_drivers_own_prepared_statements_go_on_working(
 
 
 def test_django_finds_its_time_zone_in_the_restored_session(
-    postgresql: PostgresDatabase, wire: Wire
+    postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
     """One message: that the time zone is not the server's own does not cost another one."""
     wrapper = postgresql.wrapper(pool=SESSION, TIME_ZONE="Asia/Karachi")
@@ -176,7 +178,7 @@ def test_django_finds_its_time_zone_in_the_restored_session(
 
 
 def test_the_role_of_the_settings_costs_one_message_more(
-    postgresql: PostgresDatabase, wire: Wire, role: str
+    postgresql: PostgresDatabase, wire: RecordingProxy, role: str
 ) -> None:
     """It is Django that sets it, without a look whether it is set."""
     wrapper = postgresql.wrapper(pool=SESSION, OPTIONS={"assume_role": role})
@@ -187,7 +189,7 @@ def test_the_role_of_the_settings_costs_one_message_more(
 
 
 def test_a_role_of_the_connections_options_is_there_again(
-    postgresql: PostgresDatabase, wire: Wire
+    postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
     """`SET SESSION AUTHORIZATION DEFAULT` alone, as in DISCARD ALL, would end it."""
     options = {"options": "-c role=pg_monitor"}
@@ -200,7 +202,7 @@ def test_a_role_of_the_connections_options_is_there_again(
 
 @pytest.mark.parametrize("committed", [True, False])
 def test_traces_are_undone_without_autocommit_as_well(
-    postgresql: PostgresDatabase, wire: Wire, committed: bool
+    postgresql: PostgresDatabase, wire: RecordingProxy, committed: bool
 ) -> None:
     """A RESET in a transaction that is rolled back at its end would undo nothing."""
     wrapper = postgresql.wrapper(pool=SESSION, AUTOCOMMIT=False)
@@ -216,7 +218,7 @@ def test_traces_are_undone_without_autocommit_as_well(
 
 
 def test_what_ends_with_the_transaction_costs_nothing(
-    postgresql: PostgresDatabase, wire: Wire
+    postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
     """Nothing but the ROLLBACK or COMMIT that is due anyway."""
     wrapper = postgresql.wrapper(pool=SESSION)
@@ -233,7 +235,7 @@ def raw_execute(raw: Any, statement: str) -> None:
 
 
 def test_a_trace_left_through_the_raw_connection_is_seen(
-    postgresql: PostgresDatabase, wire: Wire, psycopg2: bool
+    postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool
 ) -> None:
     """trap 12: third-party code uses `connection.connection`."""
     wrapper = postgresql.wrapper(pool=SESSION)
@@ -270,7 +272,7 @@ def test_a_trace_left_through_the_raw_connection_is_seen(
 
 
 def test_cursors_of_another_class_count_as_a_trace(
-    postgresql: PostgresDatabase, wire: Wire, psycopg2: bool
+    postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool
 ) -> None:
     """trap 12: nobody has looked at their statements."""
     wrapper = postgresql.wrapper(pool=SESSION)
@@ -287,7 +289,7 @@ def test_cursors_of_another_class_count_as_a_trace(
 
 
 def test_the_cursors_of_the_user_are_the_users(
-    postgresql: PostgresDatabase, wire: Wire, psycopg2: bool
+    postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool
 ) -> None:
     """trap 12: a class of cursors from the settings is watched, and remains what it was."""
     if psycopg2:
@@ -303,7 +305,7 @@ def test_the_cursors_of_the_user_are_the_users(
 
 
 def test_the_next_lease_speaks_the_same_encoding(
-    postgresql: PostgresDatabase, wire: Wire, psycopg2: bool
+    postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool
 ) -> None:
     """psycopg 3 is told by the server; psycopg2 remembers what it was told last."""
     wrapper = postgresql.wrapper(pool=SESSION)
@@ -318,7 +320,7 @@ def test_the_next_lease_speaks_the_same_encoding(
 
 
 def test_a_reset_of_somebodys_own_counts_as_a_trace(
-    postgresql: PostgresDatabase, wire: Wire, psycopg2: bool
+    postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool
 ) -> None:
     """It takes away what Django has set up."""
     wrapper = postgresql.wrapper(pool=SESSION, TIME_ZONE="Asia/Karachi")
@@ -332,7 +334,7 @@ def test_a_reset_of_somebodys_own_counts_as_a_trace(
 
 
 def test_what_the_drivers_object_was_told_is_undone_for_nothing(
-    postgresql: PostgresDatabase, wire: Wire, psycopg2: bool
+    postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool
 ) -> None:
     """psycopg 3 keeps it to itself; psycopg2 tells the server in autocommit mode."""
     wrapper = postgresql.wrapper(pool=SESSION)
@@ -349,7 +351,7 @@ def test_what_the_drivers_object_was_told_is_undone_for_nothing(
 
 
 def test_a_session_that_cannot_be_restored_is_replaced(
-    postgresql: PostgresDatabase, wire: Wire
+    postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
     """scenario 40: reset raises, here because the session has ended."""
     wrapper = postgresql.wrapper(pool=SESSION)
@@ -361,7 +363,9 @@ def test_a_session_that_cannot_be_restored_is_replaced(
     assert postgresql.session(wrapper) != session
 
 
-def test_a_trace_of_a_thread_that_died_is_undone(postgresql: PostgresDatabase, wire: Wire) -> None:
+def test_a_trace_of_a_thread_that_died_is_undone(
+    postgresql: PostgresDatabase, wire: RecordingProxy
+) -> None:
     """scenario 42 and 9: its connection comes back by itself, and clean."""
     with postgresql.alias("pooled", pool=SESSION) as wrapper:
 
@@ -376,7 +380,7 @@ def test_a_trace_of_a_thread_that_died_is_undone(postgresql: PostgresDatabase, w
 
 
 def test_what_receivers_set_is_no_trace_of_the_lease(
-    postgresql: PostgresDatabase, wire: Wire
+    postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
     """trap 14: or each lease of a project with such a receiver would have to be undone."""
 
@@ -394,7 +398,9 @@ def test_what_receivers_set_is_no_trace_of_the_lease(
 
 
 def test_a_server_side_cursor_counts_as_a_trace(
-    postgresql: PostgresDatabase, wire: Wire, things: Callable[[PostgresDatabase], type[Thing]]
+    postgresql: PostgresDatabase,
+    wire: RecordingProxy,
+    things: Callable[[PostgresDatabase], type[Thing]],
 ) -> None:
     """trap 15: nobody looks at what its statement calls, and it may be left open."""
     model = things(postgresql)
@@ -410,7 +416,9 @@ def test_a_server_side_cursor_counts_as_a_trace(
 
 
 def test_always_does_not_look(
-    postgresql: PostgresDatabase, wire: Wire, things: Callable[[PostgresDatabase], type[Thing]]
+    postgresql: PostgresDatabase,
+    wire: RecordingProxy,
+    things: Callable[[PostgresDatabase], type[Thing]],
 ) -> None:
     """For what cannot be seen: here a trigger that changes a setting behind an INSERT."""
     things(postgresql)
@@ -430,7 +438,7 @@ def test_always_does_not_look(
 
 
 def test_always_undoes_what_session_undoes(
-    postgresql: PostgresDatabase, wire: Wire, psycopg2: bool
+    postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool
 ) -> None:
     wrapper = postgresql.wrapper(pool={**SESSION, "reset": "always"}, TIME_ZONE="Asia/Karachi")
     for name, (trace, look) in TRACES.items():
@@ -442,7 +450,7 @@ def test_always_undoes_what_session_undoes(
     assert type(wrapper.connection) is postgresql.raw_class, "and it needs no eyes for that"
 
 
-def test_the_default_never_looks(postgresql: PostgresDatabase, wire: Wire) -> None:
+def test_the_default_never_looks(postgresql: PostgresDatabase, wire: RecordingProxy) -> None:
     """trap 12: the driver's own classes, nothing in between."""
     wrapper = postgresql.wrapper(pool=ROLLBACK)
     wrapper.ensure_connection()
@@ -454,7 +462,7 @@ def test_the_default_never_looks(postgresql: PostgresDatabase, wire: Wire) -> No
 
 @pytest.mark.parametrize("name", TRACES)
 def test_the_default_undoes_no_trace_and_costs_nothing(
-    postgresql: PostgresDatabase, wire: Wire, name: str
+    postgresql: PostgresDatabase, wire: RecordingProxy, name: str
 ) -> None:
     """scenario 42: what the documentation says of "rollback" is true."""
     trace, look = TRACES[name]
@@ -468,7 +476,7 @@ def test_the_default_undoes_no_trace_and_costs_nothing(
 
 @pytest.mark.parametrize("pool", [ROLLBACK, SESSION], ids=["rollback", "session"])
 def test_a_trace_in_a_transaction_that_is_open_goes_with_it(
-    postgresql: PostgresDatabase, wire: Wire, pool: dict[str, Any]
+    postgresql: PostgresDatabase, wire: RecordingProxy, pool: dict[str, Any]
 ) -> None:
     """scenario 39: released in a transaction. Its ROLLBACK undoes the SET in it."""
     wrapper = postgresql.wrapper(pool=pool)
@@ -479,7 +487,7 @@ def test_a_trace_in_a_transaction_that_is_open_goes_with_it(
 
 @pytest.mark.parametrize("pool", [ROLLBACK, SESSION], ids=["rollback", "session"])
 def test_what_was_registered_in_python_stays(
-    postgresql: PostgresDatabase, wire: Wire, psycopg2: bool, pool: dict[str, Any]
+    postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool, pool: dict[str, Any]
 ) -> None:
     """scenario 42: as the documentation says. Adapters of one connection are part of its object."""
     wrapper = postgresql.wrapper(pool=pool)
@@ -517,7 +525,7 @@ def test_whatever_counts_as_harmless_changes_nothing_on_a_server(
         statement = "SELECT 1 " + "".join(parts)
         if "work_mem" not in statement:
             continue
-        harmless = leaves_no_trace(statement)
+        harmless = is_session_neutral(statement)
         if not harmless and verdicts[False] > 50:
             continue
         with raw.cursor() as cursor, contextlib.suppress(wrapper.Database.Error):

@@ -11,89 +11,89 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 """Seconds between attempts to connect to a server that is away: doubled each time, then jittered
 down by up to a half. The longest is short enough that a returning server is noticed in a second."""
 
-UPKEEP_PAUSE = 5.0
+REFILL_PAUSE = 5.0
 """Seconds until a connection for `min_size` is tried again after a failure. Nobody waits for it."""
 
-FRESH = 2 * UPKEEP_PAUSE
+OUTAGE_MEMORY = 2 * REFILL_PAUSE
 """Seconds for which a failure to connect tells something of the server. An attempt after a longer
 silence is the beginning of another outage."""
 
-OPENERS = 2
+MAX_CONCURRENT_CONNECTS = 2
 """How many connections a pool opens at a time. A spike of callers is mostly served by the first few
-connections coming back, long before one for each of them could be open; more openers would only
+connections coming back, long before one for each of them could be open; more of them would only
 press a server that is busy enough. While the server is away, one is enough to see it come back."""
 
 NEVER = float("-inf")
 
 
-class Reach:
-    """Whether the server can be reached. Part of the books, and like them under the pool's lock.
+class ConnectBackoff:
+    """Whether the server can be reached. Part of the state, and like them under the pool's lock.
 
     Args:
-        draw: returns a random number from 0 to 1.
+        random: returns a random number from 0 to 1.
     """
 
     __slots__ = (
-        "_draw",
         "_failed_at",
         "_failures",
-        "away_since",
+        "_random",
+        "down_since",
         "error",
+        "error_text",
         "next_attempt",
-        "next_upkeep",
-        "words",
+        "next_refill",
     )
 
-    def __init__(self, draw: Callable[[], float]) -> None:
-        self._draw = draw
+    def __init__(self, random: Callable[[], float]) -> None:
+        self._random = random
         self._failures = 0
         self._failed_at = NEVER
-        self.away_since: float | None = None
+        self.down_since: float | None = None
         """Since when every attempt has found the server away; None while it is not."""
         self.next_attempt = NEVER
         """When the next attempt may be made."""
-        self.next_upkeep = NEVER
+        self.next_refill = NEVER
         """When the next one may be made for which nobody waits."""
         self.error: BaseException | None = None
         """Why the last attempt found the server away."""
-        self.words = ""
+        self.error_text = ""
         """What the last error said."""
 
     @property
-    def openers(self) -> int:
+    def max_concurrent_connects(self) -> int:
         """How many attempts may be under way at a time."""
-        return OPENERS if self.away_since is None else 1
+        return MAX_CONCURRENT_CONNECTS if self.down_since is None else 1
 
-    def away_for(self, now: float) -> float:
+    def down_for(self, now: float) -> float:
         """Return for how many seconds the server has been away, a negative number if it is not."""
-        return NEVER if self.away_since is None else now - self.away_since
+        return NEVER if self.down_since is None else now - self.down_since
 
     def begin(self, now: float) -> None:
         """Note that an attempt begins, the only one: what was known long ago means nothing now."""
-        if now - self._failed_at > FRESH:
-            self.away_since = None
+        if now - self._failed_at > OUTAGE_MEMORY:
+            self.down_since = None
 
     def succeeded(self) -> None:
         """Note that a connection was opened."""
         self._failures = 0
-        self.next_attempt = self.next_upkeep = NEVER
-        self.error = self.away_since = None
+        self.next_attempt = self.next_refill = NEVER
+        self.error = self.down_since = None
 
-    def failed(self, error: BaseException, words: str, now: float) -> None:
+    def failed(self, error: BaseException, error_text: str, now: float) -> None:
         """Note that an attempt has found the server away."""
-        if self.away_since is None:
-            self.away_since = now
+        if self.down_since is None:
+            self.down_since = now
         self._failed_at = now
-        self.error, self.words = error, words
+        self.error, self.error_text = error, error_text
         pause = min(FIRST_PAUSE * 2 ** min(self._failures, 16), LONGEST_PAUSE)
         self._failures += 1
-        self.next_attempt = now + pause * (1 - self._draw() / 2)
-        self.next_upkeep = now + UPKEEP_PAUSE
+        self.next_attempt = now + pause * (1 - self._random() / 2)
+        self.next_refill = now + REFILL_PAUSE
 
-    def refused(self, words: str, now: float) -> None:
+    def refused(self, error_text: str, now: float) -> None:
         """Note that the server has answered, with an error that trying again does not mend."""
         # The error itself is somebody's who raises it: its traceback would hold their frames.
-        self.error, self.words = None, words
+        self.error, self.error_text = None, error_text
         self._failures += 1
-        self.away_since = None
-        self.next_upkeep = now + UPKEEP_PAUSE
+        self.down_since = None
+        self.next_refill = now + REFILL_PAUSE

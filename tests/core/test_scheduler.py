@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pooling.core.maintenance import AFTER_AN_ERROR, Maintenance
-from tests.core.fakes import PATIENCE, FakeClock, Gate, Lab
+from pooling.core.scheduler import AFTER_AN_ERROR, Scheduler
+from tests.core.fakes import TEST_TIMEOUT, FakeClock, Gate, PoolHarness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,57 +35,57 @@ class Chore:
         return step() if callable(step) else step
 
     def wait_for_round(self) -> None:
-        assert self.rounds.acquire(timeout=PATIENCE)
+        assert self.rounds.acquire(timeout=TEST_TIMEOUT)
 
 
-def end_of(maintenance: Maintenance, act: Callable[[], object]) -> None:
+def end_of(scheduler: Scheduler, act: Callable[[], object]) -> None:
     """Return when the thread has ended that `act` leaves nothing to do."""
-    thread = maintenance._thread
+    thread = scheduler._thread
     act()
     assert thread is not None
-    thread.join(PATIENCE)
+    thread.join(TEST_TIMEOUT)
     assert not thread.is_alive()
 
 
 def test_run_once_maintains_what_is_due_and_says_when_to_come_again() -> None:
-    maintenance = Maintenance(clock := FakeClock())
+    scheduler = Scheduler(clock := FakeClock())
     due, later = Chore(clock.now() + 7.0), Chore()
-    maintenance._due.update({due: clock.now(), later: clock.now() + 5.0})
-    assert maintenance.run_once() == clock.now() + 5.0
+    scheduler._due.update({due: clock.now(), later: clock.now() + 5.0})
+    assert scheduler.run_once() == clock.now() + 5.0
     assert (len(due.threads), len(later.threads)) == (1, 0)
     clock.advance(5.0)
-    assert maintenance.run_once() == clock.now() + 2.0
+    assert scheduler.run_once() == clock.now() + 2.0
     assert (len(due.threads), len(later.threads)) == (1, 1)
     clock.advance(2.0)
-    assert maintenance.run_once() is None
+    assert scheduler.run_once() is None
     assert (len(due.threads), len(later.threads)) == (2, 1)
 
 
-def test_a_call_during_a_round_is_not_overridden_by_the_round(slow_lab: Lab) -> None:
-    maintenance = Maintenance(clock := FakeClock())
+def test_a_call_during_a_round_is_not_overridden_by_the_round(manual_harness: PoolHarness) -> None:
+    scheduler = Scheduler(clock := FakeClock())
     chore = Chore()
     soon = clock.now() + 1.0
 
     def call() -> float:
-        maintenance._due[chore] = soon
+        scheduler._due[chore] = soon
         return clock.now() + 100.0
 
     chore.plan = [call]
-    maintenance._due[chore] = clock.now()
-    assert maintenance.run_once() == soon
+    scheduler._due[chore] = clock.now()
+    assert scheduler.run_once() == soon
 
 
 def test_nothing_runs_before_the_first_call() -> None:
-    assert Maintenance(FakeClock())._thread is None
+    assert Scheduler(FakeClock())._thread is None
 
 
 def test_one_thread_serves_all_pools() -> None:
-    maintenance = Maintenance(clock := FakeClock())
+    scheduler = Scheduler(clock := FakeClock())
     chores = [Chore() for _ in range(5)]
     keep = Chore()
-    maintenance.call(keep, clock.now() + 100.0)
+    scheduler.schedule(keep, clock.now() + 100.0)
     for chore in chores:
-        maintenance.call(chore, clock.now() + 1.0)
+        scheduler.schedule(chore, clock.now() + 1.0)
     clock.wait_for_sleepers(1)
     clock.advance(1.0)
     for chore in chores:
@@ -94,43 +94,43 @@ def test_one_thread_serves_all_pools() -> None:
     assert thread.name == "pooling-maintenance"
     assert thread.daemon
     clock.wait_for_sleepers(1)
-    end_of(maintenance, lambda: clock.advance(100.0))
+    end_of(scheduler, lambda: clock.advance(100.0))
 
 
 def test_a_sooner_call_wakes_the_thread() -> None:
-    maintenance = Maintenance(clock := FakeClock())
+    scheduler = Scheduler(clock := FakeClock())
     late, soon = Chore(), Chore()
-    maintenance.call(late, clock.now() + 100.0)
+    scheduler.schedule(late, clock.now() + 100.0)
     clock.wait_for_sleepers(1)
-    maintenance.call(soon, clock.now())
+    scheduler.schedule(soon, clock.now())
     soon.wait_for_round()
     assert late.threads == []
     clock.wait_for_sleepers(1)
-    end_of(maintenance, lambda: clock.advance(100.0))
+    end_of(scheduler, lambda: clock.advance(100.0))
 
 
 def test_a_later_call_does_not_put_a_round_off() -> None:
-    maintenance = Maintenance(clock := FakeClock())
+    scheduler = Scheduler(clock := FakeClock())
     chore, keep = Chore(), Chore()
-    maintenance.call(keep, clock.now() + 100.0)
-    maintenance.call(chore, clock.now() + 1.0)
-    maintenance.call(chore, clock.now() + 50.0)
+    scheduler.schedule(keep, clock.now() + 100.0)
+    scheduler.schedule(chore, clock.now() + 1.0)
+    scheduler.schedule(chore, clock.now() + 50.0)
     clock.wait_for_sleepers(1)
     clock.advance(1.0)
     chore.wait_for_round()
     clock.wait_for_sleepers(1)
-    end_of(maintenance, lambda: clock.advance(100.0))
+    end_of(scheduler, lambda: clock.advance(100.0))
 
 
 def test_the_thread_ends_with_the_last_pool_and_begins_again_with_the_next() -> None:
-    maintenance = Maintenance(clock := FakeClock())
+    scheduler = Scheduler(clock := FakeClock())
     for _ in range(2):
         chore = Chore()
-        maintenance.call(chore, clock.now() + 1.0)
+        scheduler.schedule(chore, clock.now() + 1.0)
         clock.wait_for_sleepers(1)
-        end_of(maintenance, lambda: clock.advance(1.0))
+        end_of(scheduler, lambda: clock.advance(1.0))
         assert len(chore.threads) == 1
-        assert maintenance._thread is None
+        assert scheduler._thread is None
 
 
 def test_an_error_in_one_pools_maintenance_does_not_end_it(
@@ -138,59 +138,59 @@ def test_an_error_in_one_pools_maintenance_does_not_end_it(
 ) -> None:
     """Scenario 47: it is logged, and the others go on."""
     caplog.set_level(logging.ERROR, "pooling")
-    maintenance = Maintenance(clock := FakeClock())
+    scheduler = Scheduler(clock := FakeClock())
     failing, other = Chore(ValueError("oh")), Chore()
-    maintenance._due.update({failing: clock.now(), other: clock.now()})
-    assert maintenance.run_once() == clock.now() + AFTER_AN_ERROR
+    scheduler._due.update({failing: clock.now(), other: clock.now()})
+    assert scheduler.run_once() == clock.now() + AFTER_AN_ERROR
     assert len(other.threads) == 1
     clock.advance(AFTER_AN_ERROR)
-    assert maintenance.run_once() is None
+    assert scheduler.run_once() is None
     assert len(failing.threads) == 2
     assert "will be tried again" in caplog.text
     assert "ValueError: oh" in caplog.text
 
 
 def test_maintenance_keeps_no_pool_alive() -> None:
-    lab = Lab()
-    maintenance = Maintenance(lab.clock)
-    lab.maintenance = maintenance  # type: ignore[assignment]
-    pool = lab.pool()
+    harness = PoolHarness()
+    scheduler = Scheduler(harness.clock)
+    harness.scheduler = scheduler  # type: ignore[assignment]
+    pool = harness.pool()
     pool.acquire().release()
     reference = weakref.ref(pool)
-    lab.clock.wait_for_sleepers(1)
+    harness.clock.wait_for_sleepers(1)
     del pool
     gc.collect()
     assert reference() is None
-    end_of(maintenance, lambda: lab.clock.advance(1000.0))
+    end_of(scheduler, lambda: harness.clock.advance(1000.0))
 
 
 def test_a_pool_that_vanishes_while_the_thread_looks_does_not_end_maintenance() -> None:
     """The garbage collector takes no lock."""
-    maintenance = Maintenance(clock := FakeClock())
+    scheduler = Scheduler(clock := FakeClock())
     doomed = [Chore()]
 
     class Vanishing(weakref.WeakKeyDictionary):  # type: ignore[type-arg]
         def __len__(self) -> int:
             length = super().__len__()
-            if threading.current_thread() is maintenance._thread:
+            if threading.current_thread() is scheduler._thread:
                 doomed.clear()
             return length
 
         def values(self) -> Any:
-            if threading.current_thread() is maintenance._thread:
+            if threading.current_thread() is scheduler._thread:
                 doomed.clear()
             return super().values()
 
-    maintenance._due = Vanishing()
-    maintenance.call(doomed[0], clock.now() + 1.0)
-    thread = maintenance._thread
+    scheduler._due = Vanishing()
+    scheduler.schedule(doomed[0], clock.now() + 1.0)
+    thread = scheduler._thread
     if thread is not None:
-        thread.join(PATIENCE)
+        thread.join(TEST_TIMEOUT)
         assert not thread.is_alive()
 
     chore = Chore()
-    maintenance._due = weakref.WeakKeyDictionary()
-    maintenance.call(chore, clock.now())
+    scheduler._due = weakref.WeakKeyDictionary()
+    scheduler.schedule(chore, clock.now())
     chore.wait_for_round()
 
 
@@ -198,7 +198,7 @@ def test_a_pool_that_vanishes_while_the_thread_looks_does_not_end_maintenance() 
 def test_a_thread_that_cannot_be_had_is_asked_for_again(
     monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    maintenance = Maintenance(clock := FakeClock())
+    scheduler = Scheduler(clock := FakeClock())
     first, second = Chore(), Chore()
 
     def fail(_: threading.Thread) -> None:
@@ -207,50 +207,50 @@ def test_a_thread_that_cannot_be_had_is_asked_for_again(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", fail)
         with suppress(KeyboardInterrupt):
-            maintenance.call(first, clock.now())
-    maintenance.call(second, clock.now())
+            scheduler.schedule(first, clock.now())
+    scheduler.schedule(second, clock.now())
     second.wait_for_round()
     first.wait_for_round()
 
 
 def test_a_call_never_waits_for_a_round() -> None:
-    maintenance = Maintenance(clock := FakeClock())
+    scheduler = Scheduler(clock := FakeClock())
     gate = Gate()
     slow, other = Chore(gate), Chore()
-    maintenance.call(slow, clock.now())
+    scheduler.schedule(slow, clock.now())
     gate.wait_for(1)
-    maintenance.call(other, clock.now())
-    end_of(maintenance, gate.open)
+    scheduler.schedule(other, clock.now())
+    end_of(scheduler, gate.open)
     assert len(other.threads) == 1
 
 
-def test_a_pool_calls_when_it_is_used_and_not_before(lab: Lab) -> None:
-    pool = lab.pool()
-    assert lab.maintenance.calls == []
+def test_a_pool_calls_when_it_is_used_and_not_before(harness: PoolHarness) -> None:
+    pool = harness.pool()
+    assert harness.scheduler.calls == []
     pool.acquire().release()
-    assert lab.maintenance.calls != []
+    assert harness.scheduler.calls != []
 
 
-def test_a_pool_at_rest_needs_no_maintenance_any_more(lab: Lab) -> None:
-    pool = lab.pool(min_size=0)
+def test_a_pool_at_rest_needs_no_maintenance_any_more(harness: PoolHarness) -> None:
+    pool = harness.pool(min_size=0)
     pool.acquire().discard()
-    lab.pass_time(1000.0)
+    harness.pass_time(1000.0)
     assert pool.maintain() is None
-    assert lab.maintenance.due == float("inf")
+    assert harness.scheduler.due == float("inf")
 
 
 def test_a_companion_comes_along_as_soon_as_something_is_maintained() -> None:
-    maintenance = Maintenance(clock := FakeClock())
-    companion = Chore(clock.now() + 5.0, None)
-    maintenance.accompany(companion)
-    maintenance.accompany(companion)
-    assert not companion.threads
-    maintenance.call(chore := Chore(), clock.now() + 30.0)
-    companion.wait_for_round()
+    scheduler = Scheduler(clock := FakeClock())
+    periodic = Chore(clock.now() + 5.0, None)
+    scheduler.add_periodic(periodic)
+    scheduler.add_periodic(periodic)
+    assert not periodic.threads
+    scheduler.schedule(chore := Chore(), clock.now() + 30.0)
+    periodic.wait_for_round()
     clock.advance(5.0)
-    companion.wait_for_round()
+    periodic.wait_for_round()
     # It wants no more, until something is due sooner than before.
-    maintenance.call(chore, clock.now() + 1.0)
-    companion.wait_for_round()
-    end_of(maintenance, lambda: clock.advance(30.0))
-    assert len(companion.threads) == 3
+    scheduler.schedule(chore, clock.now() + 1.0)
+    periodic.wait_for_round()
+    end_of(scheduler, lambda: clock.advance(30.0))
+    assert len(periodic.threads) == 3

@@ -24,7 +24,7 @@ def timeout(
     holders: Sequence[Holder],
     *,
     own: int,
-    last_words: str | None,
+    last_connect_error: str | None,
 ) -> str:
     """Say why a caller got no connection: the numbers, the holders, and what the server said.
 
@@ -33,12 +33,12 @@ def timeout(
         seconds: how long the caller waited.
         holders: who holds connections.
         own: how many of them the waiting thread itself holds.
-        last_words: why the last attempt to connect failed, if it did.
+        last_connect_error: why the last attempt to connect failed, if it did.
     """
     within = "" if seconds is None else f" within {seconds:g} s"
     parts = [f"pool {stats.name!r}: no connection{within} ({_counts(stats)})"]
-    if last_words is not None:
-        parts.append(f"the last attempt to connect failed: {last_words}")
+    if last_connect_error is not None:
+        parts.append(f"the last attempt to connect failed: {last_connect_error}")
     if holders:
         parts.append(f"held by {_named(holders)}")
     if own:
@@ -55,15 +55,15 @@ def too_many_waiters(stats: PoolStats) -> str:
     return f"pool {stats.name!r}: max_waiting callers are waiting already ({_counts(stats)})"
 
 
-def server_down(pool: str, seconds: float, last_words: str) -> str:
+def server_down(pool: str, seconds: float, last_connect_error: str) -> str:
     """Say why a caller was not made to wait."""
     return (
         f"pool {pool!r}: the server has been away for {seconds:.1f} s, so nobody waits for it; "
-        f"the last attempt to connect failed: {last_words}"
+        f"the last attempt to connect failed: {last_connect_error}"
     )
 
 
-def intruder(pool: str) -> str:
+def reentrant_use(pool: str) -> str:
     """Say why code that runs in the middle of something of this thread's own is refused."""
     return (
         f"pool {pool!r}: a finaliser or a signal handler wanted to use the pool at a moment when "
@@ -79,7 +79,7 @@ def leak(pool: str, holder: Holder) -> str:
     )
 
 
-def words(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Return what an error says, or its name if it says nothing or cannot say it."""
     try:
         return str(error).strip() or type(error).__name__

@@ -1,6 +1,6 @@
-"""What time, lost holders and interrupts do to the books, put right.
+"""What time, lost holders and interrupts do to the state, put right.
 
-Functions on the books of a pool, called with its lock held like their methods.
+Functions on the state of a pool, called with its lock held like their methods.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
-from pooling.core import survey
-from pooling.core.books import Books, Task
+from pooling.core import stats
+from pooling.core.backoff import FIRST_PAUSE
 from pooling.core.connection import LEASED, DiscardReason, PooledConnection, State
-from pooling.core.reach import FIRST_PAUSE
+from pooling.core.state import PoolState, TaskKind
 
 if TYPE_CHECKING:
     from pooling.core.driver import C
     from pooling.core.stats import Holder
 
-SEARCH_PAUSE = 20e-6
+RECOVERY_PAUSE = 20e-6
 """Seconds per connection between searches for holders that are gone, at the least: when callers
 keep arriving at an exhausted pool, some hundredths of the time are spent on that."""
 
@@ -36,50 +36,50 @@ HOUSEKEEPING = 30.0
 """The longest time between two rounds of maintenance of a pool that has connections."""
 
 
-def maintain(books: Books[C]) -> tuple[list[Holder], float | None]:
+def maintain(state: PoolState[C]) -> tuple[list[Holder], float | None]:
     """Do what is due; return the leaks to report, and when to come again."""
-    now = books.now()
-    retire_idle(books, now)
-    search_for_lost(books, now)
-    search_for_stalled(books, now)
-    books.provide()
-    return leaks(books, now), due(books, now)
+    now = state.now()
+    retire_idle(state, now)
+    recover_lost_leases(state, now)
+    mark_stalled(state, now)
+    state.fill()
+    return leaks(state, now), due(state, now)
 
 
-def retire_idle(books: Books[C], now: float) -> None:
+def retire_idle(state: PoolState[C], now: float) -> None:
     """Throw away idle connections that are too old, and those that nobody needed for long."""
-    max_idle = books.config.max_idle
+    max_idle = state.config.max_idle
     kept: deque[PooledConnection[C]] = deque()
-    for record in books.idle:  # the coldest first
-        reason = books.retirement(record, now)
+    for record in state.idle:  # the coldest first
+        reason = state.retirement(record, now)
         if (
             reason is None
             and max_idle is not None
             and now - record.since >= max_idle
-            and len(books.records) > books.config.min_size
+            and len(state.records) > state.config.min_size
         ):
             reason = DiscardReason.IDLE
         if reason is None:
             kept.append(record)
         else:
-            books.discard(record, reason)
-    books.idle = kept
+            state.discard(record, reason)
+    state.idle = kept
 
 
-def search_for_stalled(books: Books[C], now: float) -> None:
+def mark_stalled(state: PoolState[C], now: float) -> None:
     """Give up hope in workers that take too long, while somebody waits for them."""
-    if books.waiters and books.connecting:
-        for record in books.records:
+    if state.waiters and state.connecting:
+        for record in state.records:
             if record.state is State.CONNECTING and now - record.since >= STALL:
-                books.stalled.add(record)
+                state.stalled.add(record)
 
 
-def search_for_lost(books: Books[C], now: float) -> None:
+def recover_lost_leases(state: PoolState[C], now: float) -> None:
     """Take back the leases that were garbage-collected, and those of threads that ended."""
-    books.next_search = now + SEARCH_PAUSE * len(books.records)
-    for record in books.records:
+    state.next_recovery = now + RECOVERY_PAUSE * len(state.records)
+    for record in state.records:
         if record.state is LEASED and _is_lost(record):
-            _recover(books, record)
+            _recover(state, record)
 
 
 def _is_lost(record: PooledConnection[C]) -> bool:
@@ -106,79 +106,79 @@ def _is_gone(thread: threading.Thread) -> bool:
         return True
 
 
-def _recover(books: Books[C], record: PooledConnection[C]) -> None:
-    books.totals.recovered += 1
-    books.employ(Task.RECOVER, record)  # the lease is over, should anybody still have it
+def _recover(state: PoolState[C], record: PooledConnection[C]) -> None:
+    state.totals.recovered += 1
+    state.start_task(TaskKind.RECOVER, record)  # the lease is over, should anybody still have it
 
 
-def mend(books: Books[C]) -> None:
+def restore_invariants(state: PoolState[C]) -> None:
     """Restore the invariants after an interrupt; what counts is who owns the records."""
-    books.adopt(books.config)
-    for errand in list(books.errands):
-        record = errand.record
-        if errand.number != record.owner:
+    state.set_config(state.config)
+    for task in list(state.pending):
+        record = task.record
+        if task.number != record.owner:
             continue
-        if errand.task is Task.CLOSE:
-            books.closing.add(record)
+        if task.task is TaskKind.CLOSE:
+            state.closing.add(record)
             record.state = State.CLOSED
-            books.records.discard(record)
+            state.records.discard(record)
         else:
             record.state = State.CONNECTING
-            books.records.add(record)
-    for record in books.records:
+            state.records.add(record)
+    for record in state.records:
         if record.owner is None:
             record.state = State.IDLE
         elif callable(record.owner):
             record.state = LEASED
-    idle = dict.fromkeys(record for record in books.idle if record.state is State.IDLE)
-    idle.update(dict.fromkeys(each for each in books.records if each.state is State.IDLE))
-    books.idle = deque(idle)
-    busy = [record for record in books.records if record.state is State.CONNECTING]
-    books.connecting = len(busy)
-    books.opening = sum(not hasattr(record, "connection") for record in busy)
-    books.stalled.intersection_update(busy)
-    now = books.now()
-    for waiter in list(books.waiters):
-        if waiter.settled or waiter.lease.current:
-            books.settle(waiter, now, waiter.error)
-    books.provide()
+    idle = dict.fromkeys(record for record in state.idle if record.state is State.IDLE)
+    idle.update(dict.fromkeys(each for each in state.records if each.state is State.IDLE))
+    state.idle = deque(idle)
+    busy = [record for record in state.records if record.state is State.CONNECTING]
+    state.connecting = len(busy)
+    state.opening = sum(not hasattr(record, "connection") for record in busy)
+    state.stalled.intersection_update(busy)
+    now = state.now()
+    for waiter in list(state.waiters):
+        if waiter.resolved or waiter.lease.current:
+            state.resolve(waiter, now, waiter.error)
+    state.fill()
 
 
-def leaks(books: Books[C], now: float) -> list[Holder]:
+def leaks(state: PoolState[C], now: float) -> list[Holder]:
     """Return those who hold a connection for longer than `leak_after`, each once."""
-    leak_after = books.config.leak_after
+    leak_after = state.config.leak_after
     found = []
     if leak_after is not None:
-        for record in books.records:
+        for record in state.records:
             overdue = record.state is LEASED and now - record.since >= leak_after
             if overdue and not record.leak_reported:
                 record.leak_reported = True
-                found.append(survey.holder(record, now))
+                found.append(stats.holder(record, now))
     return found
 
 
-def due(books: Books[C], now: float) -> float | None:
+def due(state: PoolState[C], now: float) -> float | None:
     """Return when the pool next needs maintenance, None if it does not."""
-    config = books.config
-    if books.closed:  # what is still leased may get lost, and has to be closed then
-        return now + STALL if books.records else None
-    if not (books.used and (books.records or books.waiters or config.min_size)):
+    config = state.config
+    if state.closed:  # what is still leased may get lost, and has to be closed then
+        return now + STALL if state.records else None
+    if not (state.used and (state.records or state.waiters or config.min_size)):
         return None
     due = [now + HOUSEKEEPING]
-    if books.waiters:
+    if state.waiters:
         due.append(now + LOST_PAUSE)
-        if books.reach.next_attempt > now:
-            due.append(books.reach.next_attempt)
-    if len(books.records) < config.min_size and not books.opening:
-        due.append(max(books.reach.next_attempt, books.reach.next_upkeep, now + FIRST_PAUSE))
+        if state.backoff.next_attempt > now:
+            due.append(state.backoff.next_attempt)
+    if len(state.records) < config.min_size and not state.opening:
+        due.append(max(state.backoff.next_attempt, state.backoff.next_refill, now + FIRST_PAUSE))
     if config.max_idle is not None:
         due.append(now + config.max_idle)
     if config.leak_after is not None:
         due.append(now + config.leak_after)
-    for record in books.records:
+    for record in state.records:
         if record.state is State.IDLE:
             due.append(record.expires_at)
-            if config.max_idle is not None and len(books.records) > config.min_size:
+            if config.max_idle is not None and len(state.records) > config.min_size:
                 due.append(record.since + config.max_idle)
         elif record.state is LEASED and config.leak_after is not None and not record.leak_reported:
             due.append(record.since + config.leak_after)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from pooling.backends.postgresql.statements import leaves_no_trace
+from pooling.backends.postgresql.sql_classifier import is_session_neutral
 
 RESTORE_SESSION = (
     "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; "
@@ -24,15 +24,15 @@ PREPARED_BY_SQL = "SELECT name FROM pg_catalog.pg_prepared_statements WHERE from
 it would not know that they are gone."""
 
 
-class Traces:
+class SessionChanges:
     """What the pool knows of a session."""
 
-    __slots__ = ("forgotten", "left")
+    __slots__ = ("dirty", "restored")
 
     def __init__(self) -> None:
-        self.left = False
+        self.dirty = False
         """Something may have happened to the session that outlives its transaction."""
-        self.forgotten = False
+        self.restored = False
         """The session was restored: what receivers of `connection_created` set is gone as well."""
 
 
@@ -55,56 +55,56 @@ def deallocating(names: list[str]) -> str:
     return "; ".join(f'DEALLOCATE "{name}"' for name in quoted)
 
 
-class _Watching:
+class _TrackingCursor:
     """Mixed into a driver's class of cursors, it looks at statements before they run."""
 
     __slots__ = ()
     connection: Any
 
-    def _look_at(self, statement: object) -> None:
-        traces = getattr(self.connection, "pooling_traces", None)
-        if traces is not None and not traces.left and not leaves_no_trace(statement):
-            traces.left = True
+    def _classify(self, statement: object) -> None:
+        changes = getattr(self.connection, "pooling_changes", None)
+        if changes is not None and not changes.dirty and not is_session_neutral(statement):
+            changes.dirty = True
 
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
-        self._look_at(query)
+        self._classify(query)
         return super().execute(query, *args, **kwargs)  # type: ignore[misc]
 
     def executemany(self, query: Any, *args: Any, **kwargs: Any) -> Any:
-        self._look_at(query)
+        self._classify(query)
         return super().executemany(query, *args, **kwargs)  # type: ignore[misc]
 
 
-class _Psycopg3Watching(_Watching):
+class _Psycopg3TrackingCursor(_TrackingCursor):
     __slots__ = ()
 
     def stream(self, query: Any, *args: Any, **kwargs: Any) -> Any:
-        self._look_at(query)
+        self._classify(query)
         return super().stream(query, *args, **kwargs)  # type: ignore[misc]
 
     def copy(self, statement: Any, *args: Any, **kwargs: Any) -> Any:
-        self._look_at(statement)
+        self._classify(statement)
         return super().copy(statement, *args, **kwargs)  # type: ignore[misc]
 
 
-class _ServerSide(_Watching):
+class _ServerSideCursor(_TrackingCursor):
     """A cursor that the server keeps: always a trace."""
 
     __slots__ = ()
 
-    def _look_at(self, statement: object) -> None:  # noqa: ARG002
-        self.connection.pooling_traces.left = True
+    def _classify(self, statement: object) -> None:  # noqa: ARG002
+        self.connection.pooling_changes.dirty = True
 
 
-class _Psycopg2Watching(_Watching):
+class _Psycopg2TrackingCursor(_TrackingCursor):
     __slots__ = ()
 
     def copy_expert(self, sql: Any, *args: Any, **kwargs: Any) -> Any:
-        self._look_at(sql)
+        self._classify(sql)
         return super().copy_expert(sql, *args, **kwargs)  # type: ignore[misc]
 
     def callproc(self, procname: Any, *args: Any, **kwargs: Any) -> Any:
-        self.connection.pooling_traces.left = True
+        self.connection.pooling_changes.dirty = True
         return super().callproc(procname, *args, **kwargs)  # type: ignore[misc]
 
 
@@ -114,25 +114,25 @@ class _Psycopg2Connection:
     cursor_factory: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.pooling_traces = Traces()
+        self.pooling_changes = SessionChanges()
         super().__init__(*args, **kwargs)
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         cursor = super().cursor(*args, **kwargs)  # type: ignore[misc]
-        if cursor.name is not None or not isinstance(cursor, _Watching):
-            self.pooling_traces.left = True
+        if cursor.name is not None or not isinstance(cursor, _TrackingCursor):
+            self.pooling_changes.dirty = True
         return cursor
 
     def reset(self) -> None:
-        self.pooling_traces.left = True
+        self.pooling_changes.dirty = True
         super().reset()  # type: ignore[misc]
 
     def set_client_encoding(self, encoding: str) -> None:
-        self.pooling_traces.left = True
+        self.pooling_changes.dirty = True
         super().set_client_encoding(encoding)  # type: ignore[misc]
 
     def set_session(self, *args: Any, **kwargs: Any) -> None:
-        self.pooling_traces.left = True
+        self.pooling_changes.dirty = True
         super().set_session(*args, **kwargs)  # type: ignore[misc]
 
 
@@ -142,31 +142,36 @@ def _mixed(mixin: type, base: type) -> type:
     return type(base.__name__, (mixin, base), {"__slots__": (), "__module__": base.__module__})
 
 
-def watch_psycopg3(connection: Any) -> None:
+def track_psycopg3(connection: Any) -> None:
     """Have a connection's cursors look at statements."""
-    connection.pooling_traces = Traces()
+    connection.pooling_changes = SessionChanges()
     if isinstance(connection.cursor_factory, type):
-        connection.cursor_factory = _mixed(_Psycopg3Watching, connection.cursor_factory)
-    connection.server_cursor_factory = _mixed(_ServerSide, connection.server_cursor_factory)
+        connection.cursor_factory = _mixed(_Psycopg3TrackingCursor, connection.cursor_factory)
+    connection.server_cursor_factory = _mixed(_ServerSideCursor, connection.server_cursor_factory)
 
 
-def watch_psycopg2(connection: Any) -> None:
+def track_psycopg2(connection: Any) -> None:
     """Have the cursors of a watched connection look at statements, from now on."""
     if not isinstance(connection, _Psycopg2Connection):
         return  # made by a function of the user's: nobody looks, so the session is always restored
-    connection.pooling_traces = Traces()
+    connection.pooling_changes = SessionChanges()
     if isinstance(connection.cursor_factory, type):
-        connection.cursor_factory = _mixed(_Psycopg2Watching, connection.cursor_factory)
+        connection.cursor_factory = _mixed(_Psycopg2TrackingCursor, connection.cursor_factory)
 
 
-def watched_connection(factory: Any) -> Any:
+def tracked_connection(factory: Any) -> Any:
     """Return psycopg2's class of connections, or the user's own, with eyes; a function as it is."""
     return _mixed(_Psycopg2Connection, factory) if isinstance(factory, type) else factory
 
 
-def traces_of(connection: Any) -> Traces | None:
+def changes_of(connection: Any) -> SessionChanges | None:
     """Return what was noted of a session; None if not all of its cursors were looked at."""
-    factories = connection.cursor_factory, getattr(connection, "server_cursor_factory", _ServerSide)
-    if all(isinstance(factory, type) and issubclass(factory, _Watching) for factory in factories):
-        return getattr(connection, "pooling_traces", None)
+    factories = (
+        connection.cursor_factory,
+        getattr(connection, "server_cursor_factory", _ServerSideCursor),
+    )
+    if all(
+        isinstance(factory, type) and issubclass(factory, _TrackingCursor) for factory in factories
+    ):
+        return getattr(connection, "pooling_changes", None)
     return None

@@ -133,7 +133,7 @@ TOKEN = re.compile(
 quotes, nested comments, backslashes outside of E'') fits nowhere: there nothing is sure."""
 
 
-def leaves_no_trace(statement: object) -> bool:
+def is_session_neutral(statement: object) -> bool:
     """Tell whether a statement surely changes nothing that outlives its transaction in the session.
 
     "No" only means that it is not sure. What a statement sets off without naming it is not seen:
@@ -143,11 +143,11 @@ def leaves_no_trace(statement: object) -> bool:
         statement = statement.decode()
     if not isinstance(statement, str) or len(statement) > LONGEST:
         return False
-    return _leaves_no_trace(statement)
+    return _is_session_neutral(statement)
 
 
 @lru_cache(REMEMBERED)
-def _leaves_no_trace(statement: str) -> bool:
+def _is_session_neutral(statement: str) -> bool:
     parts = _parts(statement)
     if parts is None:
         return False

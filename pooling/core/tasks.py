@@ -7,10 +7,10 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Generic
 
-from pooling.core import report
-from pooling.core.books import Errand, Task
+from pooling.core import messages
 from pooling.core.connection import DiscardReason, PooledConnection
 from pooling.core.driver import C, Driver
+from pooling.core.state import Task, TaskKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pooling")
 
-REST_PATIENCE = 5.0
+QUIESCENCE_TIMEOUT = 5.0
 """Seconds that `drain` and `close` wait at most for workers: one may hang, and an exit must not."""
 
 
-class Crew(Generic[C]):
-    """Does the errands of a pool, in the threads of its workers.
+class TaskRunner(Generic[C]):
+    """Does the pending of a pool, in the threads of its workers.
 
-    Each errand is a call of the driver without the pool's lock, and a decision on what came of it.
+    Each task is a call of the driver without the pool's lock, and a decision on what came of it.
     """
 
     def __init__(
@@ -46,79 +46,79 @@ class Crew(Generic[C]):
         self._clock = clock
         self._workers = workers
 
-    def run_errands(self) -> None:
+    def submit_pending(self) -> None:
         """Have the workers do what was decided under the lock.
 
-        They take the errands themselves: so none is lost if this is interrupted, and what another
+        They take the pending themselves: so none is lost if this is interrupted, and what another
         thread has written down in the meantime is done as well.
         """
-        for _ in range(len(self._pool.books.errands)):
-            self._workers.run(self._run_next)
+        for _ in range(len(self._pool._state.pending)):
+            self._workers.run(self._run_one)
 
-    def _run_next(self) -> None:
-        """Do the next errand, if another worker was not quicker.
+    def _run_one(self) -> None:
+        """Do the next task, if another worker was not quicker.
 
-        It is in `hands` from the instant it is off the list: whatever ends this thread, the books
+        It is in `claimed` from the instant it is off the list: whatever ends this thread, the state
         hear of it, and the connection does not stay where nobody looks for it.
         """
-        hands: list[Errand[C]] = []
+        claimed: list[Task[C]] = []
         try:
-            self._pool.decide(partial(self._pool.books.take_errand, hands))
-            for errand in hands:
-                self._do(*errand)
+            self._pool.run_locked(partial(self._pool._state.claim_task, claimed))
+            for task in claimed:
+                self._do(*task)
         except BaseException:
-            for errand in hands:
-                self._pool.decide(partial(self._pool.books.give_up, errand))
+            for task in claimed:
+                self._pool.run_locked(partial(self._pool._state.abort_task, task))
             raise
 
     def _do(
-        self, task: Task, record: PooledConnection[C], number: int, reason: DiscardReason | None
+        self, task: TaskKind, record: PooledConnection[C], number: int, reason: DiscardReason | None
     ) -> None:
         if record.owner != number:
             return
-        if task is Task.CLOSE:
+        if task is TaskKind.CLOSE:
             self._close_connection(record, reason)
-        elif task is Task.OPEN:
+        elif task is TaskKind.OPEN:
             self._open_connection(record)
-        elif task is Task.PING:
-            self._examine(record, self._driver.ping, DiscardReason.BROKEN)
+        elif task is TaskKind.PING:
+            self._test(record, self._driver.ping, DiscardReason.BROKEN)
         else:
             holder = record.thread.name if record.thread else "(unknown)"
             logger.warning("%r: thread %r went away with a connection", self._pool, holder)
-            self._examine(record, self._driver.reset, DiscardReason.LEAKED)
+            self._test(record, self._driver.reset, DiscardReason.LEAKED)
 
-    def finish_errands(self) -> None:
+    def wait_quiescent(self) -> None:
         """Have the workers do what was decided, and wait until they rest, in bounded time."""
-        self.run_errands()
-        bell = threading.Lock()
-        bell.acquire()
-        if self._pool.decide(lambda: self._pool.books.await_rest(bell)):
-            self._clock.wait(bell, REST_PATIENCE)
+        self.submit_pending()
+        wakeup = threading.Lock()
+        wakeup.acquire()
+        if self._pool.run_locked(lambda: self._pool._state.notify_when_quiescent(wakeup)):
+            self._clock.wait(wakeup, QUIESCENCE_TIMEOUT)
 
     def _open_connection(self, record: PooledConnection[C]) -> None:
         try:
             connection = self._driver.connect()
         except BaseException as error:
-            words = report.words(error)
+            words = messages.error_text(error)
             server_down = self._pool.server_down if self._is_transient(error) else None
-            self._pool.decide(
-                partial(self._pool.books.not_opened, record, error, words, server_down)
+            self._pool.run_locked(
+                partial(self._pool._state.not_opened, record, error, words, server_down)
             )
             logger.warning("%r: could not connect: %s", self._pool, words)
             if not isinstance(error, Exception):
                 raise
         else:
             try:
-                self._pool.decide(lambda: self._pool.books.opened(record, connection))
+                self._pool.run_locked(lambda: self._pool._state.opened(record, connection))
             except BaseException:
                 if not hasattr(record, "connection"):  # nobody else knows of it
                     self._driver.close(connection)
                 raise
             logger.info("%r: opened a connection", self._pool)
-            self._pool.tell(self._listener.connection_opened)
+            self._pool.notify(self._listener.connection_opened)
         finally:
-            self.run_errands()
-            self._pool.call_maintenance()
+            self.submit_pending()
+            self._pool.schedule_maintenance()
 
     def _is_transient(self, error: BaseException) -> bool:
         try:
@@ -127,7 +127,7 @@ class Crew(Generic[C]):
             logger.exception("%r: cannot tell what kind of error this is", self._pool)
             return False
 
-    def _examine(
+    def _test(
         self, record: PooledConnection[C], proof: Callable[[C], None], reason: DiscardReason
     ) -> None:
         """Put a connection back into service if `proof` goes well; else throw it away."""
@@ -137,11 +137,11 @@ class Crew(Generic[C]):
             verdict = None
         except Exception as error:
             logger.info(
-                "%r: a connection turned out to be dead: %s", self._pool, report.words(error)
+                "%r: a connection turned out to be dead: %s", self._pool, messages.error_text(error)
             )
         finally:
-            self._pool.decide(lambda: self._pool.books.examined(record, verdict))
-            self.run_errands()
+            self._pool.run_locked(lambda: self._pool._state.tested(record, verdict))
+            self.submit_pending()
 
     def _close_connection(self, record: PooledConnection[C], reason: DiscardReason | None) -> None:
         logger.info("%r: closing a connection (%s)", self._pool, reason)
@@ -150,5 +150,5 @@ class Crew(Generic[C]):
         except Exception:
             logger.debug("%r: closing a connection failed", self._pool, exc_info=True)
         finally:
-            self._pool.decide(lambda: self._pool.books.closed_one(record))
-        self._pool.tell(self._listener.connection_closed, reason)
+            self._pool.run_locked(lambda: self._pool._state.connection_closed(record))
+        self._pool.notify(self._listener.connection_closed, reason)

@@ -226,14 +226,14 @@ def test_session_replaces_a_connection_that_cannot_be_repaired(
 def test_what_receivers_have_set_up_counts_as_the_begin(
     sqlite: SqliteDatabase, tmp_path: Path
 ) -> None:
-    """trap 14: `settle` is what says that they have done so."""
+    """trap 14: `mark_baseline` is what says that they have done so."""
     for pool in (ROLLBACK, SESSION):
         wrapper = sqlite.wrapper(pool=pool)
         wrapper.ensure_connection()
         raw = wrapper.connection
         raw.execute("PRAGMA foreign_keys = OFF")
         raw.execute(f"ATTACH DATABASE '{tmp_path / 'extra.sqlite3'}' AS extra")
-        wrapper.resolve_pool().driver.settle(raw)
+        wrapper.resolve_pool().driver.mark_baseline(raw)
         wrapper.close()
         for _ in range(2):
             assert schemas(wrapper) == ["main", "extra"]

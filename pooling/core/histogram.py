@@ -9,8 +9,8 @@ BUCKETS = 80
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Durations:
-    """Durations that were counted: how many, their sum, and their distribution.
+class HistogramSnapshot:
+    """HistogramSnapshot that were counted: how many, their sum, and their distribution.
 
     Two of them taken one after the other can be subtracted, which gives what was counted between.
 
@@ -44,17 +44,17 @@ class Durations:
                 return self.upper_bound(bucket)
         return self.upper_bound(BUCKETS - 1)
 
-    def __sub__(self, earlier: Durations) -> Durations:
+    def __sub__(self, earlier: HistogramSnapshot) -> HistogramSnapshot:
         """Return what was counted since `earlier`."""
-        return Durations(
+        return HistogramSnapshot(
             self.count - earlier.count,
             self.seconds - earlier.seconds,
             tuple(now - then for now, then in zip(self.buckets, earlier.buckets, strict=True)),
         )
 
 
-class Stopwatch:
-    """The counter behind `Durations`. Changed only under the pool's lock."""
+class Histogram:
+    """The counter behind `HistogramSnapshot`. Changed only under the pool's lock."""
 
     __slots__ = ("_buckets", "_seconds")
 
@@ -71,6 +71,6 @@ class Stopwatch:
         self._seconds += seconds
         self._buckets[bucket if bucket < BUCKETS else BUCKETS - 1] += 1
 
-    def read(self) -> Durations:
+    def read(self) -> HistogramSnapshot:
         """Return what was counted so far."""
-        return Durations(sum(self._buckets), self._seconds, tuple(self._buckets))
+        return HistogramSnapshot(sum(self._buckets), self._seconds, tuple(self._buckets))

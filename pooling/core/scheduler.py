@@ -24,11 +24,11 @@ class Maintainable(Protocol):
         ...
 
 
-class Maintenance:
+class Scheduler:
     """Call every watched pool when it is due.
 
     The thread starts with the first pool that is used and ends when none is left. It holds pools
-    weakly: a pool that nobody uses any more is not kept alive by its own upkeep.
+    weakly: a pool that nobody uses any more is not kept alive by its own housekeeping.
     """
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
@@ -46,7 +46,7 @@ class Maintenance:
         self._due: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
         self._wakes_at = float("inf")
 
-    def call(self, pool: Maintainable, when: float) -> None:
+    def schedule(self, pool: Maintainable, when: float) -> None:
         """Have `pool` maintained at `when` (the clock's seconds) or sooner.
 
         Never blocks, so it may be called under a pool's lock.
@@ -55,24 +55,24 @@ class Maintenance:
             sooner = when < self._due.get(pool, float("inf"))
             if sooner:
                 self._due[pool] = when
-                for companion in self._companions:
-                    if companion not in self._due:
-                        self._due[companion] = when = min(when, self._clock.now())
+                for periodic in self._companions:
+                    if periodic not in self._due:
+                        self._due[periodic] = when = min(when, self._clock.now())
             if self._thread is None or not self._thread.is_alive():
                 self._start_locked()
             elif sooner and when < self._wakes_at:
                 self._wakes_at = when
                 self._ring_locked()
 
-    def accompany(self, companion: Maintainable) -> None:
-        """Have `companion` maintained as well, from the next use of a pool on.
+    def add_periodic(self, periodic: Maintainable) -> None:
+        """Have `periodic` maintained as well, from the next use of a pool on.
 
-        In a forked child, too, as soon as a pool is used there. A companion may be asked sooner
+        In a forked child, too, as soon as a pool is used there. A periodic may be asked sooner
         than it wants; one that wants no more is asked again when a pool is due sooner than before.
         """
         with self._lock:
-            if companion not in self._companions:
-                self._companions.append(companion)
+            if periodic not in self._companions:
+                self._companions.append(periodic)
 
     def run_once(self) -> float | None:
         """Maintain the pools that are due; return when the next one is, None if there is none."""
@@ -122,7 +122,7 @@ class Maintenance:
             self._bell.release()
 
     def _run(self) -> None:
-        bell = self._bell
+        wakeup = self._bell
         while True:
             self.run_once()
             with self._lock:
@@ -132,8 +132,8 @@ class Maintenance:
                     return
                 self._wakes_at = due
                 pause = max(due - self._clock.now(), 0.0)
-            self._clock.wait(bell, pause)
+            self._clock.wait(wakeup, pause)
 
 
-MAINTENANCE = Maintenance()
+SCHEDULER = Scheduler()
 """The process's maintenance, for all pools."""

@@ -45,7 +45,7 @@ OF_THE_FILE = frozenset(
 """Pragmas that take an argument and do nothing to the session."""
 
 
-class Watcher:
+class ChangeAuthorizer:
     """The authorizer of one connection, and its notes.
 
     SQLite calls it from C, which loses what it raises and refuses the statement instead. It cannot
@@ -75,12 +75,12 @@ class Watcher:
         return sqlite3.SQLITE_OK
 
 
-def watch(connection: sqlite3.Connection) -> weakref.ref[Watcher]:
+def track(connection: sqlite3.Connection) -> weakref.ref[ChangeAuthorizer]:
     """Begin to take notes of a connection.
 
     The connection alone keeps its watcher alive: so the reference is dead if somebody has put an
     authorizer of their own in its place, and nobody takes notes any more.
     """
-    watcher = Watcher()
+    watcher = ChangeAuthorizer()
     connection.set_authorizer(watcher)
     return weakref.ref(watcher)

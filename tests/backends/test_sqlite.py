@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import IntegrityError, OperationalError, connections, transaction
 
-from pooling.backends.sqlite3.door import Door
+from pooling.backends.sqlite3.driver import SerialCloser
 from tests.backends.databases import Database, SqliteDatabase, eventually, in_thread
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def test_a_connection_that_hangs_as_it_is_closed_does_not_keep_the_others() -> N
             super().close()
 
     is_inside, may_go = threading.Event(), threading.Event()
-    door = Door(patience=0.05)
+    door = SerialCloser(patience=0.05)
     first_lock = door._lock
     hanging, *others = (
         sqlite3.connect(":memory:", factory=factory, check_same_thread=False)

@@ -24,7 +24,7 @@ entered, gate = threading.Event(), threading.Event()
 
 
 def wait_for_the_gate(connection: Any) -> None:
-    """A reset function that hangs: `reset="tests.backends.test_hygiene_release...."`."""
+    """A reset function that hangs: `reset="tests.backends.test_session_reset_release...."`."""
     entered.set()
     assert gate.wait(PATIENCE)
 
@@ -183,7 +183,7 @@ def test_a_reset_that_hangs_is_in_nobodys_way(database: Database) -> None:
         assert execute(other, "SELECT 1") == (1,)
         assert pool.stats().leased == 2
         third = database.wrapper(pool=options)
-        third.patience = 0.05
+        third.acquire_timeout = 0.05
         with pytest.raises(OperationalError):
             third.ensure_connection()
     finally:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 from django.db.models import Func
 
-from pooling.backends.postgresql.statements import (
+from pooling.backends.postgresql.sql_classifier import (
     FUNCTIONS,
     KEYWORDS,
     LONGEST,
     REMEMBERED,
-    _leaves_no_trace,
-    leaves_no_trace,
+    _is_session_neutral,
+    is_session_neutral,
 )
 
 if TYPE_CHECKING:
@@ -130,32 +130,32 @@ SUSPECT = [
 
 @pytest.mark.parametrize("statement", HARMLESS)
 def test_harmless(statement: object) -> None:
-    assert leaves_no_trace(statement)
+    assert is_session_neutral(statement)
 
 
 @pytest.mark.parametrize("statement", SUSPECT, ids=lambda statement: repr(statement)[:40])
 def test_suspect(statement: object) -> None:
-    assert not leaves_no_trace(statement)
+    assert not is_session_neutral(statement)
 
 
 @pytest.mark.parametrize("harmless", [item for item in HARMLESS if isinstance(item, str)])
 def test_whatever_is_added_to_a_harmless_statement_is_seen(harmless: str) -> None:
     without_end = harmless.rstrip("; ")
     if "--" not in harmless:
-        assert not leaves_no_trace(f"{without_end}; SET x = 1")
-        assert not leaves_no_trace(f"{without_end} , set_config('a', 'b', false)")
-    assert not leaves_no_trace(f"SET x = 1; {harmless}")
+        assert not is_session_neutral(f"{without_end}; SET x = 1")
+        assert not is_session_neutral(f"{without_end} , set_config('a', 'b', false)")
+    assert not is_session_neutral(f"SET x = 1; {harmless}")
 
 
 def test_the_verdicts_that_are_kept_are_bounded() -> None:
-    _leaves_no_trace.cache_clear()
+    _is_session_neutral.cache_clear()
     for number in range(REMEMBERED + 50):
-        leaves_no_trace(f"SELECT {number}")
-        leaves_no_trace("SELECT " + " " * LONGEST + str(number))
-    assert _leaves_no_trace.cache_info().currsize == REMEMBERED
-    before = _leaves_no_trace.cache_info().misses
-    assert leaves_no_trace(f"SELECT {REMEMBERED + 49}")
-    assert _leaves_no_trace.cache_info().misses == before, "it is not read again"
+        is_session_neutral(f"SELECT {number}")
+        is_session_neutral("SELECT " + " " * LONGEST + str(number))
+    assert _is_session_neutral.cache_info().currsize == REMEMBERED
+    before = _is_session_neutral.cache_info().misses
+    assert is_session_neutral(f"SELECT {REMEMBERED + 49}")
+    assert _is_session_neutral.cache_info().misses == before, "it is not read again"
 
 
 def subclasses(base: type) -> Iterator[type]:

@@ -120,7 +120,7 @@ def test_a_fork_while_another_thread_holds_every_lock_does_not_lock_the_child(
     project.script(
         HELPERS
         + """
-from pooling.core.maintenance import MAINTENANCE
+from pooling.core.scheduler import SCHEDULER
 from pooling.registry import REGISTRY
 
 session()
@@ -128,7 +128,7 @@ connection.close()
 held, forked = threading.Event(), threading.Event()
 
 def hold():
-    with get_pool()._lock, REGISTRY._lock, MAINTENANCE._lock:
+    with get_pool()._lock, REGISTRY._lock, SCHEDULER._lock:
         held.set()
         forked.wait(30)
 

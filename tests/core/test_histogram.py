@@ -1,4 +1,4 @@
-"""Durations are counted in buckets, and quantiles come out of these."""
+"""HistogramSnapshot are counted in buckets, and quantiles come out of these."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pooling.core.durations import BUCKETS, Durations, Stopwatch
+from pooling.core.histogram import BUCKETS, Histogram, HistogramSnapshot
 
 if TYPE_CHECKING:
-    from tests.core.fakes import Lab
+    from tests.core.fakes import PoolHarness
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-7, 3e-6, 0.001, 0.25, 1.0, 59.9, 86_400.0])
 def test_a_quantile_is_at_most_forty_one_percent_above_the_truth(seconds: float) -> None:
-    stopwatch = Stopwatch()
+    stopwatch = Histogram()
     stopwatch.count(seconds)
     quantile = stopwatch.read().quantile(0.5)
     assert quantile is not None
@@ -23,7 +23,7 @@ def test_a_quantile_is_at_most_forty_one_percent_above_the_truth(seconds: float)
 
 
 def test_quantiles_order_what_was_counted() -> None:
-    stopwatch = Stopwatch()
+    stopwatch = Histogram()
     durations = [random.Random(7).expovariate(100.0) for _ in range(1000)]
     for seconds in durations:
         stopwatch.count(seconds)
@@ -36,18 +36,18 @@ def test_quantiles_order_what_was_counted() -> None:
 
 
 def test_nothing_counted_has_no_quantile() -> None:
-    assert Stopwatch().read().quantile(0.5) is None
+    assert Histogram().read().quantile(0.5) is None
 
 
 def test_longer_than_the_last_bucket_is_counted_in_it() -> None:
-    stopwatch = Stopwatch()
+    stopwatch = Histogram()
     stopwatch.count(1e12)
     assert stopwatch.read().buckets[-1] == 1
-    assert stopwatch.read().quantile(1.0) == Durations.upper_bound(BUCKETS - 1)
+    assert stopwatch.read().quantile(1.0) == HistogramSnapshot.upper_bound(BUCKETS - 1)
 
 
 def test_the_difference_is_what_was_counted_between() -> None:
-    stopwatch = Stopwatch()
+    stopwatch = Histogram()
     stopwatch.count(1.0)
     before = stopwatch.read()
     stopwatch.count(0.001)
@@ -56,11 +56,11 @@ def test_the_difference_is_what_was_counted_between() -> None:
     assert between.quantile(1.0) == pytest.approx(0.001, rel=0.42)
 
 
-def test_holds_last_from_acquire_to_release(lab: Lab) -> None:
-    pool = lab.pool()
+def test_holds_last_from_acquire_to_release(harness: PoolHarness) -> None:
+    pool = harness.pool()
     with pool.acquire():
-        lab.clock.advance(2.0)
+        harness.clock.advance(2.0)
     lease = pool.acquire()
-    lab.clock.advance(3.0)
+    harness.clock.advance(3.0)
     lease.discard()
     assert (pool.stats().holds.count, pool.stats().holds.seconds) == (2, 5.0)
