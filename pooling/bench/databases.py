@@ -1,6 +1,6 @@
 """The benchmark's own databases, one for each contender, made for the run and removed after it.
 
-So nobody's data is touched, and the server's statistics of such a database are the contender's.
+So no other data is touched, and the server's statistics of such a database are the contender's.
 """
 
 from __future__ import annotations

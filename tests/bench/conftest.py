@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pooling.bench.databases import DatabaseProvider, PostgresProvider, SimulatedProvider, SqliteProvider
+from pooling.bench.databases import (
+    DatabaseProvider,
+    PostgresProvider,
+    SimulatedProvider,
+    SqliteProvider,
+)
 from pooling.bench.polling import wait_until
 from tests.servers import settings_from_url
 

@@ -7,8 +7,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from pooling.bench.contenders import SQLITE, Contender
 from pooling.bench.adapters.drivers import Bare
+from pooling.bench.contenders import SQLITE, Contender
 
 if TYPE_CHECKING:
     from pooling.bench.adapters.base import RunConfig

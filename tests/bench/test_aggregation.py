@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pooling.bench.contenders import PERSISTENT, POOLED, SQLALCHEMY, STOCK
 from pooling.bench.aggregation import make_document, results_of
+from pooling.bench.contenders import PERSISTENT, POOLED, SQLALCHEMY, STOCK
 from pooling.bench.environment import describe
+from pooling.bench.measurements import ConnectionCounts, PhaseReport, TrialReport, describe_error
 from pooling.bench.plan import Cell, Plan
 from pooling.bench.runner import CellRecords, Record
-from pooling.bench.measurements import ConnectionCounts, PhaseReport, TrialReport, describe_error
 from pooling.bench.workloads import CONNECT, CRUD
 
 if TYPE_CHECKING:

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 from django.db import connections
+from pooling.bench.places import distant_host, is_local, provider_of_alias
 
+from pooling.bench.adapters.orm import plain_entry
 from pooling.bench.databases import (
     DatabaseProvider,
-    SetupError,
     PostgresProvider,
+    SetupError,
     SimulatedProvider,
     SqliteProvider,
     create_table,
     temporary_alias,
     temporary_folder,
 )
-from pooling.bench.places import provider_of_alias, distant_host, is_local
 from pooling.bench.users import KNOWN, BenchUser
-from pooling.bench.adapters.orm import plain_entry
 from tests.bench.conftest import leftovers
 from tests.servers import execute, settings_from_url
 
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("error", [None, ValueError, KeyboardInterrupt])
-def test_a_database_leaves_nothing_behind(provider: DatabaseProvider, error: type[BaseException] | None) -> None:
+def test_a_database_leaves_nothing_behind(
+    provider: DatabaseProvider, error: type[BaseException] | None
+) -> None:
     aliases = dict(connections.settings)
     made = []
 
@@ -52,7 +54,9 @@ def test_a_database_leaves_nothing_behind(provider: DatabaseProvider, error: typ
     assert connections.settings == aliases
 
 
-def test_a_database_begins_with_the_known_users_and_is_cleared_of_others(provider: DatabaseProvider) -> None:
+def test_a_database_begins_with_the_known_users_and_is_cleared_of_others(
+    provider: DatabaseProvider,
+) -> None:
     with provider.new_database() as entry:
         provider.prepare(entry)
         with temporary_alias("bench", plain_entry(provider.vendor, entry)) as alias:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import connections
-
 from pooling.bench.client import Client
-from pooling.bench.load import ThreadLoad, LoadError
-from pooling.bench.statements import SqlStatements, parameters
-from pooling.bench.measurements import Trial
-from pooling.bench.users import KNOWN, BenchUser, Row, new_users
+
 from pooling.bench.adapters.base import RunConfig
 from pooling.bench.adapters.drivers import libpq_parameters
 from pooling.bench.adapters.orm import Persistent, Pooled, Stock
+from pooling.bench.load import LoadError, ThreadLoad
+from pooling.bench.measurements import Trial
+from pooling.bench.statements import SqlStatements, parameters
+from pooling.bench.users import KNOWN, BenchUser, Row, new_users
 from pooling.bench.workloads import CONNECT, CRUD, MIXED, READ, Phase, Workload
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from pooling.bench.adapters.base import RunConfig
 from pooling.bench.contenders import CONTENDERS, STOCK
+from pooling.bench.measurements import Trial
 from pooling.bench.processes import (
     ContenderFailedError,
     ContenderProcess,
     ContenderStoppedError,
 )
-from pooling.bench.measurements import Trial
-from pooling.bench.adapters.base import RunConfig
 from pooling.bench.workloads import CONNECT
 from tests.bench import misbehaving
 from tests.bench.conftest import is_gone

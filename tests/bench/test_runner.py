@@ -8,6 +8,8 @@ import pytest
 from django.db import connections
 
 from pooling.bench import processes
+from pooling.bench.adapters.base import Simulation
+from pooling.bench.aggregation import make_document
 from pooling.bench.contenders import (
     PERSISTENT,
     POOLED,
@@ -16,11 +18,9 @@ from pooling.bench.contenders import (
     UNPOOLED_SIMULATION,
     USUAL,
 )
-from pooling.bench.aggregation import make_document
 from pooling.bench.environment import describe
 from pooling.bench.plan import Plan
 from pooling.bench.runner import Step, order, run
-from pooling.bench.adapters.base import Simulation
 from pooling.bench.workloads import CONNECT, CONTENTION, CRUD, EXHAUSTION, SPIKE, WORKLOADS
 from tests.bench import misbehaving
 from tests.bench.conftest import is_gone, leftovers
@@ -240,7 +240,9 @@ def test_the_pool_pays_at_the_simulated_database(simulated_provider: SimulatedPr
     assert pooled["ratio_low"] > 1
 
 
-def test_the_same_run_twice_gives_intervals_that_overlap(simulated_provider: SimulatedProvider) -> None:
+def test_the_same_run_twice_gives_intervals_that_overlap(
+    simulated_provider: SimulatedProvider,
+) -> None:
     plan = Plan(
         contenders=SIMULATED,
         simulation=FAST,
@@ -259,7 +261,9 @@ def test_the_same_run_twice_gives_intervals_that_overlap(simulated_provider: Sim
 
 
 @pytest.mark.parametrize(("sweep", "values"), [("iterations", [1, 2, 5, 7]), ("pool-size", [1, 2])])
-def test_a_sweep_varies_one_thing(sqlite_provider: SqliteProvider, sweep: str, values: list[int]) -> None:
+def test_a_sweep_varies_one_thing(
+    sqlite_provider: SqliteProvider, sweep: str, values: list[int]
+) -> None:
     plan = Plan(
         contenders=(STOCK, POOLED),
         sweep=sweep,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pooling.bench.adapters.base import RunConfig
 from pooling.bench.contenders import CONTENDERS, USUAL
-from pooling.bench.processes import ContenderProcess
 from pooling.bench.measurements import Trial
 from pooling.bench.polling import wait_until
-from pooling.bench.adapters.base import RunConfig
+from pooling.bench.processes import ContenderProcess
 from pooling.bench.workloads import CONNECT
 
 if TYPE_CHECKING:

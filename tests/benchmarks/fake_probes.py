@@ -14,7 +14,7 @@ class Steady(Probe):
     def __init__(self, figure: float = 1.0) -> None:
         self.figure = figure
 
-    def turn(self, number: int) -> dict[str, float]:
+    def trial(self, number: int) -> dict[str, float]:
         return {"seconds": self.figure, "number": number}
 
 
@@ -25,14 +25,14 @@ class Other(Steady):
 class Failing(Steady):
     """One that works until it is measured."""
 
-    def turn(self, number: int) -> dict[str, float]:
+    def trial(self, number: int) -> dict[str, float]:
         raise ValueError("no more")
 
 
 class Dying(Steady):
     """One whose process ends."""
 
-    def turn(self, number: int) -> dict[str, float]:
+    def trial(self, number: int) -> dict[str, float]:
         os._exit(3)
 
 

@@ -1,4 +1,4 @@
-"""Put the figures of runs into docs/performance.md, so that nobody types them.
+"""Put the figures of runs into docs/performance.md.
 
 `python -m tests.benchmarks.performance micro.json http.json` rewrites what stands between the
 comments for each of them; one of the two alone will do. What is around the figures is for people.
@@ -10,142 +10,125 @@ that have a target are shown.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from . import micro, table, words
-from .document import read
-from .markdown import escape, pipes
-from .method import summary
-from .readme import ReadmeError, machine, replace
+from pooling.bench.reports import layout
+from pooling.bench.reports.markdown import escape, pipes
+from pooling.formatting import count, number
+
+from . import pages
+from .micro import report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 PAGE = Path("docs/performance.md")
 MICRO, HTTP = "micro", "http"
 HTTP_HEADER = ["contender", "requests/s", "times the baseline", "p50 ms", "p99 ms", "errors"]
 
 
-def kind_of(document: Mapping[str, object]) -> str:
+def kind_of(document: Any) -> str:
     """Return which suite made a document.
 
     Raises:
-        ReadmeError: it was neither of the two.
+        PageError: it was neither of the two.
     """
     if document.get("suite") == MICRO:
         return MICRO
-    report = read(document)
-    if report.results and all(each.workload.startswith("http") for each in report.results):
+    results = document["results"]
+    if results and all(each["workload"].startswith("http") for each in results):
         return HTTP
-    raise ReadmeError("not a document of `poolbench --suite micro` or `poolbench --suite http`")
+    raise pages.PageError("not a document of the suite micro or http of tests.benchmarks")
 
 
-def block(document: Mapping[str, object], *, only_targets: bool = False) -> str:
+def block(document: Any, *, only_targets: bool = False) -> str:
     """Return what the page says of a document, or of those rows of a micro suite with a target."""
     if kind_of(document) == MICRO:
         parts = _micro_block(document, only_targets=only_targets)
     else:
         parts = _http_block(document)
-    return "\n\n".join([*parts, _signature(document)])
+    versions = document["environment"]["packages"]
+    packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+    signed = escape(f"{pages.signature(document)} · {packages}")
+    return "\n\n".join([*parts, f"{signed}. In brackets 95 % intervals."])
 
 
-def _python(document: Mapping[str, object]) -> str:
+def _python(document: Any) -> str:
     """Return the version of Python that a document was made with, without the last number."""
-    found = re.search(r"\d+\.\d+", str(read(document).environment.get("python")))
+    found = re.search(r"\d+\.\d+", document["environment"]["python"])
     return found[0] if found else ""
 
 
-def _signature(document: Mapping[str, object]) -> str:
-    report = read(document)
-    versions = report.environment.get("packages")
-    packages = ""
-    if isinstance(versions, dict):
-        packages = ", ".join(f"{name} {version}" for name, version in versions.items())
-    parts = [summary(report), machine(report), packages]
-    said = escape(" · ".join(filter(None, parts)))
-    return f"{said}. In brackets 95 % intervals."
-
-
-def _micro_block(document: Mapping[str, object], *, only_targets: bool) -> list[str]:
+def _micro_block(document: Any, *, only_targets: bool) -> list[str]:
     header = ["what", "against", "ours", "theirs", "ratio", "CPU", "target", ""]
     cells = []
-    for row in micro.rows(document):
+    for row in report.rows(document):
         if only_targets and not row.target:
             continue
-        whose = "" if row.side == micro.OURS else f", {row.side}"
-        verdict = f"**{row.verdict}**" if row.verdict == micro.MISSED else row.verdict
+        whose = "" if row.subject == report.OURS else f", {row.subject}"
+        verdict = f"**{row.verdict}**" if row.verdict == report.MISSED else row.verdict
         found = [row.ours, row.theirs, row.ratio, row.processor, row.target]
         cells.append([*map(escape, [row.whole + whose, row.against, *found]), verdict])
     shown = pipes(header, cells, 2, escaped=True)
-    return [shown, f"{escape(micro.verdict(document))}.", *_remarks(micro.remarks(document))]
+    return [shown, f"{escape(report.verdict(document))}.", *_notes(report.notes(document))]
 
 
-def _remarks(found: Sequence[tuple[str, str]]) -> list[str]:
+def _notes(found: Sequence[tuple[str, str]]) -> list[str]:
     """Return what belongs to the figures, warnings above all, as a list of Markdown."""
     lines = [f"- {escape(f'{kind}: {said}')}" for kind, said in found]
     return ["\n".join(lines)] if lines else []
 
 
-def _http_block(document: Mapping[str, object]) -> list[str]:
-    report = read(document)
+def _http_block(document: Any) -> list[str]:
+    titles = layout.titles(document)
     parts = []
-    for group in report.groups():
-        title, what = report.workloads.get(group.workload, (group.workload, ""))
-        parts.append(f"{escape(title)}. {escape(what)}")
+    for table in layout.tables(document):
+        [workload] = [each for each in document["workloads"] if each["name"] == table.workload]
+        parts.append(f"{escape(workload['title'])}. {escape(workload['what'])}")
         rows = [
             [
-                report.title(each.contender),
-                words.short(each.ops_per_second),
-                words.ratio(each),
-                words.short(each.p50_ms),
-                words.short(each.p99_ms),
-                words.count(each.errors),
+                titles[each["contender"]],
+                number(each["ops_per_second"]),
+                layout.ratio(each),
+                number(each["p50_ms"]),
+                number(each["p99_ms"]),
+                count(each["errors"]),
             ]
-            for each in group.main
+            for section in table.sections
+            for each in section.results
         ]
         parts.append(pipes(HTTP_HEADER, rows))
-    return parts + _remarks(table.remarks(report))
+    return parts + _notes(layout.notes(document))
 
 
-def update(root: Path, documents: Sequence[Mapping[str, object]]) -> None:
+def update(root: Path, documents: Sequence[Any]) -> None:
     """Rewrite the page below `root`; nothing is written if that cannot be done.
 
     Raises:
-        ReadmeError: there is no such page, no place in it, or no such document.
+        PageError: there is no such page, no place in it, or no such document.
     """
-    page = root / PAGE
-    if not page.is_file():
-        raise ReadmeError(f"there is no {page}; run this at the top of the checkout")
-    text = page.read_text(encoding="utf-8")
+    text = pages.read(root / PAGE)
     for document in documents:
         kind = kind_of(document)
         own_place = f"{kind}-{_python(document)}"
         has_own = f"<!-- {own_place}:begin -->" in text
-        place = own_place if has_own else kind
-        begin, end = f"<!-- {place}:begin -->", f"<!-- {place}:end -->"
-        text = replace(text, block(document, only_targets=has_own), begin, end, PAGE.name)
-    page.write_text(text, encoding="utf-8")
+        inside = block(document, only_targets=has_own)
+        text = pages.replace(text, inside, own_place if has_own else kind, PAGE.name)
+    (root / PAGE).write_text(text, encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.performance")
-    parser.add_argument("results", type=Path, nargs="+", help="what poolbench --json wrote")
-    parser.add_argument("--root", type=Path, default=Path(), help="the folder of docs/")
-    given = parser.parse_args(arguments)
-    try:
-        documents = [json.loads(path.read_text(encoding="utf-8")) for path in given.results]
-        for path, document in zip(given.results, documents, strict=True):
-            if not isinstance(document, dict):
-                raise ReadmeError(f"{path} is not a result document")
-        update(given.root, documents)
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"{parser.prog}: {error}\n")
-        return 1
-    return 0
+    parser.add_argument("results", type=Path, nargs="+", help="what --json wrote")
+    return pages.run(
+        parser,
+        arguments,
+        lambda given: update(given["root"], list(map(pages.load, given["results"]))),
+    )
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from pooling.bench.databases import SetupError
 from pooling.bench.arguments import make_http_plan
 from pooling.bench.contenders import CONTENDERS
+from pooling.bench.databases import SetupError
 from tests.benchmarks.http import HOST, site, suite
 from tests.benchmarks.http.load import Load
 from tests.benchmarks.http.site import Site, prepare

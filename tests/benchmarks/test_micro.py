@@ -12,13 +12,13 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from pooling.bench.arguments import make_amount
+from pooling.bench.worker import Handshake
 from tests.benchmarks.micro import runner, suite
-from tests.benchmarks.micro.definitions import MicroBenchmark, Target, Subject
 from tests.benchmarks.micro.benchmarks import BENCHMARKS
+from tests.benchmarks.micro.definitions import MicroBenchmark, Subject, Target
 from tests.benchmarks.micro.results import MicroDocument, MicroRow, make_document, row_of
 from tests.benchmarks.micro.runner import QUICK, Budget, Found, options_of, run
 from tests.benchmarks.micro.worker import ProbeProcess
-from pooling.bench.worker import Handshake
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +99,9 @@ def test_nobody_gets_through_the_ceiling(document: MicroDocument) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no such call")
-@pytest.mark.parametrize("subject", BENCHMARKS["django-select"].subjects, ids=lambda subject: subject.name)
+@pytest.mark.parametrize(
+    "subject", BENCHMARKS["django-select"].subjects, ids=lambda subject: subject.name
+)
 def test_a_client_with_a_query_shares_a_core_with_its_session(
     subject: Subject, postgres_provider: PostgresProvider
 ) -> None:
@@ -192,12 +194,15 @@ def subject(name: str, probe: str = "Steady", **more: Any) -> Subject:
 
 def benchmark(*subjects: Subject, **more: Any) -> MicroBenchmark:
     targets = (Target(subject="a", against="b", target=0.5),)
-    return MicroBenchmark(name="test", title="A test", subjects=subjects, targets=targets, **{"number": 3, **more})
+    return MicroBenchmark(
+        name="test", title="A test", subjects=subjects, targets=targets, **{"number": 3, **more}
+    )
 
 
 def test_a_row_is_the_median_of_the_rounds_ratios() -> None:
     found = run(
-        benchmark(subject("a", options={"figure": 1.0}), subject("b", options={"figure": 4.0})), QUICK
+        benchmark(subject("a", options={"figure": 1.0}), subject("b", options={"figure": 4.0})),
+        QUICK,
     )
 
     row = row_of(found, found.benchmark.targets[0], seed=1)
@@ -215,7 +220,9 @@ def test_the_ratio_of_processor_time_stands_beside_it() -> None:
     found = Found(benchmark(), rounds=rounds)
 
     assert row_of(found, found.benchmark.targets[0], 1)["processor"] == 0.5
-    assert row_of(found, Target(subject="a", against="b", metric="processor"), 1)["processor"] is None
+    assert (
+        row_of(found, Target(subject="a", against="b", metric="processor"), 1)["processor"] is None
+    )
     assert row_of(found, Target(subject="a"), 1)["processor"] is None
 
 
@@ -286,7 +293,10 @@ def test_the_order_of_turns_is_drawn_from_the_seed(monkeypatch: pytest.MonkeyPat
 
         with monkeypatch.context() as patch:
             patch.setattr(runner.ProbeProcess, "turn", turn)
-            run(benchmark(subject("a"), subject("b", "Other")), Budget(rounds=12, seconds=0.001, seed=seed))
+            run(
+                benchmark(subject("a"), subject("b", "Other")),
+                Budget(rounds=12, seconds=0.001, seed=seed),
+            )
         return turns
 
     assert order(1) == order(1)
@@ -305,8 +315,8 @@ def test_a_turn_takes_about_as_long_as_it_should() -> None:
 def test_a_file_with_many_tables_is_made(sqlite_provider: SqliteProvider) -> None:
     from django.db import connections
 
-    from pooling.bench.databases import temporary_alias
     from pooling.bench.adapters.orm import plain_entry
+    from pooling.bench.databases import temporary_alias
 
     with sqlite_provider.new_database() as entry:
         sqlite_provider.prepare(entry)

@@ -7,9 +7,9 @@ import io
 from typing import Any
 
 import pytest
+from pooling.bench.reports.words import UNKNOWN
 
 from pooling.bench.reports import micro
-from pooling.bench.reports.words import UNKNOWN
 
 HOSTILE = "<script>|`*\n\x1b[31m"
 
@@ -82,7 +82,9 @@ SHARE = row(
 MISSING = row(
     **dict.fromkeys(("ours", "theirs", "value", "low", "high", "processor", "met")), note="b: gone"
 )
-SHOWN = row(target=None, met=None, subject="psycopg_pool", against="", what="threads", unit="number")
+SHOWN = row(
+    target=None, met=None, subject="psycopg_pool", against="", what="threads", unit="number"
+)
 
 
 def text(found: dict[str, Any]) -> str:
@@ -127,7 +129,9 @@ def test_a_terminal_gets_a_section_for_each_contest() -> None:
 
 
 def test_what_was_left_out_and_what_is_doubtful_is_said() -> None:
-    left_out = [{"benchmark": "core-1", "subject": "SQLAlchemy", "reason": "not installed: SQLAlchemy"}]
+    left_out = [
+        {"benchmark": "core-1", "subject": "SQLAlchemy", "reason": "not installed: SQLAlchemy"}
+    ]
     found = document(left_out=left_out, warnings=["the machine was busy"])
 
     for shown in (text(found), micro.render_markdown(found), micro.render_html(found)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pooling.bench.results import TOTAL, is_clear
 from pooling.formatting import NOTHING, count, factor, interval, number, plural
@@ -133,7 +133,7 @@ def legend(document: Document) -> str:
     )
 
 
-def facts(document: Document) -> list[tuple[str, list[tuple[str, str]]]]:
+def facts(document: Any) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return the environment and the settings as text."""
     found = {"Environment": document["environment"], "Settings": document["settings"]}
     return [

@@ -1,3 +1,3 @@
-"""What a pool gives a whole page: `manage.py poolbench --suite http`."""
+"""The HTTP suite: what a pool gives a whole page."""
 
 HOST = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""Those who look at a page, in a process of their own."""
+"""The clients that load a page, in a process of their own."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import threading
 import time
 from time import perf_counter
 
-from tests.benchmarks.micro.probes.base import Probe, in_threads
 from pooling.bench.measurements import PhaseReport, Samples, describe_error
+from tests.benchmarks.micro.probes.base import Probe, in_threads
 
 from . import HOST
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 PAUSE_AFTER_ERROR = 0.02
 CHUNK = 65536
 
@@ -31,7 +31,7 @@ class Load(Probe):
     Args:
         port: where the site is.
         page: its path.
-        session: the key of the session of one who may see it.
+        session: the key of the session of a user who may see it.
         clients: how many there are.
         proof: what is on the page, and on no error page.
     """
@@ -45,9 +45,9 @@ class Load(Probe):
             "Connection: close\r\n\r\n"
         ).encode()
 
-    def turn(self, number: int) -> PhaseReport:  # type: ignore[override]
+    def trial(self, number: int) -> PhaseReport:  # type: ignore[override]
         """Ask for `number` milliseconds."""
-        samples: list[Samples] = []
+        clients: list[Samples] = []
         lock = threading.Lock()
         end = perf_counter() + number / 1000
 
@@ -65,14 +65,14 @@ class Load(Probe):
                 begin = perf_counter()
             samples.end = perf_counter()
             with lock:
-                samples.append(samples)
+                clients.append(samples)
 
         in_threads(self.clients, work)
-        return PhaseReport.of(samples)
+        return PhaseReport.of(clients)
 
     def ask(self) -> None:
         """Get the page, once."""
-        with socket.create_connection(self.address, PATIENCE) as connection:
+        with socket.create_connection(self.address, TIMEOUT) as connection:
             connection.sendall(self.request)
             parts = []
             while part := connection.recv(CHUNK):

@@ -1,4 +1,4 @@
-"""The demo project's settings, with the database of whoever is measured."""
+"""The demo project's settings, with the database of the contender that is measured."""
 
 import json
 import os
@@ -6,4 +6,4 @@ import os
 from poolproject.settings import *  # noqa: F403 - that is what it is for
 
 DATABASES = {"default": json.loads(os.environ["POOLBENCH_DATABASE"])}
-LOGGING_CONFIG = None  # nobody would read it
+LOGGING_CONFIG = None

@@ -16,24 +16,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pooling.bench.databases import SetupError
-from pooling.bench.watcher import end_process
+from pooling.bench.processes import end_process, start_python
 
 from . import HOST
 
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Self
 
-START_BOUND = 60.0
-END_BOUND = 15.0
+START_TIMEOUT = 60.0
+END_TIMEOUT = 15.0
 SETTINGS = "tests.benchmarks.http.settings"
 PAGE = "/users/"
 USERS = 500
 
-# Its standard input breaks when we are gone, and gunicorn's workers follow their master.
+# Its standard input breaks when this process ends, and gunicorn's workers follow their master.
 SERVER = """
-from pooling.bench.worker import die_with_parent
-die_with_parent()
+from pooling.bench.worker import end_with_parent
+end_with_parent()
 from gunicorn.app.wsgiapp import run
 run()
 """
@@ -77,7 +76,7 @@ def environment(entry: dict[str, Any]) -> dict[str, str]:
 
 
 KEY = secrets.token_hex(32)
-"""The same for all sites of a run: they share the session of the one who looks at the page."""
+"""The same for all sites of a run: they share one user's session."""
 
 
 def prepare(entry: dict[str, Any]) -> str:
@@ -87,13 +86,13 @@ def prepare(entry: dict[str, Any]) -> str:
         SetupError: that did not work.
     """
     try:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [sys.executable, "-c", PREPARATION.format(users=USERS)],
             env=environment(entry),
             capture_output=True,
             text=True,
             check=False,
-            timeout=2 * START_BOUND,
+            timeout=2 * START_TIMEOUT,
         )
     except subprocess.TimeoutExpired as error:
         raise SetupError(f"the demo's database was not ready in {error.timeout:g} s") from None
@@ -133,13 +132,8 @@ class Site:
             *_without_control_socket(),
             "poolproject.wsgi",
         ]
-        self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-c", SERVER, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=environment(self._entry),
-            start_new_session=True,  # out of reach of the terminal's Ctrl-C
+        self._process = start_python(
+            SERVER, *arguments, env=environment(self._entry), stderr=subprocess.DEVNULL
         )
         try:
             self._wait()
@@ -148,16 +142,11 @@ class Site:
             raise
         return self
 
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + START_BOUND
+        deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 break
@@ -168,15 +157,17 @@ class Site:
             else:
                 return
         log = self._log.read_text(errors="replace").strip() if self._log.exists() else ""
-        raise SetupError(f"gunicorn does not answer: {(log.splitlines() or ['no word of it'])[-1]}")
+        raise SetupError(
+            f"gunicorn does not answer: {(log.splitlines() or ['its log is empty'])[-1]}"
+        )
 
     def close(self) -> None:
-        """End the server, by force if it does not go by itself. May be called twice."""
+        """End the server, by force if it does not end by itself. May be called twice."""
         process, self._process = self._process, None
         if process is None:
             return
         try:
-            end_process(process, signal.SIGTERM, END_BOUND)
+            end_process(process, signal.SIGTERM, END_TIMEOUT)
         finally:
             self._folder.cleanup()
 

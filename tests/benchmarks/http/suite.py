@@ -1,4 +1,4 @@
-"""A whole run: every contender serves the same page from the same database."""
+"""The HTTP suite: every contender serves the same page from the same database."""
 
 from __future__ import annotations
 
@@ -8,36 +8,38 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
-from pooling.bench import environment
-from pooling.bench.databases import SetupError
-from pooling.bench.contenders import NATIVE, PERSISTENT, POOLED, POSTGRESQL, STOCK
-from pooling.bench.aggregation import make_document
-from tests.benchmarks.micro.worker import ProbeProcess
-from pooling.bench.places import private_provider
-from pooling.bench.plan import Cell, Plan
-from pooling.bench.processes import ContenderFailedError
-from pooling.bench.runner import CellRecords, Record, Step
-from pooling.bench.measurements import TrialReport
+from pooling.bench import contenders, environment
 from pooling.bench.adapters.base import RunConfig
+from pooling.bench.aggregation import make_document
+from pooling.bench.contenders import POSTGRESQL
+from pooling.bench.databases import SetupError, private_provider
+from pooling.bench.measurements import TrialReport
+from pooling.bench.plan import Cell, Plan
+from pooling.bench.processes import WorkerFailedError
+from pooling.bench.runner import CellRecords, Record, Step, order
 from pooling.bench.worker import Handshake, find_class
 from pooling.bench.workloads import Phase, Workload
+from tests.benchmarks.micro.worker import ProbeProcess
 
 from .site import PAGE, USERS, Site, find_missing, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pooling.bench.databases import DatabaseProvider
     from pooling.bench.contenders import Contender
+    from pooling.bench.databases import DatabaseProvider
     from pooling.bench.results import Document
 
-CONTENDERS = (STOCK, PERSISTENT, POOLED, NATIVE)
+CONTENDERS = tuple(
+    contenders.CONTENDERS[name] for name in ("stock", "persistent", "pooled", "native")
+)
 PROCESSES = (1, 4)
 THREADS = 8
 SECONDS = 2.0
 QUICK_SECONDS = 0.5
 WARM_UP = 1000
 PROOF = "bench@example.com"
+LOAD = "tests.benchmarks.http.load:Load"
 
 
 def workload_of(processes: int) -> Workload:
@@ -88,7 +90,7 @@ def measure(plan: Plan, on_step: Callable[[Step], None] = lambda _step: None) ->
         raise SetupError(lack)
     begin = time.monotonic()
     about = environment.describe()
-    # Twice, since one site's sessions may still be leaving when those of the next one come.
+    # Twice, since one site's sessions may still be ending when those of the next one begin.
     most = len(plan.contenders) * max(PROCESSES) * THREADS
     with private_provider(POSTGRESQL, most) as provider, provider.new_database() as entry:
         about["servers"][provider.title] = provider.describe()
@@ -128,7 +130,7 @@ def _run_cell(
             try:
                 own = entry_of(record.contender, entry, plan.pool_size)
                 site = stack.enter_context(Site(own, processes, THREADS))
-                load = stack.enter_context(ProbeProcess(Handshake("tests.benchmarks.http.load:Load")))
+                load = stack.enter_context(ProbeProcess(Handshake(LOAD)))
                 load.start()
                 load.ready()
                 load.open(
@@ -141,25 +143,15 @@ def _run_cell(
                     }
                 )
                 loads[name] = load
-            except (SetupError, ContenderFailedError) as error:
+            except (SetupError, WorkerFailedError) as error:
                 record.problem = str(error)
         for number in range(cell.rounds + 1):
-            names = list(loads)
-            start = number % max(len(names), 1)
-            for name in names[start:] + names[:start]:
-                on_step(
-                    Step(
-                        database=provider.title,
-                        contender=name,
-                        workload=cell.workload.name,
-                        threads=cell.threads,
-                        round=number,
-                    )
-                )
+            for name in order(list(loads), number) if loads else []:
+                on_step(Step(provider.title, name, cell.workload.name, cell.threads, number))
                 milliseconds = WARM_UP if not number else round((cell.seconds or SECONDS) * 1000)
                 try:
-                    report: Any = loads[name].turn(milliseconds)
-                except ContenderFailedError as error:
+                    report: Any = loads[name].trial(milliseconds)
+                except WorkerFailedError as error:
                     records[name].problem = str(error)
                     del loads[name]
                     continue

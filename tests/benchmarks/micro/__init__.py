@@ -1,1 +1,1 @@
-"""What the pool itself costs, as ratios within one run: `manage.py poolbench --suite micro`."""
+"""The micro suite: what the pool itself costs, as ratios within one run, against targets."""

@@ -1,4 +1,4 @@
-"""What is measured, as data: who does the same thing in turns, and what is to be reached."""
+"""The micro benchmarks, as data: subjects that do the same thing in turns, and targets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from pooling.bench.contenders import CONTENDERS, POSTGRESQL, SQLITE
 
-from .benchmark import MicroBenchmark, Target, Subject
+from .definitions import MicroBenchmark, Subject, Target
 
 PROBES = "tests.benchmarks.micro.probes"
 
@@ -25,7 +25,7 @@ def _core(pool: str, probe: str, **options: Any) -> Subject:
 
 def _inside(probe: str, name: str = OURS, **options: Any) -> Subject:
     return Subject(
-        name=name, probe=f"{PROBES}.books:{probe}", options=options, needs=NEEDS.get(name, ())
+        name=name, probe=f"{PROBES}.internals:{probe}", options=options, needs=NEEDS.get(name, ())
     )
 
 
@@ -69,17 +69,19 @@ FLOOR = MicroBenchmark(
                 ("seconds", "all of them in one loop"),
             )
         ),
-        Target(subject=OURS, against=PYTHON, what="core: acquire + release", against_what="all of them"),
+        Target(
+            subject=OURS, against=PYTHON, what="core: acquire + release", against_what="all of them"
+        ),
     ),
 )
-CROWD: dict[str, Any] = {"threads": 32, "size": 4, "hold": 0.001}
+CONTENDED: dict[str, Any] = {"threads": 32, "size": 4, "hold": 0.001}
 CONTENTION = MicroBenchmark(
     name="contention",
     title="32 threads, 4 connections, 1 ms hold",
     number=500,  # milliseconds
     quick_number=100,
     most_rounds=7,
-    subjects=tuple(_core(pool, "Contention", **CROWD) for pool in NEEDS),
+    subjects=tuple(_core(pool, "Contention", **CONTENDED) for pool in NEEDS),
     targets=(
         Target(
             subject=OURS,
@@ -132,7 +134,9 @@ SPIKE = MicroBenchmark(
     ),
     targets=(
         Target(subject=OURS, metric="connects", what="connections opened", unit="number", target=5),
-        Target(subject=OURS, against=PSYCOPG_POOL, what="time until the last has finished", target=1.0),
+        Target(
+            subject=OURS, against=PSYCOPG_POOL, what="time until the last has finished", target=1.0
+        ),
         Target(subject=PSYCOPG_POOL, metric="connects", what="connections opened", unit="number"),
     ),
 )
@@ -163,7 +167,7 @@ DDCP_UNTESTED = f"{DDCP} without PRE_PING (psycopg 3)"
 NO_QUERY = MicroBenchmark(
     name="django-no-query",
     title="Django: acquire + release, no query",
-    provider=POSTGRESQL,
+    vendor=POSTGRESQL,
     subjects=(
         _django(OURS_3, "pooled"),
         _django(OURS_2, "pooled"),
@@ -191,7 +195,7 @@ ONE = "SELECT 1"
 SELECT = MicroBenchmark(
     name="django-select",
     title="Django: the same with SELECT 1",
-    provider=POSTGRESQL,
+    vendor=POSTGRESQL,
     longer=2.0,
     subjects=(
         _django(OURS_3, "pooled", query=ONE),
@@ -209,7 +213,7 @@ SELECT = MicroBenchmark(
 SQLITE_READ = MicroBenchmark(
     name="sqlite-read",
     title="SQLite file with 60 tables: one ORM read per acquire",
-    provider=SQLITE,
+    vendor=SQLITE,
     tables=60,
     subjects=(
         _django(OURS, "pooled", probe="OrmRead"),
@@ -232,7 +236,12 @@ IDLE_THREADS = MicroBenchmark(
     number=10,
     most_rounds=1,
     subjects=tuple(
-        Subject(name=pool, probe=f"{PROBES}.books:Threads", needs=NEEDS[pool], options={"pool": pool})
+        Subject(
+            name=pool,
+            probe=f"{PROBES}.internals:Threads",
+            needs=NEEDS[pool],
+            options={"pool": pool},
+        )
         for pool in (OURS, PSYCOPG_POOL)
     ),
     targets=(
@@ -290,7 +299,9 @@ FLAT_IDLE = MicroBenchmark(
     name="flat-idle",
     title="acquire + release",
     number=5_000,
-    subjects=(Subject(name=OURS, probe=f"{PROBES}.core:Sizes", options={"sizes": _numbers(IDLE_SIZES)}),),
+    subjects=(
+        Subject(name=OURS, probe=f"{PROBES}.core:Sizes", options={"sizes": _numbers(IDLE_SIZES)}),
+    ),
     targets=tuple(
         Target(
             subject=OURS,

@@ -1,4 +1,4 @@
-"""What a benchmark is: subjects that do the same thing in turns, and what is to be reached."""
+"""Definitions: a micro benchmark, its subjects, and the targets to be reached."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Unit = Literal["time", "bytes", "rate", "number", "share"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """One of those who do the same thing.
+    """One of those that do the same thing.
 
     Attributes:
         name: what rows call it, and people.
@@ -63,15 +63,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MicroBenchmark:
-    """The same thing, done in turns by several.
+    """The same thing, done in turns by several subjects.
 
     Attributes:
         name: on the command line and in the data.
         title: what is done.
-        provider: the database it takes, if it takes one.
-        number: how often it is done in a turn; None for as often as fits into a turn's time.
+        vendor: the kind of database it needs, if it needs one.
+        number: how often it is done in a trial; None for as often as fits into a trial's time.
         quick_number: the same for a first impression, if it is another one.
-        longer: how many times the usual time of a turn it takes, if it goes by time.
+        longer: how many times the usual time of a trial it takes, if it goes by time.
         most_rounds: for what takes long.
         tables: how many tables its database has.
     """
@@ -80,7 +80,7 @@ class MicroBenchmark:
     title: str
     subjects: tuple[Subject, ...]
     targets: tuple[Target, ...]
-    provider: str = ""
+    vendor: str = ""
     number: int | None = None
     quick_number: int | None = None
     longer: float = 1.0

@@ -1,19 +1,20 @@
-"""From what the subjects measured to the rows of the result document."""
+"""Aggregation: from what the subjects measured to the rows of the result document."""
 
 from __future__ import annotations
 
 from statistics import median
 from typing import TYPE_CHECKING, TypedDict
 
+from pooling.bench.aggregation import reliability_warnings
 from pooling.bench.results import SCHEMA
-from pooling.bench.statistics import ENOUGH_ROUNDS, ratio
+from pooling.bench.statistics import ratio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pooling.bench.results import Environment
 
-    from .benchmark import Target
+    from .definitions import Target
     from .runner import Budget, Found
 
 SUITE = "micro"
@@ -43,7 +44,7 @@ class MicroRow(TypedDict):
 
 
 class MicroLeftOut(TypedDict):
-    """Somebody who did not take part in a benchmark, or not to the end."""
+    """A subject that did not take part in a benchmark, or not to the end."""
 
     benchmark: str
     subject: str
@@ -58,25 +59,27 @@ class MicroDocument(TypedDict):
     environment: Environment
     settings: dict[str, float | int]
     rows: list[MicroRow]
-    measured: dict[str, list[dict[str, dict[str, float]]]]  # by benchmark and round: subject and figure
+    measured: dict[
+        str, list[dict[str, dict[str, float]]]
+    ]  # by benchmark and round: subject and figure
     left_out: list[MicroLeftOut]
     warnings: list[str]
     duration_seconds: float
 
 
 def make_document(
-    found: Sequence[Found], amount: Budget, environment: Environment, seconds: float
+    found: Sequence[Found], budget: Budget, environment: Environment, seconds: float
 ) -> MicroDocument:
     """Put everything together."""
-    rows = [row_of(each, target_, amount.seed) for each in found for target_ in each.benchmark.targets]
+    rows = [row_of(each, goal, budget.seed) for each in found for goal in each.benchmark.targets]
     return {
         "schema": SCHEMA,
         "suite": SUITE,
         "environment": environment,
         "settings": {
-            "rounds": amount.rounds,
-            "turn_seconds": amount.seconds,
-            "seed": amount.seed,
+            "rounds": budget.rounds,
+            "turn_seconds": budget.seconds,
+            "seed": budget.seed,
         },
         "rows": rows,
         "measured": {each.benchmark.name: each.rounds for each in found},
@@ -90,57 +93,57 @@ def make_document(
     }
 
 
-def row_of(found: Found, target_: Target, seed: int) -> MicroRow:
-    """Return what a benchmark says about one of its targets, from the rounds that both subjects have."""
+def row_of(found: Found, goal: Target, seed: int) -> MicroRow:
+    """Return the row of a target, from the rounds that both subjects have."""
     ours, theirs = [], []
     for measured in found.rounds:
-        own = measured.get(target_.subject, {}).get(target_.metric)
-        other = measured.get(target_.against, {}).get(target_.over or target_.metric)
-        if own is not None and (other is not None or not target_.against):
+        own = measured.get(goal.subject, {}).get(goal.metric)
+        other = measured.get(goal.against, {}).get(goal.over or goal.metric)
+        if own is not None and (other is not None or not goal.against):
             ours.append(own)
             theirs.append(1.0 if other is None else other)
     row: MicroRow = {
         "benchmark": found.benchmark.name,
         "title": found.benchmark.title,
-        "what": target_.what,
-        "subject": target_.subject,
-        "against": target_.against_what or target_.against,
-        "unit": target_.unit,
+        "what": goal.what,
+        "subject": goal.subject,
+        "against": goal.against_what or goal.against,
+        "unit": goal.unit,
         "ours": median(ours) if ours else None,
-        "theirs": median(theirs) if theirs and target_.against else None,
+        "theirs": median(theirs) if theirs and goal.against else None,
         "value": None,
         "low": None,
         "high": None,
         "processor": None,
-        "target": target_.target,
-        "at_least": target_.at_least,
+        "target": goal.target,
+        "at_least": goal.at_least,
         "met": None,
         "rounds": len(ours),
         "note": None,
     }
     if not ours:
-        names = filter(None, (target_.subject, target_.against))
+        names = filter(None, (goal.subject, goal.against))
         known = [f"{name}: {found.problems[name]}" for name in names if name in found.problems]
         row["note"] = "; ".join(known) or "not measured"
         return row
     if all(theirs):
         compared = ratio(theirs, ours, seed=seed)
         row["value"], row["low"], row["high"] = compared.value, compared.low, compared.high
-        row["processor"] = _processor_ratio(found, target_)
-        if target_.target is not None:
-            better = compared.value >= target_.target
-            row["met"] = better if target_.at_least else compared.value <= target_.target
+        row["processor"] = _processor_ratio(found, goal)
+        if goal.target is not None:
+            better = compared.value >= goal.target
+            row["met"] = better if goal.at_least else compared.value <= goal.target
     return row
 
 
-def _processor_ratio(found: Found, target_: Target) -> float | None:
+def _processor_ratio(found: Found, goal: Target) -> float | None:
     """Return the median ratio of processor time, which other programs hardly change."""
-    if not target_.against or target_.over or target_.metric != "seconds":
+    if not goal.against or goal.over or goal.metric != "seconds":
         return None
     pairs = [
-        (measured[target_.subject].get(PROCESSOR), measured[target_.against].get(PROCESSOR))
+        (measured[goal.subject].get(PROCESSOR), measured[goal.against].get(PROCESSOR))
         for measured in found.rounds
-        if target_.subject in measured and target_.against in measured
+        if goal.subject in measured and goal.against in measured
     ]
     ratios = [ours / theirs for ours, theirs in pairs if ours and theirs]
     return median(ratios) if ratios else None
@@ -148,15 +151,8 @@ def _processor_ratio(found: Found, target_: Target) -> float | None:
 
 def warnings(rows: Sequence[MicroRow], environment: Environment) -> list[str]:
     """Say what makes the figures less reliable than they look."""
-    found = []
-    load, cores = environment["load_average"], environment["cores"]
-    if load and load[0] > cores / 2:
-        found.append(f"the machine was busy before the run: a load of {load[0]:g} on {cores} cores")
-    few = [row["rounds"] for row in rows if row["against"] and 1 < row["rounds"] < ENOUGH_ROUNDS]
-    if few:
-        found.append(
-            f"with fewer than {ENOUGH_ROUNDS} rounds (here {min(few)}) the intervals are too narrow"
-        )
+    rounds = [row["rounds"] for row in rows if row["against"] and row["rounds"] > 1]
+    found = reliability_warnings(rounds, environment)
     unclear = [
         ", ".join(filter(None, (row["title"], row["what"], row["subject"])))
         + (f" against {row['against']}" if row["against"] else "")

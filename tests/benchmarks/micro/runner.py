@@ -1,29 +1,33 @@
-"""Runs benchmarks: every subject in a process of its own, all of them in turns."""
+"""Runs micro benchmarks: every subject in a process of its own, all of them in turns."""
 
 from __future__ import annotations
 
 import random
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from pooling.bench.databases import temporary_alias
-from pooling.bench.contenders import PACKAGES
-from pooling.bench.processes import ContenderFailedError
-from pooling.bench.users import TABLE
+from django.db import connections
+
+from pooling.bench import environment
 from pooling.bench.adapters.base import RunConfig
-from pooling.bench.adapters.orm import plain_entry
+from pooling.bench.contenders import missing_modules
+from pooling.bench.databases import SetupError, private_provider
+from pooling.bench.processes import WorkerFailedError
+from pooling.bench.users import TABLE
 from pooling.bench.worker import Handshake
 
+from .results import make_document
 from .worker import ProbeProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pooling.bench.databases import DatabaseProvider
 
-    from .benchmark import MicroBenchmark, Subject
+    from .definitions import MicroBenchmark, Subject
+    from .results import MicroDocument
 
 WARM_UP = 100
 MOST_OPERATIONS = 1_000_000
@@ -52,8 +56,8 @@ class Budget:
 
     Attributes:
         rounds: how often each subject has its turn.
-        seconds: how long a turn takes, about.
-        seed: for the order of turns.
+        seconds: how long a trial takes, about.
+        seed: for the order of trials.
         quick: whether a first impression is enough.
     """
 
@@ -68,7 +72,7 @@ QUICK = Budget(rounds=3, seconds=0.005, quick=True)
 
 @dataclass(slots=True)
 class Found:
-    """What came of a benchmark.
+    """What a micro benchmark measured.
 
     Attributes:
         rounds: by round, what each subject measured.
@@ -80,21 +84,42 @@ class Found:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def missing(subject: Subject) -> str:
-    """Say what a subject lacks, if anything."""
-    lacking = [PACKAGES.get(name, name) for name in subject.needs if find_spec(name) is None]
-    return f"not installed: {', '.join(lacking)}" if lacking else ""
+def measure(
+    benchmarks: Sequence[MicroBenchmark],
+    budget: Budget,
+    on_benchmark: Callable[[MicroBenchmark], None] = lambda _: None,
+) -> MicroDocument:
+    """Run benchmarks. Without a database that one of them needs, the others go on."""
+    begin = time.monotonic()
+    about = environment.describe()
+    providers: dict[str, DatabaseProvider] = {}
+    refusals: dict[str, str] = {}
+    found = []
+    with ExitStack() as stack:
+        for benchmark in benchmarks:
+            on_benchmark(benchmark)
+            vendor = benchmark.vendor
+            if vendor and vendor not in providers and vendor not in refusals:
+                try:
+                    provider = stack.enter_context(private_provider(vendor))
+                    about["servers"][provider.title] = provider.describe()
+                    providers[vendor] = provider
+                except SetupError as error:
+                    refusals[vendor] = str(error)
+            if vendor in refusals:
+                names = [subject.name for subject in benchmark.subjects]
+                found.append(Found(benchmark, problems=dict.fromkeys(names, refusals[vendor])))
+            else:
+                found.append(run(benchmark, budget, providers.get(vendor)))
+    return make_document(found, budget, about, time.monotonic() - begin)
 
 
 def run(
-    benchmark: MicroBenchmark,
-    amount: Budget,
-    provider: DatabaseProvider | None = None,
-    on_round: Callable[[MicroBenchmark, int], None] = lambda _contest, _number: None,
+    benchmark: MicroBenchmark, budget: Budget, provider: DatabaseProvider | None = None
 ) -> Found:
-    """Let the subjects have their turns. A subject that fails does not keep the others from going on."""
+    """Run one benchmark. A subject that fails does not stop the others."""
     found = Found(benchmark)
-    rounds = min(amount.rounds, benchmark.most_rounds or amount.rounds)
+    rounds = min(budget.rounds, benchmark.most_rounds or budget.rounds)
     with ExitStack() as stack:
         entry = None
         if provider is not None:
@@ -103,7 +128,7 @@ def run(
             make_tables(provider, entry, benchmark.tables - 1)
         processes = {}
         for subject in benchmark.subjects:
-            if lack := missing(subject):
+            if lack := missing_modules(subject.needs):
                 found.problems[subject.name] = lack
                 continue
             process = stack.enter_context(ProbeProcess(Handshake(subject.probe, subject.blocked)))
@@ -111,30 +136,28 @@ def run(
             processes[subject.name] = process
         numbers = {}
         for subject in benchmark.subjects:
-            if subject.name in processes:
+            if (ready := processes.get(subject.name)) is not None:
                 try:
-                    process = processes[subject.name]
-                    process.ready()
-                    process.open(options_of(subject, benchmark.provider, entry))
-                    numbers[subject.name] = _calibrated(process, benchmark, amount)
-                except ContenderFailedError as error:
+                    ready.ready()
+                    ready.open(options_of(subject, benchmark.vendor, entry))
+                    numbers[subject.name] = _calibrated(ready, benchmark, budget)
+                except WorkerFailedError as error:
                     found.problems[subject.name] = str(error)
         for number in range(rounds):
-            on_round(benchmark, number)
             order = list(numbers)
-            random.Random(f"{amount.seed}-{benchmark.name}-{number}").shuffle(order)
+            random.Random(f"{budget.seed}-{benchmark.name}-{number}").shuffle(order)
             measured = {}
             for name in order:
                 try:
-                    measured[name] = processes[name].turn(numbers[name])
-                except ContenderFailedError as error:
+                    measured[name] = processes[name].trial(numbers[name])
+                except WorkerFailedError as error:
                     found.problems[name] = str(error)
                     del numbers[name]
             found.rounds.append(measured)
         for name in numbers:
             try:
                 processes[name].close()
-            except ContenderFailedError as error:
+            except WorkerFailedError as error:
                 found.problems[name] = str(error)
     return found
 
@@ -143,12 +166,8 @@ def options_of(subject: Subject, vendor: str, entry: dict[str, Any] | None) -> d
     """Return what a subject's probe is made with."""
     if subject.contender is None or entry is None:
         return subject.options
-    config = RunConfig(
-        vendor=vendor,
-        entry=entry,
-        pool_size=4,
-        health_checks=subject.health_checks,
-    )
+    checks = subject.health_checks
+    config = RunConfig(vendor=vendor, entry=entry, pool_size=4, health_checks=checks)
     return {**subject.options, "adapter": subject.contender.adapter, "config": config}
 
 
@@ -156,25 +175,20 @@ def make_tables(provider: DatabaseProvider, entry: dict[str, Any], number: int) 
     """Make further tables, as Django would make those of a model with two foreign keys."""
     if not number:
         return
-    from django.db import connections
-
-    with (
-        temporary_alias("poolbench_setup", plain_entry(provider.vendor, entry)) as alias,
-        connections[alias].cursor() as cursor,
-    ):
+    with provider.setup_alias(entry) as alias, connections[alias].cursor() as cursor:
         for each in range(number):
             for statement in TABLES.replace("NUMBER", str(each)).split(";"):
                 cursor.execute(statement)
 
 
-def _calibrated(process: ProbeProcess, benchmark: MicroBenchmark, amount: Budget) -> int:
-    """Return how often a subject does it in a turn, and warm up on the adapter."""
+def _calibrated(process: ProbeProcess, benchmark: MicroBenchmark, budget: Budget) -> int:
+    """Return how often a subject does it in a trial, and warm up on the way."""
     if benchmark.number is not None:
-        return (benchmark.quick_number if amount.quick else None) or benchmark.number
-    wanted = amount.seconds * benchmark.longer
+        return (benchmark.quick_number if budget.quick else None) or benchmark.number
+    wanted = budget.seconds * benchmark.longer
     number, taken = WARM_UP, 0.0
     # A few times are no measure: they pay for caches, and for threads that have to be started.
     while taken < wanted * ENOUGH and number < MOST_OPERATIONS:
-        taken = number * process.turn(number)["seconds"]
+        taken = number * process.trial(number)["seconds"]
         number = round(number * min(max(wanted / taken, 0.1), 20.0))
     return max(1, min(number, MOST_OPERATIONS))

@@ -1,27 +1,24 @@
-"""A probe's own process, and how it is seen from the one that runs the benchmark."""
+"""A probe in a process of its own, and how the benchmark talks to it."""
 
 from __future__ import annotations
 
 import gc
-import logging
-import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pooling.bench.processes import CLOSE_BOUND, WorkerProcess
-from pooling.bench.worker import Handshake, find_class
-from pooling.bench.worker import main as obey
+from pooling.bench.processes import CLOSE_TIMEOUT, WorkerProcess
+from pooling.bench.worker import main as serve
 
-TURN_BOUND = 60.0
+if TYPE_CHECKING:
+    from pooling.bench.worker import Handshake
+
+TRIAL_TIMEOUT = 60.0
 
 
 class ProbeServer:
-    """Where a probe works."""
+    """Runs a probe in its process."""
 
     def __init__(self, handshake: Handshake) -> None:
-        for name in handshake.blocked:
-            sys.modules[name] = None  # type: ignore[assignment]
-        logging.disable(logging.WARNING)  # watching takes time, and nobody would read it
-        self._class = find_class(handshake.adapter)
+        self._class = handshake.load()
         self._probe: Any = None
 
     def open(self, options: dict[str, Any]) -> None:
@@ -30,10 +27,10 @@ class ProbeServer:
         gc.collect()
         gc.freeze()
 
-    def turn(self, number: int) -> dict[str, float]:
+    def trial(self, number: int) -> dict[str, float]:
         """Do something so many times; return what was measured."""
         gc.collect()
-        found: dict[str, float] = self._probe.turn(number)
+        found: dict[str, float] = self._probe.trial(number)
         return found
 
     def close(self) -> None:
@@ -50,17 +47,18 @@ class ProbeProcess(WorkerProcess):
 
     def open(self, options: dict[str, Any]) -> None:
         """Get everything ready."""
-        self._ask(TURN_BOUND, "open", options)
+        self.ask(TRIAL_TIMEOUT, "open", options)
 
-    def turn(self, number: int) -> dict[str, float]:
+    def trial(self, number: int) -> dict[str, float]:
         """Do something so many times; return what was measured."""
-        found: dict[str, float] = self._ask(TURN_BOUND, "turn", number)
+        found: dict[str, float] = self.ask(TRIAL_TIMEOUT, "trial", number)
         return found
 
     def close(self) -> None:
         """Clear away."""
-        self._ask(CLOSE_BOUND, "close")
+        self.ask(CLOSE_TIMEOUT, "close")
 
 
 def main() -> None:
-    obey(ProbeServer)
+    """Serve until the parent hangs up."""
+    serve(ProbeServer)

@@ -1,1 +1,1 @@
-"""What is measured, as it runs in processes of its own. Each imports only what it measures."""
+"""The probes, run in processes of their own. Each imports only what it measures."""

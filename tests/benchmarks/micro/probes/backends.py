@@ -1,4 +1,4 @@
-"""Through Django: what a request pays for its connection, with and without a query."""
+"""Probes through Django: the cost of a request's connection, with and without a query."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def share_a_core(connection: Any) -> None:
     session = connection.connection.info.backend_pid
     core = {min(os.sched_getaffinity(0))}
     for process in (0, session):
-        with contextlib.suppress(OSError):  # a server of somebody else's, or a container's
+        with contextlib.suppress(OSError):  # another user's server, or a container's
             os.sched_setaffinity(process, core)
 
 

@@ -1,4 +1,4 @@
-"""What every probe has to offer."""
+"""The interface of a probe."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE = 60.0
+WAIT_TIMEOUT = 60.0
 
 
 class Probe(ABC):
     """Something that can be measured again and again."""
 
     @abstractmethod
-    def turn(self, number: int) -> dict[str, float]:
+    def trial(self, number: int) -> dict[str, float]:
         """Do it `number` times; return what was measured, by name."""
 
     def close(self) -> None:  # noqa: B027 - most have nothing to do
@@ -37,7 +37,7 @@ class LoopProbe(Probe):
     def loop(self, number: int) -> None:
         """Do it `number` times."""
 
-    def turn(self, number: int) -> dict[str, float]:
+    def trial(self, number: int) -> dict[str, float]:
         """Return the seconds that each took, all threads together, and the processor's part."""
         before = process_time()
         if self.threads == 1:
@@ -58,7 +58,7 @@ def in_threads(number: int, job: Callable[[], None]) -> float:
     ends: list[float] = []
 
     def run() -> None:
-        ready.wait(PATIENCE)
+        ready.wait(WAIT_TIMEOUT)
         try:
             job()
         except BaseException as error:
@@ -69,9 +69,9 @@ def in_threads(number: int, job: Callable[[], None]) -> float:
     for thread in threads:
         thread.start()
     begin = perf_counter()
-    ready.wait(PATIENCE)
+    ready.wait(WAIT_TIMEOUT)
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(WAIT_TIMEOUT)
     if errors:
         raise errors[0]
     if len(ends) < number:

@@ -1,4 +1,4 @@
-"""Pools by themselves: take a stub connection, give it back."""
+"""Probes of pools by themselves: acquire a stub connection, release it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pooling.bench.statistics import jain
 
-from .base import PATIENCE, LoopProbe, Probe, in_threads
+from .base import WAIT_TIMEOUT, LoopProbe, Probe, in_threads
 from .pools import POOLS
 from .stubs import Stub
 
@@ -49,7 +49,7 @@ class SqlAlchemyAcquireRelease(AcquireRelease):
 class Floor(Probe):
     """What no pool written in Python can do without: each of it alone, and all of it in a loop."""
 
-    def turn(self, number: int) -> dict[str, float]:
+    def trial(self, number: int) -> dict[str, float]:
         """Return the seconds of each, for one acquire and release."""
         connection = Stub()
         parts = {"lock and list": self.lock_and_list, "poll": self.poll, "clocks": self.clocks}
@@ -108,7 +108,7 @@ class Contention(Probe):
         self.pool = POOLS[pool](size)
         self.pool.fill(size)
 
-    def turn(self, number: int) -> dict[str, float]:
+    def trial(self, number: int) -> dict[str, float]:
         """Go on for `number` milliseconds; say how much was done and how evenly."""
         waits: list[list[float]] = []
         holds: list[float] = []
@@ -154,7 +154,7 @@ class Spike(Probe):
         self.new_pool = POOLS[pool]
         self.threads, self.connect_seconds, self.work = threads, connect_seconds, work
 
-    def turn(self, number: int) -> dict[str, float]:  # noqa: ARG002
+    def trial(self, number: int) -> dict[str, float]:
         """Do it once; say how long it took until the last had its turn."""
         pool = self.new_pool(self.threads, self.connect_seconds)
 
@@ -179,7 +179,7 @@ class Sizes(Probe):
         for size, pool in self.pools.items():
             pool.fill(size)
 
-    def turn(self, number: int) -> dict[str, float]:
+    def trial(self, number: int) -> dict[str, float]:
         """Return the seconds of each, by the number of idle connections."""
         found = {}
         for size in random.sample(list(self.pools), len(self.pools)):
@@ -204,7 +204,7 @@ class Maintained(Probe):
         self.worst = 0.0
         self.uses = 0
 
-    def turn(self, number: int) -> dict[str, float]:
+    def trial(self, number: int) -> dict[str, float]:
         """Let maintenance come `number` times; return the longest acquire and release meanwhile."""
         over = threading.Event()
 
@@ -225,7 +225,7 @@ class Maintained(Probe):
             maintained = self.longest(maintain, number)
         finally:
             over.set()
-            thread.join(PATIENCE)
+            thread.join(WAIT_TIMEOUT)
         begin = perf_counter()
         maintain()
         return {"calm": calm, "maintained": maintained, "maintenance": perf_counter() - begin}
@@ -236,7 +236,7 @@ class Maintained(Probe):
         for _ in range(times):
             action()
             time.sleep(0.002)
-        deadline = perf_counter() + PATIENCE
+        deadline = perf_counter() + WAIT_TIMEOUT
         while self.uses < SOME and perf_counter() < deadline:  # a busy machine
             time.sleep(0.002)
         return self.worst

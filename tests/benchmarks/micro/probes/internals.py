@@ -1,4 +1,4 @@
-"""What looks inside this project's pool: ten thousand who wait take no ten thousand threads."""
+"""Probes that look inside this project's pool: ten thousand waiters without as many threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pooling
 from pooling.core import workers
 from pooling.core.waiter import Waiter
 
-from .base import PATIENCE, Probe
+from .base import WAIT_TIMEOUT, Probe
 from .pools import POOLS, TIMEOUT
 from .stubs import Stub, StubDriver
 
@@ -32,7 +32,7 @@ class HandOff(Probe):
             StubDriver(), pooling.PoolConfig(max_size=1, min_size=0)
         )
 
-    def turn(self, number: int) -> dict[str, float]:
+    def trial(self, number: int) -> dict[str, float]:
         """Hand over `number` times; return the seconds that each took, by the queue's length."""
         found = {}
         for size in self.sizes:
@@ -52,10 +52,10 @@ class HandOff(Probe):
 
 
 def enqueue(pool: pooling.Pool[Stub]) -> pooling.Lease[Stub]:
-    """Put somebody into the queue as `acquire` does, without a thread that waits."""
+    """Put a waiter into the queue as `acquire` does, without a thread that waits."""
     lease: pooling.Lease[Stub] = pooling.Lease(pool)
     waiter = Waiter(lease, time.monotonic(), threading.current_thread(), False, None, None)
-    pool.run_locked(lambda: pool._state.queue(waiter))  # noqa: SLF001
+    pool.run_locked(lambda: pool._state.queue(waiter))
     return lease
 
 
@@ -71,9 +71,9 @@ class PreparedDriver(StubDriver):
 
 
 class Memory(Probe):
-    """How much memory an idle connection takes beyond the driver's own, and one who waits."""
+    """How much memory an idle connection takes beyond the driver's own, and a waiter."""
 
-    def turn(self, number: int) -> dict[str, float]:
+    def trial(self, number: int) -> dict[str, float]:
         """Return the bytes of each of `number`."""
         return {"idle": idle_bytes(number), "waiter": waiter_bytes(number)}
 
@@ -117,16 +117,16 @@ def waiter_bytes(number: int) -> float:
     finally:
         threading.stack_size(stack)
     for _ in threads:
-        there.acquire(timeout=PATIENCE)
+        there.acquire(timeout=WAIT_TIMEOUT)
     with traced() as memory:
         gate.release()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + WAIT_TIMEOUT
         while pool.stats().waiting < number and time.monotonic() < deadline:
             time.sleep(0.005)
         grown = memory()
     lease.release()
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(WAIT_TIMEOUT)
     pool.close()
     return grown / number
 
@@ -152,14 +152,14 @@ class traced:  # noqa: N801 - a context manager
 class Threads(Probe):
     """How many threads are left when nothing happens.
 
-    Workers end when they had nothing to do for some seconds; here they are less patient.
+    Workers end when they had nothing to do for some seconds; here, sooner.
     """
 
     def __init__(self, pool: str) -> None:
         workers.IDLE_SECONDS = 0.1
         self.new_pool = POOLS[pool]
 
-    def turn(self, number: int) -> dict[str, float]:
+    def trial(self, number: int) -> dict[str, float]:
         """Use `number` pools; return how many threads they leave."""
         before = threading.active_count()
         pools = [self.new_pool(2) for _ in range(number)]
@@ -193,25 +193,25 @@ class Import(Probe):
 
         self.script = IMPORT.format(module=module, before=before)
         self._compiled = tempfile.TemporaryDirectory(prefix="poolbench-")
-        self.turn(1)
+        self.trial(1)
 
     def close(self) -> None:
         """Remove the folder."""
         self._compiled.cleanup()
 
-    def turn(self, number: int) -> dict[str, float]:  # noqa: ARG002
+    def trial(self, number: int) -> dict[str, float]:
         """Import it once."""
         import subprocess
 
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": self._compiled.name}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        done: Any = subprocess.run(  # noqa: S603
+        done: Any = subprocess.run(
             [sys.executable, "-c", self.script],
             env=environment,
             capture_output=True,
             text=True,
             check=True,
-            timeout=PATIENCE,
+            timeout=WAIT_TIMEOUT,
         )
         seconds, processor = map(float, done.stdout.split())
         return {"seconds": seconds, "processor": processor}

@@ -1,4 +1,4 @@
-"""Connections that cost nothing, with whatever a pool expects of them: what is left is the pool."""
+"""Stub connections that cost nothing, with all that a pool expects of them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class StubDriver:
         return not connection.poller.poll(0)
 
     def ping(self, connection: Stub) -> None:
-        """There is nobody to answer."""
+        """There is no server to answer."""
 
     def reset(self, connection: Stub) -> None:
         """Look whether a transaction is open; none is."""
@@ -67,7 +67,7 @@ class StubDriver:
     def close(self, connection: Stub) -> None:
         connection.close()
 
-    def is_transient(self, error: BaseException) -> bool:  # noqa: ARG002
+    def is_transient(self, error: BaseException) -> bool:
         return False
 
 
@@ -95,7 +95,7 @@ class PsycopgStub:
         self._pool: Any = None
 
     @classmethod
-    def connect(cls, conninfo: str = "", **kwargs: Any) -> PsycopgStub:  # noqa: ARG003
+    def connect(cls, conninfo: str = "", **kwargs: Any) -> PsycopgStub:
         cls.connects += 1
         if cls.connect_seconds:
             time.sleep(cls.connect_seconds)
