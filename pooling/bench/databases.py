@@ -61,10 +61,6 @@ class DatabaseProvider(ABC):
     def new_database(self) -> contextlib.AbstractContextManager[dict[str, Any]]:
         """Make an empty database, and remove it at the end. The value is its `DATABASES` entry."""
 
-    @abstractmethod
-    def leftovers(self) -> list[str]:
-        """Return the names of the databases that are there and should have been removed."""
-
     def connection_counter(self, entry: Mapping[str, Any]) -> ConnectionCounter | None:  # noqa: ARG002
         """Return what counts the connections to a database, if the server does so."""
         return None
@@ -114,9 +110,6 @@ class SqliteProvider(DatabaseProvider):
             raise SetupError(f"no new folder could be made in {self._folder}: {error}") from error
         with folder as path:
             yield {**self.base, "NAME": str(Path(path, "poolbench.sqlite3"))}
-
-    def leftovers(self) -> list[str]:
-        return [path.name for path in self._folder.glob("poolbench-*")]
 
 
 class PostgresProvider(DatabaseProvider):
@@ -175,10 +168,6 @@ class PostgresProvider(DatabaseProvider):
                     f"the database {name} could not be removed, please do: {error}"
                 ) from error
 
-    def leftovers(self) -> list[str]:
-        found = self.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", "poolbench%")
-        return [name for (name,) in found]
-
     def connection_counter(self, entry: Mapping[str, Any]) -> ConnectionCounter:
         return ConnectionCounter(self.execute, entry["NAME"], self._sampler)
 
@@ -197,9 +186,6 @@ class SimulatedProvider(DatabaseProvider):
 
     def new_database(self) -> contextlib.AbstractContextManager[dict[str, Any]]:
         return contextlib.nullcontext({})
-
-    def leftovers(self) -> list[str]:
-        return []
 
     def prepare(self, entry: dict[str, Any]) -> None:
         """There is no table."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,6 @@ from tests.servers import settings_from_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from pytest_django.plugin import DjangoDbBlocker
 
@@ -53,16 +53,15 @@ def provider(request: pytest.FixtureRequest) -> DatabaseProvider:
 
 
 def leftovers(provider: DatabaseProvider) -> list[str]:
-    """Return what benchmarks have left behind in an provider."""
+    """Return what benchmarks have left behind on a server, or in a folder."""
     if isinstance(provider, PostgresProvider):
         found = provider.execute("SELECT datname FROM pg_database WHERE datname LIKE 'poolbench%%'")
         return [name for (name,) in found]
-    assert isinstance(provider, SqliteProvider)
-    return [path.name for path in provider._folder.iterdir()]
+    return [path.name for path in Path(provider.base["NAME"]).parent.iterdir()]
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process ends soon. It has to be somebody else's child, or reaped."""
+    """Whether a process ends soon. It must not be a child that is yet to be reaped."""
 
     def gone() -> bool:
         try:

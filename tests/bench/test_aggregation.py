@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pooling.bench.aggregation import make_document, results_of
-from pooling.bench.contenders import PERSISTENT, POOLED, SQLALCHEMY, STOCK
+from pooling.bench.contenders import CONTENDERS
 from pooling.bench.environment import describe
 from pooling.bench.measurements import ConnectionCounts, PhaseReport, TrialReport, describe_error
 from pooling.bench.plan import Cell, Plan
 from pooling.bench.runner import CellRecords, Record
-from pooling.bench.workloads import CONNECT, CRUD
+from pooling.bench.workloads import WORKLOADS
 
 if TYPE_CHECKING:
     from pooling.bench.contenders import Contender
     from pooling.bench.results import Document
 
 OPERATIONS = 20
+STOCK, PERSISTENT, POOLED, SQLALCHEMY = (
+    CONTENDERS[name] for name in ("stock", "persistent", "pooled", "sqlalchemy")
+)
 
 
 def phase(seconds: float, errors: int = 0) -> PhaseReport:
@@ -44,7 +47,9 @@ def record(contender: Contender, times: list[float], errors: int = 0) -> Record:
 
 
 def document(*records: Record, plan: Plan | None = None, load: float = 0.0) -> Document:
-    cell = Cell(workload=CONNECT, threads=2, iterations=OPERATIONS, pool_size=2, rounds=9)
+    cell = Cell(
+        workload=WORKLOADS["connect"], threads=2, iterations=OPERATIONS, pool_size=2, rounds=9
+    )
     environment = describe()
     environment["load_average"] = [load] * 3
     environment["cores"] = 2
@@ -53,8 +58,8 @@ def document(*records: Record, plan: Plan | None = None, load: float = 0.0) -> D
 
 
 def noisy(seed: int, seconds: float, rounds: int = 9) -> list[float]:
-    draw = random.Random(seed)
-    return [seconds * draw.uniform(0.8, 1.2) for _ in range(rounds)]
+    rng = random.Random(seed)
+    return [seconds * rng.uniform(0.8, 1.2) for _ in range(rounds)]
 
 
 def test_a_difference_has_a_ratio_and_a_missing_one_a_warning() -> None:
@@ -117,10 +122,10 @@ def test_who_did_nothing_at_all_has_no_numbers() -> None:
 
 
 def test_several_operations_have_a_total() -> None:
-    cell = Cell(workload=CRUD, threads=1, iterations=80, pool_size=2, rounds=1)
-    names = [each.operation for each in CRUD.phases]
-    turn = TrialReport({name: phase(0.01) for name in names})
-    found = results_of(Plan(), CellRecords("SQLite", cell, [Record(STOCK, {1: turn})]))
+    cell = Cell(workload=WORKLOADS["crud"], threads=1, iterations=80, pool_size=2, rounds=1)
+    names = [each.operation for each in WORKLOADS["crud"].phases]
+    trial = TrialReport({name: phase(0.01) for name in names})
+    found = results_of(Plan(), CellRecords("SQLite", cell, [Record(STOCK, {1: trial})]))
     assert [each["operation"] for each in found] == [*names, "total"]
     assert found[-1]["operations"] == 4 * OPERATIONS
     assert found[-1]["ops_per_second"] == pytest.approx(100)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from django.db import connections
-from pooling.bench.places import distant_host, is_local, provider_of_alias
 
 from pooling.bench.adapters.orm import plain_entry
 from pooling.bench.databases import (
@@ -18,6 +17,9 @@ from pooling.bench.databases import (
     SimulatedProvider,
     SqliteProvider,
     create_table,
+    distant_host,
+    is_local,
+    provider_of_alias,
     temporary_alias,
     temporary_folder,
 )
@@ -120,7 +122,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
         pytest.fail("made")
 
 
-def test_private_files_are_in_memory_unless_somebody_says_otherwise(
+def test_private_files_are_in_memory_unless_tmpdir_is_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TMPDIR", raising=False)
@@ -169,7 +171,7 @@ def test_knows_this_machine(host: str, local: bool) -> None:
         ({"ENGINE": "pooling.backends.sqlite3", "NAME": "x"}, {"PGHOST": "db"}, ""),
     ],
 )
-def test_finds_out_who_the_server_is_as_libpq_does(
+def test_finds_the_server_as_libpq_does(
     entry: dict[str, Any], environment: dict[str, str], distant: str
 ) -> None:
     assert distant_host(entry, environment) == distant
@@ -203,7 +205,7 @@ def test_the_server_counts_connections_and_sees_those_that_are_open_together(
                 connections[alias].ensure_connection()
                 connections[alias].close()
             threads = [threading.Thread(target=hold) for _ in range(2)]
-            with counter.turn():
+            with counter.trial():
                 for thread in threads:
                     thread.start()
                 together.wait(10)

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pooling.bench import binaries, server
-from pooling.bench.binaries import Account
+from pooling.bench import private_postgres as module
 from pooling.bench.private_postgres import PostgresUnavailableError, PrivatePostgres, ServerError
 from tests.servers import driver, execute, settings_from_url
 
@@ -87,13 +86,13 @@ def test_is_a_postgresql_18_with_the_limit_asked_for() -> None:
         assert execute(f"{private.url}?host={private.folder}/sockets", "SELECT 1") == [(1,)]
 
 
-def test_lets_nobody_in_without_the_password(private_postgres: PrivatePostgres) -> None:
+def test_refuses_a_wrong_password(private_postgres: PrivatePostgres) -> None:
     stranger = private_postgres.url.replace(private_postgres.password, "guess")
     with pytest.raises(driver().OperationalError, match="password authentication failed"):
         execute(stranger, "SELECT 1")
 
 
-def test_frozen_it_answers_nobody_and_thawed_it_goes_on(private_postgres: PrivatePostgres) -> None:
+def test_frozen_it_does_not_answer_and_thawed_it_goes_on(private_postgres: PrivatePostgres) -> None:
     ssl_request = struct.pack("!ii", 8, 80877103)  # the shortest question there is
     private_postgres.freeze()
     with socket.create_connection((private_postgres.host, private_postgres.port)) as client:
@@ -122,7 +121,7 @@ def test_obeys_every_way_to_stop_and_closing_removes_its_folder() -> None:
     private.start()
     folder, pid = private.folder, private.pid
     assert folder is not None
-    for mode in server.STOP_SIGNALS:
+    for mode in module.STOP_SIGNALS:
         private.restart(mode)
         assert not is_alive(pid)
         pid = private.pid
@@ -190,7 +189,7 @@ def test_a_taken_port_is_named_in_the_error(private_postgres: PrivatePostgres) -
 
 
 def test_a_missing_wheel_is_an_error_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binaries, "WHEEL", "no_such_wheel")
+    monkeypatch.setattr(module, "WHEEL", "no_such_wheel")
     private = PrivatePostgres()
     with pytest.raises(PostgresUnavailableError, match=r"pip install 'pooling\[bench\]'"):
         private.start()
@@ -199,9 +198,9 @@ def test_a_missing_wheel_is_an_error_with_the_remedy(monkeypatch: pytest.MonkeyP
 
 def test_runs_from_a_copy_of_the_wheels_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     # What root does when its virtual environment is closed to the server's account.
-    package = binaries.find_programs(None, Path()).parents[1]
+    package = module.find_programs(None, Path()).parents[1]
     monkeypatch.setattr(
-        server, "find_programs", lambda _, folder: binaries._copy_programs(package, folder / "copy")
+        module, "find_programs", lambda _, folder: module.copy_programs(package, folder / "copy")
     )
     with PrivatePostgres() as private:
         [(programs,)] = execute(private.url, "SELECT setting FROM pg_config WHERE name = 'BINDIR'")
@@ -222,17 +221,17 @@ def test_a_copy_is_made_when_a_folder_above_is_closed(
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).touch(mode=0o755)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(binaries, "WHEEL", "wheel")
-    monkeypatch.setattr(binaries, "_copy_programs", lambda source, target: target)
+    monkeypatch.setattr(module, "WHEEL", "wheel")
+    monkeypatch.setattr(module, "copy_programs", lambda source, target: target)
     tmp_path.chmod(0o700)
 
-    nobody = Account(65534, 65534)
-    assert binaries.find_programs(nobody, Path("folder")) == Path("folder/programs")
-    assert binaries.find_programs(None, Path("folder")) == package / "pginstall18" / "bin"
+    nobody = module.Account(65534, 65534)
+    assert module.find_programs(nobody, Path("folder")) == Path("folder/programs")
+    assert module.find_programs(None, Path("folder")) == package / "pginstall18" / "bin"
 
 
-def test_what_everybody_may_read_is_not_copied(tmp_path: Path) -> None:
-    assert binaries._is_open_to_others(Path("/bin/sh"))
+def test_what_all_users_may_read_is_not_copied(tmp_path: Path) -> None:
+    assert module.is_open_to_others(Path("/bin/sh"))
     closed = tmp_path / "closed"
     closed.touch(mode=0o600)
-    assert not binaries._is_open_to_others(closed)
+    assert not module.is_open_to_others(closed)

@@ -10,18 +10,11 @@ from django.db import connections
 from pooling.bench import processes
 from pooling.bench.adapters.base import Simulation
 from pooling.bench.aggregation import make_document
-from pooling.bench.contenders import (
-    PERSISTENT,
-    POOLED,
-    POOLED_SIMULATION,
-    STOCK,
-    UNPOOLED_SIMULATION,
-    USUAL,
-)
+from pooling.bench.contenders import CONTENDERS, USUAL
 from pooling.bench.environment import describe
 from pooling.bench.plan import Plan
 from pooling.bench.runner import Step, order, run
-from pooling.bench.workloads import CONNECT, CONTENTION, CRUD, EXHAUSTION, SPIKE, WORKLOADS
+from pooling.bench.workloads import WORKLOADS
 from tests.bench import misbehaving
 from tests.bench.conftest import is_gone, leftovers
 from tests.bench.misbehaving import contender
@@ -31,7 +24,8 @@ if TYPE_CHECKING:
     from pooling.bench.results import Document, LeftOut, Result
 
 FAST = Simulation(open_seconds=0.01, query_seconds=0.002, unhealthy=0.05)
-SIMULATED = (UNPOOLED_SIMULATION, POOLED_SIMULATION)
+STOCK, PERSISTENT, POOLED = (CONTENDERS[name] for name in ("stock", "persistent", "pooled"))
+SIMULATED = (CONTENDERS["simulated-unpooled"], CONTENDERS["simulated-pooled"])
 
 
 def measure(provider: DatabaseProvider, plan: Plan) -> Document:
@@ -48,7 +42,7 @@ def by_contender(document: Document, operation: str) -> dict[str, Result]:
     }
 
 
-def test_another_side_begins_each_round() -> None:
+def test_another_one_begins_each_round() -> None:
     assert [order("ab", number) for number in range(3)] == [["a", "b"], ["b", "a"], ["a", "b"]]
     assert [order("abc", number)[0] for number in range(4)] == ["a", "b", "c", "a"]
 
@@ -56,7 +50,11 @@ def test_another_side_begins_each_round() -> None:
 def test_sides_alternate_and_the_warm_up_comes_first(sqlite_provider: SqliteProvider) -> None:
     steps: list[Step] = []
     plan = Plan(
-        contenders=(STOCK, POOLED), rounds=3, iterations=1, threads=(1,), workloads=(CONNECT,)
+        contenders=(STOCK, POOLED),
+        rounds=3,
+        iterations=1,
+        threads=(1,),
+        workloads=(WORKLOADS["connect"],),
     )
     [found] = run(sqlite_provider, plan, steps.append)
     assert [(step.round, step.contender) for step in steps] == [
@@ -69,7 +67,7 @@ def test_sides_alternate_and_the_warm_up_comes_first(sqlite_provider: SqliteProv
         (3, "pooled"),
         (3, "stock"),
     ]
-    assert len(steps) == plan.turns("sqlite")
+    assert len(steps) == plan.trials("sqlite")
     assert [list(record.rounds) for record in found.records] == [[1, 2, 3], [1, 2, 3]]
 
 
@@ -102,7 +100,7 @@ def test_every_contender_does_every_workload(provider: DatabaseProvider) -> None
 def test_connections_are_counted_where_they_are_made(provider: DatabaseProvider) -> None:
     plan = Plan(
         contenders=(STOCK, PERSISTENT, POOLED),
-        workloads=(CRUD,),
+        workloads=(WORKLOADS["crud"],),
         rounds=2,
         iterations=24,
         threads=(6,),
@@ -132,11 +130,11 @@ def test_bad_contenders_are_reported_and_the_others_go_on(sqlite_provider: Sqlit
     ]
     plan = Plan(
         contenders=(*bad, STOCK),
-        workloads=(CONNECT,),
+        workloads=(WORKLOADS["connect"],),
         rounds=2,
         iterations=10,
         threads=(1, 2),
-        bound=1.0,
+        grace=1.0,
     )
     document = measure(sqlite_provider, plan)
     [missing] = document["left_out"]
@@ -193,7 +191,7 @@ def test_ctrl_c_ends_the_run_and_leaves_nothing(
 def test_exhaustion_tells_what_the_last_caller_got(sqlite_provider: SqliteProvider) -> None:
     plan = Plan(
         contenders=(STOCK, POOLED, contender(misbehaving.Stingy)),
-        workloads=(EXHAUSTION,),
+        workloads=(WORKLOADS["exhaustion"],),
         pool_size=2,
         timeout=0.1,
     )
@@ -208,7 +206,13 @@ def test_exhaustion_tells_what_the_last_caller_got(sqlite_provider: SqliteProvid
 
 
 def test_a_spike_meets_a_pool_without_connections(sqlite_provider: SqliteProvider) -> None:
-    plan = Plan(contenders=(STOCK, POOLED), workloads=(SPIKE,), rounds=3, threads=(4,), pool_size=2)
+    plan = Plan(
+        contenders=(STOCK, POOLED),
+        workloads=(WORKLOADS["spike"],),
+        rounds=3,
+        threads=(4,),
+        pool_size=2,
+    )
     found = by_contender(measure(sqlite_provider, plan), "spike")
     assert found["stock"]["connections_opened"] == 4 * 4
     # Somebody may be served before a second connection is needed.
@@ -218,7 +222,7 @@ def test_a_spike_meets_a_pool_without_connections(sqlite_provider: SqliteProvide
 def test_a_turn_may_be_ended_by_the_clock(sqlite_provider: SqliteProvider) -> None:
     plan = Plan(
         contenders=(STOCK, POOLED),
-        workloads=(CRUD, CONTENTION),
+        workloads=(WORKLOADS["crud"], WORKLOADS["contention"]),
         rounds=1,
         threads=(3,),
         duration=0.1,
@@ -246,7 +250,7 @@ def test_the_same_run_twice_gives_intervals_that_overlap(
     plan = Plan(
         contenders=SIMULATED,
         simulation=FAST,
-        workloads=(CONNECT,),
+        workloads=(WORKLOADS["connect"],),
         rounds=5,
         iterations=8,
         threads=(1,),

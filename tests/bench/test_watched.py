@@ -9,7 +9,7 @@ from pooling.bench.contenders import CONTENDERS, USUAL
 from pooling.bench.measurements import Trial
 from pooling.bench.polling import wait_until
 from pooling.bench.processes import ContenderProcess
-from pooling.bench.workloads import CONNECT
+from pooling.bench.workloads import WORKLOADS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,12 +29,12 @@ def test_it_publishes_while_it_works_and_leaves_nothing(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     config = RunConfig(vendor="sqlite", entry={"NAME": str(tmp_path / "db.sqlite3")}, pool_size=2)
-    turn = Trial(workload=CONNECT, iterations=3, seconds=None, seed="x")
+    trial = Trial(workload=WORKLOADS["connect"], iterations=3, seconds=None, seed="x")
     with ContenderProcess(WATCHED) as process:
         process.start()
         process.ready()
         process.open(config, 10)
-        assert not process.turn(turn, 10).phases["connect"].errors
+        assert not process.trial(trial, 10).phases["connect"].errors
         assert wait_until(lambda: bool(list(tmp_path.glob("poolbench-*/*.djcache"))))
         process.close()
     assert list(tmp_path.glob("poolbench-*")) == []

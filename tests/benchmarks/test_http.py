@@ -1,20 +1,19 @@
-"""The HTTP suite: `manage.py poolbench --suite http`, and those who load a site for it."""
+"""The HTTP suite: `python -m tests.benchmarks http`, and the clients that load a site for it."""
 
 from __future__ import annotations
 
-import io
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.core.management import CommandError, call_command
 from django.db import connections
 
-from pooling.bench.arguments import make_http_plan
 from pooling.bench.contenders import CONTENDERS
 from pooling.bench.databases import SetupError
+from tests.benchmarks.__main__ import main, make_http_plan
 from tests.benchmarks.http import HOST, site, suite
 from tests.benchmarks.http.load import Load
 from tests.benchmarks.http.site import Site, prepare
@@ -23,20 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SMALL = ("--suite=http", "--workload=http-1", "--rounds=1", "--duration=0.3")
+SMALL = ("http", "--workload=http-1", "--rounds=1", "--duration=0.3")
 
 
-def poolbench(*arguments: str) -> str:
-    out = io.StringIO()
-    call_command("poolbench", *arguments, stdout=out, stderr=io.StringIO())
-    return out.getvalue()
-
-
-def test_sites_are_loaded_in_turns(tmp_path: Path) -> None:
+def test_sites_are_loaded_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "http.json"
     aliases = set(connections.settings)
 
-    out = poolbench(*SMALL, "--contender=stock,pooled", f"--json={file}")
+    assert main([*SMALL, "--contender=stock,pooled", f"--json={file}"]) == 0
+    out = capsys.readouterr().out
 
     assert "Users list over HTTP, 1 process · 8 threads" in out
     document = json.loads(file.read_text())
@@ -74,12 +68,13 @@ def test_the_plan_follows_the_knobs() -> None:
     [
         (["--workload=crud"], "no workload 'crud'.*http-1, http-4"),
         (["--contender=psycopg-pool"], "no contender 'psycopg-pool'.*stock, persistent"),
-        (["--iterations=5"], "--suite http has no use for --iterations; it takes --contender"),
     ],
 )
-def test_bad_arguments_are_one_clear_message(arguments: list[str], message: str) -> None:
-    with pytest.raises(CommandError, match=message):
-        poolbench("--suite=http", *arguments)
+def test_bad_arguments_are_one_clear_message(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["http", *arguments]) == 1
+    assert re.search(message, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -87,11 +82,14 @@ def test_bad_arguments_are_one_clear_message(arguments: list[str], message: str)
     [("gunicorn", "needs gunicorn: pip install gunicorn"), ("poolproject", "in a checkout")],
 )
 def test_what_is_missing_is_said_at_once(
-    module: str, message: str, monkeypatch: pytest.MonkeyPatch
+    module: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(site, "find_spec", lambda name: None if name == module else name)
-    with pytest.raises(CommandError, match=message):
-        poolbench(*SMALL)
+    assert main(SMALL) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_a_database_that_is_not_there_is_one_clear_message(database_settings: Any) -> None:
@@ -122,7 +120,7 @@ def test_every_contender_has_the_settings_of_the_load_suite(database_settings: A
     assert CONTENDERS["native"] in suite.CONTENDERS
 
 
-# ---- those who look at the page --------------------------------------------------------------
+# ---- the clients -------------- --------------------------------------------------------------
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -160,7 +158,7 @@ def load(port: int, page: str, proof: str) -> Load:
 
 
 def test_clients_ask_again_and_again_and_every_answer_is_timed(port: int) -> None:
-    report = load(port, "/page", "/page sessionid=key").turn(50)
+    report = load(port, "/page", "/page sessionid=key").trial(50)
 
     assert not report.errors
     assert len(report.latencies) >= 2
@@ -177,13 +175,13 @@ def test_clients_ask_again_and_again_and_every_answer_is_timed(port: int) -> Non
     ],
 )
 def test_what_is_not_the_page_is_an_error(port: int, page: str, error: str) -> None:
-    report = load(port, page, "/page").turn(30)
+    report = load(port, page, "/page").trial(30)
 
     assert report.latencies == []
     assert report.errors.keys() == {error}
 
 
 def test_a_site_that_is_gone_is_an_error(port: int) -> None:
-    nobody = load(1, "/page", "")
+    gone = load(1, "/page", "")
 
-    assert "ConnectionRefusedError" in next(iter(nobody.turn(10).errors))
+    assert "ConnectionRefusedError" in next(iter(gone.trial(10).errors))

@@ -1,15 +1,15 @@
-"""The micro suite's rows, as text, CSV, Markdown and HTML."""
+"""The micro suite's rows, as text and as Markdown."""
 
 from __future__ import annotations
 
-import csv
 import io
 from typing import Any
 
 import pytest
-from pooling.bench.reports.words import UNKNOWN
 
-from pooling.bench.reports import micro
+from pooling.formatting import NOTHING
+from tests.bench.reports.samples import ENVIRONMENT
+from tests.benchmarks.micro import report as micro
 
 HOSTILE = "<script>|`*\n\x1b[31m"
 
@@ -37,11 +37,11 @@ def row(**changes: Any) -> dict[str, Any]:
     }
 
 
-def document(*rows: dict[str, Any], **changes: Any) -> dict[str, Any]:
+def document(*rows: dict[str, Any], **changes: Any) -> Any:
     return {
         "schema": 1,
         "suite": "micro",
-        "environment": {"cpu": "A processor", "cores": 2, "packages": {"pooling": "0.1.0"}},
+        "environment": {**ENVIRONMENT, "cpu": "A processor"},
         "settings": {"rounds": 15, "turn_seconds": 0.05, "seed": 1},
         "rows": list(rows or [row()]),
         "measured": {},
@@ -87,7 +87,7 @@ SHOWN = row(
 )
 
 
-def text(found: dict[str, Any]) -> str:
+def text(found: Any) -> str:
     out = io.StringIO()
     micro.render_text(found, out)
     return out.getvalue()
@@ -122,7 +122,7 @@ def test_a_terminal_gets_a_section_for_each_contest() -> None:
         "pooling / psycopg_pool 1.10 µs / 1.90 µs 0.58 (0.57-0.60) CPU 0.55 ≤ 0.6 met",
     ]
     assert lines[2].startswith("threads, psycopg_pool")
-    assert lines[3] == f"pooling / psycopg_pool b: gone {UNKNOWN} ≤ 0.6"
+    assert lines[3] == f"pooling / psycopg_pool b: gone {NOTHING} ≤ 0.6"
     assert "per waiter 597 bytes ≤ 2,048 bytes met" in lines
     assert "throughput / the ceiling 0.89 (0.88-0.90) ≥ 0.9 missed" in lines
     assert lines[-1] == "4 targets: 2 met, 1 missed, 1 not measured."
@@ -134,7 +134,7 @@ def test_what_was_left_out_and_what_is_doubtful_is_said() -> None:
     ]
     found = document(left_out=left_out, warnings=["the machine was busy"])
 
-    for shown in (text(found), micro.render_markdown(found), micro.render_html(found)):
+    for shown in (text(found), micro.render_markdown(found)):
         assert "SQLAlchemy in core-1: not installed: SQLAlchemy" in shown.replace("\n    ", " ")
         assert "the machine was busy" in shown
 
@@ -149,20 +149,6 @@ def test_an_encoding_without_the_signs_is_no_error() -> None:
     assert b"? 0.6" in raw.getvalue()
 
 
-def test_the_csv_has_the_numbers() -> None:
-    [header, first, second] = csv.reader(io.StringIO(micro.render_csv(document(row(), MISSING))))
-
-    assert tuple(header) == micro.COLUMNS
-    found = dict(zip(header, first, strict=True))
-    assert (found["ours"], found["value"], found["met"], found["note"]) == (
-        "1.1e-06",
-        "0.58",
-        "true",
-        "",
-    )
-    assert dict(zip(header, second, strict=True))["note"] == "b: gone"
-
-
 def test_every_row_of_the_markdown_has_as_many_columns_as_its_header() -> None:
     found = micro.render_markdown(document(row(), MEMORY, SHARE, MISSING, SHOWN))
     header, _rule, *rows = [line for line in found.splitlines() if line.startswith("|")]
@@ -172,36 +158,8 @@ def test_every_row_of_the_markdown_has_as_many_columns_as_its_header() -> None:
     assert "4 targets: 2 met, 1 missed, 1 not measured." in found
 
 
-def test_the_page_needs_nothing_else() -> None:
-    found = micro.render_html(document(row(), SHARE))
-
-    assert found.startswith("<!DOCTYPE html>")
-    assert found.count("<tr>") == 3
-    assert 'class="better">met' in found
-    assert 'class="worse">missed' in found
-    for outside in ("http://", "https://", "<script", "<link"):
-        assert outside not in found
-
-
 def test_hostile_texts_stay_texts() -> None:
     found = document(row(subject=HOSTILE, against=HOSTILE, what=HOSTILE, note=HOSTILE))
 
-    assert "<script>" not in micro.render_html(found)
     assert "<script>" not in micro.render_markdown(found)
-    assert "\x1b" not in text(found)
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        {},
-        {"rows": None},
-        {"rows": [{}, 7]},
-        {"rows": [{"value": "x", "target": []}], "warnings": 3},
-    ],
-)
-def test_a_broken_document_is_shown_as_far_as_it_goes(broken: dict[str, Any]) -> None:
-    assert "targets: 0 met, 0 missed" in text(broken)
-    assert micro.render_markdown(broken)
-    assert micro.render_html(broken)
-    assert micro.render_csv(broken)
+    assert "\x1b" not in micro.render_markdown(found)

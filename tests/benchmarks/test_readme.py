@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pooling.bench.reports import readme
-from pooling.bench.reports.document import read
-from tests.bench.reports.samples import EMPTY, document, hostile
+from pooling.bench.reports.charts import charts
+from pooling.bench.reports.html import render_chart
+from tests.bench.reports.samples import document, empty, hostile
+from tests.benchmarks import readme
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FRAME = f"# Title\n\n{readme.BEGIN}\nold\n{readme.END}\n\nend\n"
+BEGIN, END = "<!-- benchmark:begin -->", "<!-- benchmark:end -->"
+FRAME = f"# Title\n\n{BEGIN}\nold\n{END}\n\nend\n"
 
 
 @pytest.fixture
@@ -35,19 +37,19 @@ def test_the_block_is_replaced_and_the_rest_is_left_alone(root: Path) -> None:
     assert run(root) == 0
     text = (root / "README.md").read_text()
 
-    assert text.startswith(f"# Title\n\n{readme.BEGIN}\n")
-    assert text.endswith(f"\n{readme.END}\n\nend\n")
+    assert text.startswith(f"# Title\n\n{BEGIN}\n")
+    assert text.endswith(f"\n{END}\n\nend\n")
     assert "old" not in text
-    assert "PostgreSQL, CRUD, 8 threads:" in text
-    assert "| Stock Django | 626 | baseline |" in text
-    assert text.index("PostgreSQL, CRUD") < text.index("SQLite, CRUD")
+    assert "PostgreSQL · CRUD · 8 threads:" in text
+    assert "| Stock Django | 877 | baseline |" in text
+    assert text.index("PostgreSQL · CRUD") < text.index("SQLite · CRUD")
 
 
 def test_every_row_has_as_many_columns_as_its_header_and_errors_are_among_them() -> None:
-    report = read(document())
+    given = document()
     tables = [
         part.splitlines()
-        for part in readme.block(report, readme.choose(report)).split("\n\n")
+        for part in readme.block(given, readme.choose(given)).split("\n\n")
         if part.startswith("|")
     ]
     assert tables
@@ -75,17 +77,17 @@ def test_the_chart_stands_alone_by_day_and_by_night(root: Path) -> None:
 
 
 def test_workload_and_threads_can_be_chosen(root: Path) -> None:
-    assert run(root, "--workload", "connect", "--threads", "32") == 0
-    assert "PostgreSQL, Connect, 32 threads:" in (root / "README.md").read_text()
+    assert run(root, "--workload", "connect", "--threads", "8") == 0
+    assert "PostgreSQL · Connect · 8 threads:" in (root / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("nothing", "<!-- benchmark:begin --> 0 times"),
-        (readme.BEGIN, "<!-- benchmark:end --> 0 times"),
-        (readme.BEGIN + FRAME, "<!-- benchmark:begin --> 2 times"),
-        (readme.END + readme.BEGIN, "has to come after"),
+        (BEGIN, "<!-- benchmark:end --> 0 times"),
+        (BEGIN + FRAME, "<!-- benchmark:begin --> 2 times"),
+        (END + BEGIN, "has to come after"),
     ],
 )
 def test_a_readme_without_a_place_is_not_touched(
@@ -102,7 +104,7 @@ def test_a_readme_without_a_place_is_not_touched(
 def test_what_cannot_be_used_is_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(root, "--workload", "sleep") == 1
     assert "no results of workload 'sleep'" in capsys.readouterr().err
-    for content in (json.dumps(EMPTY), "[]", "{"):
+    for content in (json.dumps(empty()), "[]", "{"):
         (root / "results.json").write_text(content)
         assert run(root) == 1
     (root / "README.md").unlink()
@@ -112,11 +114,11 @@ def test_what_cannot_be_used_is_said(root: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_texts_are_escaped() -> None:
-    report = read(hostile())
-    groups = readme.choose(report)
+    given = hostile()
+    tables = readme.choose(given)
 
-    assert "<script" not in readme.block(report, groups)
-    assert "<script" not in readme.chart(report, groups[0])
+    assert "<script" not in readme.block(given, tables)
+    assert "<script" not in render_chart(charts(given, tables[0])[0])
 
 
 def test_it_runs_without_django_being_set_up(root: Path) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pooling.bench.results import Document, Result
 
 LEFT, RIGHT, TOP, ROW = 10.0, 390.0, 24, 38
-MARKS = (1, 1.5, 2, 3, 5, 7)
+MARKS = ((1, 1.2, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,))
 
 Interval = tuple[float | None, float | None, float | None]
 
@@ -127,10 +127,12 @@ def scale(values: Sequence[float]) -> Callable[[float], float]:
 
 
 def marks(low: float, high: float, most: int = 6) -> list[float]:
-    """Return at most `most` round numbers within an axis."""
+    """Return at most `most` round numbers within an axis, the denser the shorter it is."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    found = [mark * 10.0**power for power in decades for mark in MARKS]
-    inside = [mark for mark in found if low <= mark <= high]
-    if len(inside) > most:
-        inside = [mark for mark in inside if math.log10(mark).is_integer()] or inside
+    inside: list[float] = []
+    for within in MARKS:
+        found = [mark * 10.0**power for power in decades for mark in within]
+        inside = [mark for mark in found if low <= mark <= high]
+        if len(inside) <= most:
+            break
     return inside[:: math.ceil(len(inside) / most) or 1]

@@ -1,29 +1,32 @@
-"""Scales and shapes: what is drawn is where the numbers say."""
+"""Charts: what is drawn is where the numbers say."""
 
 from __future__ import annotations
 
 import math
+import re
+import xml.etree.ElementTree as ET
 
 import pytest
 
-from pooling.bench.reports.charts import scales, svg
-from pooling.bench.reports.charts.rows import hill
+from pooling.bench.reports import layout
+from pooling.bench.reports.charts import LEFT, RIGHT, Chart, charts, marks, scale
+from pooling.bench.reports.html import render_chart
+from tests.bench.reports.samples import document
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
-@pytest.mark.parametrize("high", [0.0003, 0.9, 1.0, 7.0, 99.0, 12_345.0, 3e7])
-def test_ticks_are_few_round_and_inside(high: float) -> None:
-    found = scales.ticks(high)
-
-    assert found[0] == 0
-    assert 2 <= len(found) <= 6
-    assert found[-1] <= high
+def charts_of(title: str) -> list[Chart]:
+    given = document()
+    [table] = [each for each in layout.tables(given) if each.title == title]
+    return charts(given, table)
 
 
 @pytest.mark.parametrize(
     ("low", "high"), [(0.9, 1.1), (0.7, 1.4), (1, 30), (0.01, 1000), (1e-6, 1e9), (3.1, 6.3)]
 )
-def test_logarithmic_ticks_are_few_and_inside(low: float, high: float) -> None:
-    found = scales.log_ticks(low, high)
+def test_marks_are_few_and_inside(low: float, high: float) -> None:
+    found = marks(low, high)
 
     assert 1 <= len(found) <= 6
     assert found == sorted(found)
@@ -31,61 +34,58 @@ def test_logarithmic_ticks_are_few_and_inside(low: float, high: float) -> None:
     assert found[-1] <= high
 
 
-def test_a_logarithmic_scale_gives_equal_factors_equal_room() -> None:
-    scale = scales.logarithmic([1, 100], 0, 200, 1.0)
+def test_equal_factors_get_equal_room_and_equal_numbers_an_axis() -> None:
+    across = scale([1, 10, 100])
 
-    assert [scale(each) for each in (1, 10, 100)] == pytest.approx([0, 100, 200])
-
-
-def test_equal_numbers_get_an_axis_all_the_same() -> None:
-    scale = scales.logarithmic([5, 5], 0, 100)
-
-    assert scale(5) == pytest.approx(50)
-    assert scale.high / scale.low == pytest.approx(2)
+    assert across(10) - across(1) == pytest.approx(across(100) - across(10), abs=0.2)
+    assert scale([5, 5])(5) == pytest.approx((LEFT + RIGHT) / 2)
 
 
-def test_nothing_is_drawn_beyond_the_ends() -> None:
-    scale = scales.linear([10], 0, 100)
+def test_a_table_has_a_chart_of_ratios_rates_and_times_with_their_intervals() -> None:
+    ratios, rates, times = charts_of("PostgreSQL · Connect · 8 threads")
 
-    assert scale(-5) == 0
-    assert scale(1e9) == 100
-
-
-def test_a_scale_without_numbers_works() -> None:
-    assert scales.linear([], 0, 10)(0) == 0
-    assert math.isfinite(scales.logarithmic([], 0, 10)(1))
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.0, "0"), (0.05, "0.05"), (20.0, "20"), (1500.0, "1.5k"), (2e6, "2M")]
-)
-def test_labels_are_short(value: float, text: str) -> None:
-    assert scales.label(value) == text
-
-
-def test_a_hill_has_the_area_of_its_counts() -> None:
-    scale = scales.logarithmic([1, 1000], 0, 300, 1.0)
-    outline = hill([(1, 0), (10, 10), (100, 30), (1000, 10)], scale, 50, 30)
-    tops = {round(50 - y, 3) for _x, y in outline}
-
-    assert tops == {0, 10, 30}
-    assert outline[0][1] == outline[-1][1] == 50
+    assert [row.kind for row in ratios.rows if row.x is not None] == [
+        "",
+        "unclear",
+        "baseline",
+        "",
+    ]
+    for chart in (ratios, rates, times):
+        shown = [row for row in chart.rows if row.x is not None]
+        assert len(shown) == 4
+        for row in shown:
+            assert row.x is not None
+            assert LEFT <= row.left <= row.x <= row.right <= RIGHT
+        assert len({row.y for row in chart.rows}) == len(chart.rows)
+    pooled = ratios.rows[1]
+    assert (pooled.name, pooled.text) == ("pooling", "14 (13-16)")
+    assert ratios.reference is not None
+    assert rates.reference is None
 
 
-def test_a_hill_shows_the_gaps_between_its_bins() -> None:
-    scale = scales.logarithmic([1, 10_000], 0, 400, 1.0)
-    outline = hill([(10, 5), (100, 5), (10_000, 5)], scale, 50, 30)
-
-    assert (pytest.approx(200), 50) in [(x, y) for x, y in outline]
-    assert (pytest.approx(300, abs=2), 50) in [(x, y) for x, y in outline]
-
-
-def test_an_empty_histogram_has_no_hill() -> None:
-    assert hill([], scales.linear([1], 0, 1), 0, 1) == []
-    assert hill([(1, 0)], scales.linear([1], 0, 1), 0, 1) == []
+def test_what_cannot_be_drawn_is_left_out() -> None:
+    assert charts_of("PostgreSQL · Exhaustion · 5 threads") == []
+    # Nothing but a baseline has no ratio to show.
+    given = document()
+    given["results"] = given["results"][:1]
+    [table] = layout.tables(given)
+    assert len(charts(given, table)) == 2
 
 
-def test_attributes_and_texts_are_escaped() -> None:
-    drawn = svg.element("text", svg.quote("<b>&\x00"), class_='"x"', aria_label="<")
+def test_a_chart_stands_alone_by_day_and_by_night_and_stays_inside() -> None:
+    drawn = render_chart(charts_of("PostgreSQL · CRUD · 8 threads")[0])
+    root = ET.fromstring(drawn)
+    _x, _y, width, height = map(float, str(root.get("viewBox")).split())
 
-    assert drawn == '<text class="&quot;x&quot;" aria-label="&lt;">&lt;b&gt;&amp; </text>'
+    assert "prefers-color-scheme:dark" in drawn
+    assert "url(" not in drawn
+    assert drawn.count("http") == 1  # the namespace
+    assert root.get("role") == "img"
+    assert root.get("aria-label")
+    for each in root.iter():
+        for names, most in ((("x", "x1", "x2", "cx"), width), (("y", "y1", "y2", "cy"), height)):
+            for name in names:
+                value = float(each.get(name, 0))
+                assert math.isfinite(value)
+                assert 0 <= value <= most
+    assert not re.search("nan|inf", re.sub(r"<style>.*?</style>", "", drawn, flags=re.DOTALL))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pooling.bench.reports import table
+from pooling.bench.reports import layout
 from pooling.bench.workloads import WORKLOADS
 from pooling.management.commands.poolbench import Command
 
@@ -37,4 +37,4 @@ def test_every_workload_is_in_the_table() -> None:
 def test_every_column_is_explained() -> None:
     explained = first_cells("How to read it")
 
-    assert [each.removesuffix(" ms") for each in table.COLUMNS] == explained
+    assert [each.removesuffix(" ms") for each in layout.COLUMNS] == explained
