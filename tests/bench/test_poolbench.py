@@ -186,8 +186,9 @@ def test_asks_before_it_uses_a_server_elsewhere(
 # ---- signals ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+@pytest.mark.parametrize(
+    ("number", "engine"), [(signal.SIGTERM, "sqlite"), (signal.SIGINT, "postgresql")]
+)
 def test_a_signal_leaves_nothing_behind(
     number: signal.Signals, engine: str, tmp_path: Path
 ) -> None:

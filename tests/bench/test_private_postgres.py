@@ -10,12 +10,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pooling.bench import private_postgres as module
 from pooling.bench.private_postgres import PostgresUnavailableError, PrivatePostgres, ServerError
 from tests.servers import driver, execute, settings_from_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 OWNER = """
@@ -60,6 +64,13 @@ def wait_until_gone(folder: Path, pid: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[PrivatePostgres]:
+    """A server for the tests that leave it as it was."""
+    with PrivatePostgres() as server:
+        yield server
+
+
 def test_serves_stops_and_restarts_on_its_port_with_its_data(
     private_postgres: PrivatePostgres,
 ) -> None:
@@ -86,31 +97,31 @@ def test_is_a_postgresql_18_with_the_limit_asked_for() -> None:
         assert execute(f"{private.url}?host={private.folder}/sockets", "SELECT 1") == [(1,)]
 
 
-def test_refuses_a_wrong_password(private_postgres: PrivatePostgres) -> None:
-    stranger = private_postgres.url.replace(private_postgres.password, "guess")
+def test_refuses_a_wrong_password(shared: PrivatePostgres) -> None:
+    stranger = shared.url.replace(shared.password, "guess")
     with pytest.raises(driver().OperationalError, match="password authentication failed"):
         execute(stranger, "SELECT 1")
 
 
-def test_frozen_it_does_not_answer_and_thawed_it_goes_on(private_postgres: PrivatePostgres) -> None:
+def test_frozen_it_does_not_answer_and_thawed_it_goes_on(shared: PrivatePostgres) -> None:
     ssl_request = struct.pack("!ii", 8, 80877103)  # the shortest question there is
-    private_postgres.freeze()
-    with socket.create_connection((private_postgres.host, private_postgres.port)) as client:
+    shared.freeze()
+    with socket.create_connection((shared.host, shared.port)) as client:
         client.sendall(ssl_request)
         client.settimeout(0.3)
         with pytest.raises(TimeoutError):
             client.recv(1)
-        private_postgres.thaw()
+        shared.thaw()
         client.settimeout(20)
         assert client.recv(1) == b"N"
-    assert execute(private_postgres.url, "SELECT 1") == [(1,)]
+    assert execute(shared.url, "SELECT 1") == [(1,)]
 
 
 def test_database_settings_and_url_name_the_same_database(
-    private_postgres: PrivatePostgres,
+    shared: PrivatePostgres,
 ) -> None:
-    entry = private_postgres.database_settings("some.engine", "shop")
-    assert settings_from_url(private_postgres.url_for("shop"), "some.engine") == {
+    entry = shared.database_settings("some.engine", "shop")
+    assert settings_from_url(shared.url_for("shop"), "some.engine") == {
         **entry,
         "OPTIONS": {},
     }
@@ -164,13 +175,13 @@ def test_a_signal_to_its_owner_removes_everything(number: signal.Signals) -> Non
     wait_until_gone(folder, pid)
 
 
-def test_a_forked_child_does_not_end_its_parents_server(private_postgres: PrivatePostgres) -> None:
+def test_a_forked_child_does_not_end_its_parents_server(shared: PrivatePostgres) -> None:
     child = os.fork()
     if child == 0:
-        private_postgres.close()
+        shared.close()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    assert execute(private_postgres.url, "SELECT 1") == [(1,)]
+    assert execute(shared.url, "SELECT 1") == [(1,)]
 
 
 def test_a_server_that_does_not_start_quotes_its_log_and_leaves_nothing() -> None:
@@ -180,10 +191,10 @@ def test_a_server_that_does_not_start_quotes_its_log_and_leaves_nothing() -> Non
     assert private.folder is None
 
 
-def test_a_taken_port_is_named_in_the_error(private_postgres: PrivatePostgres) -> None:
+def test_a_taken_port_is_named_in_the_error(shared: PrivatePostgres) -> None:
     with PrivatePostgres() as second:
         second.stop()
-        second.port = private_postgres.port
+        second.port = shared.port
         with pytest.raises(ServerError, match="Address already in use"):
             second.start()
 
