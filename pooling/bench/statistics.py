@@ -25,22 +25,12 @@ BOUNDS = tuple(float(f"{0.001 * 10 ** (step / 6):.4g}") for step in range(48))
 class Ratio:
     """How many times the baseline's rate, with a 95 % interval.
 
-    Attributes:
-        value: the median over the rounds; above 1 is faster than the baseline.
-        low: the lower end of the interval.
-        high: its upper end.
-        rounds: how many there were.
+    The value is the median over the rounds; above 1 is faster than the baseline.
     """
 
     value: float
     low: float
     high: float
-    rounds: int
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether there is a difference larger than the noise, after enough rounds to tell."""
-        return self.rounds >= ENOUGH_ROUNDS and not self.low <= 1.0 <= self.high
 
 
 def ratio(baseline: Sequence[float], other: Sequence[float], *, seed: int = 1) -> Ratio:
@@ -56,7 +46,7 @@ def ratio(baseline: Sequence[float], other: Sequence[float], *, seed: int = 1) -
     rng = random.Random(seed)
     medians = sorted(median(rng.choices(rounds, k=len(rounds))) for _ in range(RESAMPLES))
     tail = round(RESAMPLES * 0.025)
-    return Ratio(median(rounds), medians[tail], medians[-tail - 1], len(rounds))
+    return Ratio(median(rounds), medians[tail], medians[-tail - 1])
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

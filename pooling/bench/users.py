@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from django.apps.registry import Apps
 from django.db import models
@@ -42,16 +43,6 @@ class BenchUser(models.Model):
         return self.username
 
 
-class Fields(TypedDict):
-    """A user without an id."""
-
-    username: str
-    first_name: str
-    email: str
-    is_active: bool
-    logins: int
-
-
 @dataclass(slots=True)
 class Row:
     """A user without an ORM."""
@@ -64,11 +55,10 @@ class Row:
     pk: int | None = None
 
 
-def new_users(seed: str) -> Iterator[Fields]:
+def new_users(seed: str) -> Iterator[dict[str, Any]]:
     """Make up users without end; the same seed makes up the same ones."""
     rng = random.Random(seed)
-    number = 0
-    while True:
+    for number in itertools.count():
         name = rng.choice(NAMES)
         username = f"{name.lower()}-{seed}-{number}"
         yield {
@@ -78,10 +68,8 @@ def new_users(seed: str) -> Iterator[Fields]:
             "is_active": rng.random() < 0.9,
             "logins": 0,
         }
-        number += 1
 
 
-def known_users() -> list[Fields]:
+def known_users() -> list[dict[str, Any]]:
     """Return the users that every database begins with, the one with id 1 first."""
-    found = new_users("known")
-    return [next(found) for _ in range(KNOWN)]
+    return list(itertools.islice(new_users("known"), KNOWN))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pooling.bench.statements import Statements
 
 
@@ -65,13 +66,18 @@ class Count:
             self.peak = max(self.peak, self.open)
 
 
-class PoolAdapter(ABC):
+class PoolAdapter:
     """One way to get a connection, used by several threads. Making it makes a new pool.
 
-    With `is_async`, `acquire` and `release` are coroutines, and so are `aopen` and `aclose`, which
-    take the place of the constructor and of `close`.
+    Attributes:
+        acquire: takes a connection that is ready for use.
+        release: ends the request: returns the connection to the pool, or closes it.
+        is_async: `acquire` and `release` are coroutines, and so are `aopen` and `aclose`, which
+            take the place of the constructor and of `close`.
     """
 
+    acquire: Callable[[], Any]
+    release: Callable[[Any], Any]
     is_async = False
     statements: Statements
 
@@ -79,18 +85,10 @@ class PoolAdapter(ABC):
         self.config = config
         self.count: Count | None = None if config.vendor == "postgresql" else Count()
 
-    @abstractmethod
-    def acquire(self) -> Any:
-        """Take a connection that is ready for use."""
-
-    @abstractmethod
-    def release(self, connection: Any) -> Any:
-        """End the request: return the connection to the pool, or close it."""
-
-    def leave(self) -> None:  # noqa: B027 - most have nothing to do
+    def leave(self) -> None:
         """Close what the calling thread still has; it does not come again."""
 
-    def close(self) -> None:  # noqa: B027 - likewise
+    def close(self) -> None:
         """Close everything. All threads have left."""
 
     def sqlite_options(self) -> dict[str, Any]:

@@ -75,10 +75,7 @@ class Bare(SqlAdapter):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self._connect = self.connector()
-
-    def acquire(self) -> Any:
-        return self._connect()
+        self.acquire = self.connector()
 
     def release(self, connection: Any) -> None:
         connection.close()
@@ -136,12 +133,7 @@ class PsycopgPool(SqlAdapter):
             check=pool_class.check_connection if config.health_checks else None,
             open=True,
         )
-
-    def acquire(self) -> Any:
-        return self._pool.getconn()
-
-    def release(self, connection: Any) -> None:
-        self._pool.putconn(connection)
+        self.acquire, self.release = self._pool.getconn, self._pool.putconn
 
     def close(self) -> None:
         self._pool.close()
@@ -164,9 +156,7 @@ class SqlAlchemy(SqlAdapter):
             pool_pre_ping=config.health_checks,
             pool_recycle=RECYCLE,
         )
-
-    def acquire(self) -> Any:
-        return self._engine.raw_connection()
+        self.acquire = self._engine.raw_connection
 
     def release(self, connection: Any) -> None:
         connection.close()
