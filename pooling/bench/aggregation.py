@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pooling.formatting import plural
 
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
 SHOWN_ERRORS = 3
 
 
-@dataclass(slots=True)
-class Rounds:
+class Rounds(NamedTuple):
     """What one contender reported about one operation, round by round."""
 
     phases: dict[int, list[PhaseReport]]
@@ -57,18 +55,6 @@ class Rounds:
                 found[number] = operations / seconds
         return found
 
-    def errors(self) -> Counter[str]:
-        return sum((phase.errors for phase in self.all()), Counter())
-
-    def wait_share(self) -> float | None:
-        total = sum(self.latencies()) / 1000
-        return sum(phase.acquiring for phase in self.all()) / total if total else None
-
-    def fairness(self) -> float | None:
-        """Return the median over the rounds of Jain's index over the clients' rates."""
-        found = [index for phase in self.all() if (index := jain(phase.rates)) is not None]
-        return median(found) if found else None
-
 
 def make_document(
     plan: Plan,
@@ -82,6 +68,7 @@ def make_document(
     took_part = {result["contender"] for result in results}
     measured = {result["workload"] for result in results}
     missing = [found for each in plan.contenders if (found := each.missing()) is not None]
+    compared = [each["rounds"] for each in results if each["ratio"]]
     return {
         "schema": SCHEMA,
         "environment": environment,
@@ -94,12 +81,7 @@ def make_document(
         ],
         "results": results,
         "left_out": [*missing, *left_out],
-        "warnings": [
-            *reliability_warnings(
-                [each["rounds"] for each in results if each["ratio"]], environment
-            ),
-            *_noise(results),
-        ],
+        "warnings": reliability_warnings(compared, environment) + _noise(results),
         "duration_seconds": round(seconds, 1),
     }
 
@@ -107,16 +89,17 @@ def make_document(
 def results_of(plan: Plan, found: CellRecords) -> list[Result]:
     """Return one result for each contender and operation of a cell."""
     names = [record.contender.name for record in found.records]
-    baseline = plan.baseline if plan.baseline in names else _first(names)
+    first = next((name for name in CONTENDERS if name in names), names[0])
+    baseline = plan.baseline if plan.baseline in names else first
     results = []
     for operation in operations_of(found.cell):
-        by_name = {record.contender.name: Rounds.of(record, operation) for record in found.records}
+        rounds = {record.contender.name: Rounds.of(record, operation) for record in found.records}
         for record in found.records:
             name = record.contender.name
-            result = _result(found, record, operation, by_name[name])
+            result = _result(found, record, operation, rounds[name])
             if found.cell.workload.kind != "exhaustion":
                 result["baseline"] = name == baseline
-                _compare(result, by_name[name], by_name[baseline], plan.seed)
+                _compare(result, rounds[name].rates(), rounds[baseline].rates(), plan.seed)
             results.append(result)
     return results
 
@@ -124,27 +107,16 @@ def results_of(plan: Plan, found: CellRecords) -> list[Result]:
 def operations_of(cell: Cell) -> list[str]:
     """Return the names of the operations of a cell, with their total if there are several."""
     names = [phase.operation for phase in cell.workload.phases]
-    if len(names) == 1:
-        return [cell.workload.name]
-    return [*names, TOTAL]
-
-
-def _first(names: Sequence[str]) -> str:
-    """Return the baseline if none is chosen: the first in the order of the tables."""
-    known = [name for name in CONTENDERS if name in names]
-    return known[0] if known else names[0]
+    return [cell.workload.name] if len(names) == 1 else [*names, TOTAL]
 
 
 def _result(found: CellRecords, record: Record, operation: str, rounds: Rounds) -> Result:
-    cell = found.cell
-    latencies = rounds.latencies()
-    rates = list(rounds.rates().values())
-    errors = rounds.errors()
+    cell, latencies, phases = found.cell, rounds.latencies(), rounds.all()
     exhaustion = cell.workload.kind == "exhaustion"
-    # There, the time until an error is what is measured, so it is among the latencies.
-    operations = len(latencies) - (errors.total() if exhaustion else 0)
-    fairness = None if exhaustion else rounds.fairness()
-    wait_share = None if exhaustion else rounds.wait_share()
+    rates = [] if exhaustion else list(rounds.rates().values())
+    errors = sum((phase.errors for phase in phases), Counter())
+    fair = [index for phase in phases if (index := jain(phase.rates)) is not None]
+    acquiring = 1000 * sum(phase.acquiring for phase in phases)
 
     def at(share: float) -> float | None:
         return round(percentile(latencies, share), 4) if latencies else None
@@ -155,24 +127,25 @@ def _result(found: CellRecords, record: Record, operation: str, rounds: Rounds) 
         "workload": cell.workload.name,
         "operation": operation,
         "threads": cell.threads,
-        "operations": operations,
+        # Of exhaustion, the time until an error is what is measured: it is among the latencies.
+        "operations": len(latencies) - (errors.total() if exhaustion else 0),
         "errors": errors.total(),
         "rounds": len(record.rounds),
-        "ops_per_second": round(median(rates), 2) if rates and not exhaustion else None,
+        "ops_per_second": round(median(rates), 2) if rates else None,
         "p50_ms": at(0.5),
         "p95_ms": at(0.95),
         "p99_ms": at(0.99),
         "max_ms": at(1.0),
         "connections_opened": record.opened.opened if record.opened else None,
         "peak_connections": record.opened.peak if record.opened else None,
-        "wait_share": None if wait_share is None else round(wait_share, 4),
-        "fairness": None if fairness is None else round(fairness, 4),
+        "wait_share": round(acquiring / sum(latencies), 4) if rates else None,
+        "fairness": round(median(fair), 4) if fair and not exhaustion else None,
         "baseline": False,
         "ratio": None,
         "ratio_low": None,
         "ratio_high": None,
         "histogram": histogram(latencies),
-        "rounds_ops_per_second": [] if exhaustion else [round(rate, 2) for rate in rates],
+        "rounds_ops_per_second": [round(rate, 2) for rate in rates],
         "sweep": cell.sweep,
         "note": _note(record, errors),
     }
@@ -184,25 +157,20 @@ def _note(record: Record, errors: Counter[str]) -> str | None:
     told = [report.note for report in record.rounds.values() if report.note]
     parts += told
     if errors and not told:
-        shown = [f"{count} x {error}" for error, count in errors.most_common(SHOWN_ERRORS)]
-        more = len(errors) - len(shown)
-        parts += [*shown, *([f"{more} other kinds of errors"] if more else [])]
+        parts += [f"{count} x {error}" for error, count in errors.most_common(SHOWN_ERRORS)]
+        if (more := len(errors) - SHOWN_ERRORS) > 0:
+            parts.append(f"{more} other kinds of errors")
     return "; ".join(parts) or None
 
 
-def _compare(result: Result, own: Rounds, baseline: Rounds, seed: int) -> None:
-    """Set a result's ratio, from the rounds that both have."""
+def _compare(result: Result, own: dict[int, float], baseline: dict[int, float], seed: int) -> None:
+    """Set a result's ratio, from the rates of the rounds that both have."""
     if result["baseline"]:
         result["ratio"] = result["ratio_low"] = result["ratio_high"] = 1.0
-        return
-    mine, theirs = own.rates(), baseline.rates()
-    both = sorted(mine.keys() & theirs.keys())
-    if not both:
-        return
-    found = ratio([theirs[each] for each in both], [mine[each] for each in both], seed=seed)
-    result["ratio"] = round(found.value, 4)
-    result["ratio_low"] = round(found.low, 4)
-    result["ratio_high"] = round(found.high, 4)
+    elif both := sorted(own.keys() & baseline.keys()):
+        found = ratio([baseline[each] for each in both], [own[each] for each in both], seed=seed)
+        result["ratio"] = round(found.value, 4)
+        result["ratio_low"], result["ratio_high"] = round(found.low, 4), round(found.high, 4)
 
 
 def reliability_warnings(rounds: Sequence[int], environment: Environment) -> list[str]:

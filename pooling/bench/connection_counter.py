@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -28,15 +27,14 @@ class Sampler:
     def __init__(self, disconnect: Callable[[], None]) -> None:
         self._disconnect = disconnect
         self._counter: ConnectionCounter | None = None
+        self._closed = threading.Event()
         self._wake = threading.Event()
-        self._closed = False
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._run, name="poolbench-sampler", daemon=True)
 
     @contextmanager
     def sampling(self, counter: ConnectionCounter) -> Iterator[None]:
         """Let a counter take a sample now and then, until the end of the block."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="poolbench-sampler", daemon=True)
+        if not self._thread.is_alive():
             self._thread.start()
         self._counter = counter
         self._wake.set()
@@ -48,17 +46,14 @@ class Sampler:
 
     def close(self) -> None:
         """End the thread and its connection."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            self._closed = True
-            self._wake.set()
-            if thread.is_alive():  # an interrupt may have come before it was started
-                thread.join()
+        self._closed.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _run(self) -> None:
         try:
-            while self._wake.wait() and not self._closed:
-                time.sleep(SAMPLE_EVERY)
+            while self._wake.wait() and not self._closed.wait(SAMPLE_EVERY):
                 if (counter := self._counter) is not None:
                     with suppress(DatabaseError):  # the contenders meet it, too, and report it
                         counter.sample()
@@ -67,8 +62,7 @@ class Sampler:
 
 
 class ConnectionCounter:
-    """Reads the server's statistics: `pg_stat_database` for the total, `pg_stat_activity` for the
-    peak.
+    """Reads the server's statistics: `pg_stat_database` and `pg_stat_activity`.
 
     The total is exact. The peak is what was sampled: every 20 ms during the trials, and at the end
     of each, when a pool still holds what it has opened. A session that was closed a moment ago may
@@ -83,17 +77,13 @@ class ConnectionCounter:
     def __init__(
         self, execute: Callable[..., list[tuple[Any, ...]]], database: str, sampler: Sampler
     ) -> None:
-        self._execute = execute
-        self._sampler = sampler
-        self._database = database
-        self._before = 0
-        self._peak = 0
+        self._execute, self._database, self._sampler = execute, database, sampler
+        self._before = self._peak = 0
 
     def begin(self) -> None:
         """Begin to count. No connection is open."""
         wait_until(lambda: self.sample() == 0)
-        self._before = self._sessions()
-        self._peak = 0
+        self._before, self._peak = self._sessions(), 0
 
     def end(self) -> ConnectionCounts:
         """Return the counts since the beginning. All connections have to be closed by now."""
@@ -112,16 +102,14 @@ class ConnectionCounter:
 
     def sample(self) -> int:
         """Return how many connections are open now, and keep the highest number."""
-        [[now]] = self._execute(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = %s AND backend_type = 'client backend'",
-            self._database,
-        )
+        query = "count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname"
+        now = self._number(query)
         self._peak = max(self._peak, now)
-        return int(now)
+        return now
 
     def _sessions(self) -> int:
-        [[sessions]] = self._execute(
-            "SELECT sessions FROM pg_stat_database WHERE datname = %s", self._database
-        )
-        return int(sessions)
+        return self._number("sessions FROM pg_stat_database WHERE datname")
+
+    def _number(self, query: str) -> int:
+        [[number]] = self._execute(f"SELECT {query} = %s", self._database)
+        return int(number)

@@ -25,7 +25,7 @@ from .private_postgres import PostgresUnavailableError, PrivatePostgres, ServerE
 from .users import KNOWN, TABLE, BenchUser, known_users
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 SERVER_SETTINGS = [
     *("max_connections", "shared_buffers", "fsync", "synchronous_commit", "ssl"),
@@ -66,9 +66,22 @@ class DatabaseProvider(ABC):
         return None
 
     def prepare(self, entry: dict[str, Any]) -> None:
-        """Make the table of users in a database made by `new_database`."""
+        """Make the table of users in a database made by `new_database`.
+
+        Raises:
+            SetupError: there is a table of that name already.
+        """
         with self.setup_alias(entry) as alias:
-            create_table(alias)
+            connection = connections[alias]
+            if TABLE in connection.introspection.table_names():
+                raise SetupError(
+                    f"{entry['NAME']} has a table {TABLE} that this run did not make; "
+                    "it was not touched"
+                )
+            with connection.schema_editor() as editor:
+                editor.create_model(BenchUser)
+            users = [BenchUser(**fields) for fields in known_users()]
+            BenchUser.objects.using(alias).bulk_create(users)
 
     def clear(self, entry: dict[str, Any]) -> None:
         """Remove the users that a workload has left behind."""
@@ -151,12 +164,11 @@ class PostgresProvider(DatabaseProvider):
     def new_database(self) -> Iterator[dict[str, Any]]:
         name = f"poolbench_{secrets.token_hex(6)}"
         try:
-            # No one can be connected to template0, which would forbid the copy.
+            # template0, because a session in the template would forbid the copy.
             self.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         except DatabaseError as error:
-            raise SetupError(
-                f"the benchmark works in databases of its own and could not create one: {error}"
-            ) from error
+            problem = "the benchmark works in databases of its own and could not create one"
+            raise SetupError(f"{problem}: {error}") from error
         try:
             yield {**self.base, "NAME": name}
         finally:
@@ -164,9 +176,8 @@ class PostgresProvider(DatabaseProvider):
             try:
                 self.execute(f"DROP DATABASE {name} WITH (FORCE)")
             except DatabaseError as error:
-                raise SetupError(
-                    f"the database {name} could not be removed, please do: {error}"
-                ) from error
+                problem = f"the database {name} could not be removed, please do"
+                raise SetupError(f"{problem}: {error}") from error
 
     def connection_counter(self, entry: Mapping[str, Any]) -> ConnectionCounter:
         return ConnectionCounter(self.execute, entry["NAME"], self._sampler)
@@ -219,20 +230,6 @@ def temporary_alias(alias: str, settings: dict[str, Any]) -> Iterator[str]:
             del connections.settings[alias]
 
 
-def create_table(alias: str) -> None:
-    """Make the table and the known users; refuse if there is a table already."""
-    connection = connections[alias]
-    if TABLE in connection.introspection.table_names():
-        raise SetupError(
-            f"{connection.settings_dict['NAME']} has a table {TABLE} that this run did not make; "
-            "it was not touched"
-        )
-    with connection.schema_editor() as editor:
-        editor.create_model(BenchUser)
-    users = [BenchUser(**fields) for fields in known_users()]
-    BenchUser.objects.using(alias).bulk_create(users)
-
-
 # ---- from what the user asked for to a provider --------------------------------------------------
 
 
@@ -256,10 +253,9 @@ def private_provider(vendor: str, connections_needed: int = 50) -> Iterator[Data
         server.start()
     except (PostgresUnavailableError, ServerError) as error:
         raise SetupError(str(error)) from error
-    with contextlib.closing(server):
-        provider = PostgresProvider(server.database_settings())
-        with contextlib.closing(provider):
-            yield provider
+    closing = contextlib.closing
+    with closing(server), closing(PostgresProvider(server.database_settings())) as provider:
+        yield provider
 
 
 @contextlib.contextmanager
@@ -283,11 +279,11 @@ def vendor_of_alias(alias: str) -> str:
         SetupError: there is no such alias, or its kind of database cannot be benchmarked.
     """
     if alias not in connections.settings:
-        known = _quoted(connections.settings)
+        known = ", ".join(map(repr, connections.settings))
         raise SetupError(f"no database {alias!r} in DATABASES; choose from {known}")
     vendor = connections[alias].vendor
     if vendor not in STOCK_ENGINES:
-        known = _quoted(STOCK_ENGINES)
+        known = ", ".join(STOCK_ENGINES)
         raise SetupError(f"{alias!r} is a {vendor} database; choose one of {known}")
     return vendor
 
@@ -313,10 +309,4 @@ def distant_host(entry: Mapping[str, Any], environment: Mapping[str, str] = os.e
 
 def is_local(host: str) -> bool:
     """Whether a host is this machine: a socket in its file system, or its own address."""
-    if not host or host.startswith(("/", "@", "127.")):
-        return True
-    return host.lower() in ("localhost", "::1")
-
-
-def _quoted(choices: Iterable[str]) -> str:
-    return ", ".join(map(repr, choices))
+    return host.lower() in ("", "localhost", "::1") or host.startswith(("/", "@", "127."))

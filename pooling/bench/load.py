@@ -187,17 +187,15 @@ class Load(ABC):
             samples.begin = perf_counter()
             asking = asyncio.ensure_future(self._call(self._size - 1, acquire))
             await asyncio.wait([asking], timeout=limit)
-            waited = not asking.done()
-            if waited:  # for ever, unless a connection is returned
+            note = "the last caller got a connection"
+            if not asking.done():  # it waits for ever, unless a connection is returned
                 await self._call(0, release, held.pop(0))
                 await asyncio.wait([asking])
+                note = "the last caller waited until a connection was given back"
             samples.end = perf_counter()
             samples.latencies.append(samples.end - samples.begin)
             if (error := asking.exception()) is None:
                 held[self._size - 1] = asking.result()
-                note = "the last caller got a connection"
-                if waited:
-                    note = "the last caller waited until a connection was given back"
             else:
                 samples.errors[describe_error(error)] += 1
                 note = f"the last caller got {describe_error(error)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pooling.formatting import one_line
 
@@ -88,8 +88,7 @@ class TrialReport:
     note: str | None = None
 
 
-@dataclass(slots=True)
-class ConnectionCounts:
+class ConnectionCounts(NamedTuple):
     """How many connections a contender opened in all, and had open at the same time."""
 
     opened: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from .adapters.base import Simulation
@@ -135,30 +135,33 @@ class Plan:
             "simulated_unhealthy": simulation.unhealthy,
         }
 
-    # ---- without a sweep -----------------------------------------------------------------------
-
     def _cells(self, vendor: str) -> Iterator[Cell]:
         if vendor == SIMULATED and self.workloads is None:
-            yield self._simulation()
+            # Opening takes its time, so there are fewer operations: by default 100 in all rounds.
+            # Nothing needs to warm up, and opening the first connection counts.
+            few, read = max(1, self.iterations // 10), WORKLOADS["read"]
+            yield self._cell(read, 1, iterations=few, seconds=self.duration, warm_up=False)
             return
         for workload in self.workloads or self.usual:
+            exhaustion, counted = workload.kind == "exhaustion", workload.kind != "steady"
+            changes = {
+                **({"seconds": None, "cold": True} if counted else {}),
+                **({"rounds": 1, "warm_up": False, "timeout": self.timeout} if exhaustion else {}),
+            }
             for threads in self._threads_for(workload):
-                yield self._cell(workload, threads)
+                yield self._cell(workload, threads, **changes)
 
-    def _cell(self, workload: Workload, threads: int) -> Cell:
-        exhaustion = workload.kind == "exhaustion"
-        counted = workload.kind != "steady"
-        return Cell(
+    def _cell(self, workload: Workload, threads: int, **changes: Any) -> Cell:
+        own = workload.seconds and workload.seconds / self.haste
+        cell = Cell(
             workload=workload,
             threads=threads,
             iterations=self.iterations,
             pool_size=self.pool_size,
-            rounds=1 if exhaustion else self.rounds,
-            seconds=None if counted else self._seconds(workload),
-            cold=counted,
-            warm_up=not exhaustion,
-            timeout=self.timeout if exhaustion else 30.0,
+            rounds=self.rounds,
+            seconds=self.duration or own,
         )
+        return replace(cell, **changes)
 
     def _threads_for(self, workload: Workload) -> tuple[int, ...]:
         if workload.kind == "exhaustion":
@@ -168,45 +171,20 @@ class Plan:
             return enough or (4 * self.pool_size,)
         return self.threads
 
-    def _seconds(self, workload: Workload) -> float | None:
-        own = workload.seconds and workload.seconds / self.haste
-        return self.duration or own
-
-    def _simulation(self) -> Cell:
-        """Opening takes its time, so there are fewer operations: by default 100 in all rounds.
-
-        Nothing needs to warm up, and opening the first connection counts.
-        """
-        return Cell(
-            workload=WORKLOADS["read"],
-            threads=1,
-            iterations=max(1, self.iterations // 10),
-            pool_size=self.pool_size,
-            rounds=self.rounds,
-            seconds=self.duration,
-            warm_up=False,
-        )
-
-    # ---- sweeps --------------------------------------------------------------------------------
-
     def _swept(self) -> Iterator[Cell]:
-        by_iterations = self.sweep == "iterations"
-        default = WORKLOADS["read" if by_iterations else "contention"]
-        threads = min(self.threads) if by_iterations else max(self.threads)
-        most = max(threads, self.pool_size)
-        sizes = [size for size in POOL_SIZES if size <= most]
-        for workload in self.workloads or (default,):
-            for value in self._numbers_of_operations() if by_iterations else sizes:
-                yield Cell(
-                    workload=workload,
-                    threads=threads,
-                    iterations=value if by_iterations else self.iterations,
-                    pool_size=self.pool_size if by_iterations else value,
-                    rounds=self.rounds,
-                    seconds=None if by_iterations else self._seconds(workload),
-                    cold=by_iterations,
-                    sweep={"name": "iterations" if by_iterations else "pool-size", "value": value},
-                )
+        if self.sweep == "iterations":
+            for workload in self.workloads or (WORKLOADS["read"],):
+                for value in self._numbers_of_operations():
+                    sweep: Sweep = {"name": "iterations", "value": value}
+                    changes = {"iterations": value, "seconds": None, "cold": True}
+                    yield self._cell(workload, min(self.threads), sweep=sweep, **changes)
+            return
+        threads = max(self.threads)
+        for workload in self.workloads or (WORKLOADS["contention"],):
+            for value in POOL_SIZES:
+                if value <= max(threads, self.pool_size):
+                    sweep = {"name": "pool-size", "value": value}
+                    yield self._cell(workload, threads, pool_size=value, sweep=sweep)
 
     def _numbers_of_operations(self) -> list[int]:
         """Return 1, 2, 5, 10 and so on, up to and with the given number."""

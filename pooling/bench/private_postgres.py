@@ -135,11 +135,8 @@ class PrivatePostgres:
         self.password = secrets.token_hex(16)
         self.port = 0
         self.folder: Path | None = None
-        self._configuration = {
-            **CONFIGURATION,
-            "max_connections": str(max_connections),
-            **(configuration or {}),
-        }
+        limit = {"max_connections": str(max_connections)}
+        self._configuration = {**CONFIGURATION, **limit, **(configuration or {})}
         self._owner = os.getpid()
         self._programs = Path()
         self._account: Account | None = None
@@ -276,11 +273,6 @@ class PrivatePostgres:
         return self.folder
 
     def _create(self) -> None:
-        if os.name != "posix":
-            raise PostgresUnavailableError(
-                "a private PostgreSQL can be started on Linux and macOS only; "
-                "name a database of yours instead"
-            )
         self._owner = os.getpid()
         self._account = Account.for_server()
         parent = temporary_parent(self._account)
@@ -307,10 +299,8 @@ class PrivatePostgres:
         if self._account is not None:
             os.chown(password_file, self._account.uid, self._account.gid)
         options: list[str | Path] = [
-            *("--pgdata", self._folder / "data"),
-            *("--username", self.user),
-            *("--pwfile", password_file),
-            *("--auth", "scram-sha-256"),
+            *("--pgdata", self._folder / "data", "--pwfile", password_file),
+            *("--username", self.user, "--auth", "scram-sha-256"),
             *("--encoding", "UTF8", "--locale", "C"),
             *("--no-sync", "--no-data-checksums", "--no-instructions"),
         ]
@@ -346,17 +336,12 @@ class PrivatePostgres:
                     **(self._account.popen_arguments() if self._account else {}),
                 )
             except OSError as error:
-                raise ServerError(
-                    f"{self._programs / program} could not be run: {error}"
-                ) from error
+                path = self._programs / program
+                raise ServerError(f"{path} could not be run: {error}") from error
 
     def _start(self) -> None:
-        self._process = self._spawn(
-            "postgres",
-            *("-D", self._folder / "data"),
-            *("-k", self._folder / "sockets"),
-            *("-p", str(self.port)),
-        )
+        folders = ("-D", self._folder / "data", "-k", self._folder / "sockets")
+        self._process = self._spawn("postgres", *folders, "-p", str(self.port))
         if self._watchdog is not None:
             self._watchdog.watch(self._process.pid)
         deadline = time.monotonic() + START_TIMEOUT
@@ -366,10 +351,8 @@ class PrivatePostgres:
                 self._process = None
                 raise ServerError(f"PostgreSQL did not start ({code}); its log:\n{self.log_tail()}")
             if time.monotonic() > deadline:
-                raise ServerError(
-                    f"PostgreSQL was not ready within {START_TIMEOUT:g} s; "
-                    f"its log:\n{self.log_tail()}"
-                )
+                problem = f"PostgreSQL was not ready within {START_TIMEOUT:g} s"
+                raise ServerError(f"{problem}; its log:\n{self.log_tail()}")
             time.sleep(0.01)
 
     def _is_ready(self) -> bool:
@@ -413,16 +396,13 @@ class Account:
         """Return the account that the server has to run as, or None for the present user."""
         if os.geteuid() != 0:
             return None
-        try:
-            entry = pwd.getpwnam("nobody")
-        except KeyError:
-            unprivileged = [entry for entry in pwd.getpwall() if entry.pw_uid != 0]
-            if not unprivileged:
-                raise PostgresUnavailableError(
-                    "PostgreSQL does not run as root, and this system has no other user"
-                ) from None
-            entry = unprivileged[0]
-        return cls(entry.pw_uid, entry.pw_gid)
+        users = sorted(pwd.getpwall(), key=lambda entry: entry.pw_name != "nobody")
+        for entry in users:
+            if entry.pw_uid != 0:
+                return cls(entry.pw_uid, entry.pw_gid)
+        raise PostgresUnavailableError(
+            "PostgreSQL does not run as root, and this system has no other user"
+        )
 
     def popen_arguments(self) -> dict[str, Any]:
         return {"user": self.uid, "group": self.gid, "extra_groups": []}

@@ -171,14 +171,13 @@ class WorkerProcess:
 
     def _ended(self) -> WorkerStoppedError:
         """Return an error with the exit code and the last line of the error output."""
-        code: int | None = None
-        last = ""
+        code, last = None, ""
         if self._process is not None:
             with suppress(subprocess.TimeoutExpired):
                 code = self._process.wait(END_TIMEOUT)
             self._errors.seek(0)
-            lines = self._errors.read().decode(errors="replace").strip().splitlines()
-            last = f": {one_line(lines[-1], 200)}" if lines else ""
+            for line in self._errors.read().decode(errors="replace").strip().splitlines():
+                last = f": {one_line(line, 200)}"
         self.kill()
         return WorkerStoppedError(f"its process has ended ({code}){last}")
 

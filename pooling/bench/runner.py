@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .adapters.base import RunConfig
 from .measurements import ConnectionCounts, Trial
@@ -29,8 +29,7 @@ T = TypeVar("T")
 LONGEST_OPERATION = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What is run next, for showing progress. Round 0 is the warm-up."""
 
     database: str
@@ -62,8 +61,7 @@ class Record:
         self.opened = new or self.opened
 
 
-@dataclass(slots=True)
-class CellRecords:
+class CellRecords(NamedTuple):
     """What all contenders did in one cell."""
 
     database: str

@@ -59,7 +59,7 @@ class TrialServer:
         settings.configure(USE_TZ=True)
         django.setup()
         self._adapter_class: type[PoolAdapter] = handshake.load()
-        self._adapter: PoolAdapter | None = None
+        self._adapter: Any = None
         self._load: Any = None
 
     def open(self, config: RunConfig) -> None:
@@ -80,17 +80,15 @@ class TrialServer:
 
     def close(self) -> ConnectionCounts | None:
         """Close everything; return how many connections there were, if this process knows."""
-        from .measurements import ConnectionCounts
-
         adapter, load = self._adapter, self._load
         self._adapter = self._load = None
-        if adapter is None:
-            return None
         if load is not None:
             load.close()
+        if adapter is None:
+            return None
         adapter.close()
-        count = adapter.count
-        return None if count is None else ConnectionCounts(count.opened, count.peak)
+        counts: ConnectionCounts | None = adapter.count and adapter.count.total()
+        return counts
 
 
 def serve(channel: Connection, new_server: Callable[[Any], Any]) -> None:

@@ -16,7 +16,6 @@ from pooling.bench.databases import (
     SetupError,
     SimulatedProvider,
     SqliteProvider,
-    create_table,
     distant_host,
     is_local,
     provider_of_alias,
@@ -75,11 +74,8 @@ def test_a_foreign_table_is_not_touched(sqlite_provider: SqliteProvider) -> None
         theirs.execute("CREATE TABLE poolbench_user (theirs)")
         theirs.execute("INSERT INTO poolbench_user VALUES ('precious')")
         theirs.commit()
-        with (
-            temporary_alias("bench", plain_entry("sqlite", entry)) as alias,
-            pytest.raises(SetupError, match="has a table poolbench_user that this run did not"),
-        ):
-            create_table(alias)
+        with pytest.raises(SetupError, match="has a table poolbench_user that this run did not"):
+            sqlite_provider.prepare(entry)
         assert list(theirs.execute("SELECT * FROM poolbench_user")) == [("precious",)]
         theirs.close()
 

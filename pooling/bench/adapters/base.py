@@ -7,6 +7,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pooling.bench.measurements import ConnectionCounts
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -15,13 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
-    """A simulated database.
-
-    Attributes:
-        open_seconds: how long it takes to open a connection.
-        query_seconds: how long it takes to answer.
-        unhealthy: the share of its connections that turn out to be broken, from 0 to 1.
-    """
+    """A simulated database: how long it takes, and the share of its connections that is broken."""
 
     open_seconds: float = 0.1
     query_seconds: float = 0.01
@@ -58,6 +54,10 @@ class Count:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.open = self.opened = self.peak = 0
+
+    def total(self) -> ConnectionCounts:
+        """Return how many were opened, and how many were open at the same time."""
+        return ConnectionCounts(self.opened, self.peak)
 
     def change(self, by: int) -> None:
         with self._lock:

@@ -75,7 +75,10 @@ class Bare(SqlAdapter):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.acquire = self.connector()
+        self._connect = self.connector()
+
+    def acquire(self) -> Any:
+        return self._connect()
 
     def release(self, connection: Any) -> None:
         connection.close()

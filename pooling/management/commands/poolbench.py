@@ -25,7 +25,6 @@ from pooling.bench.databases import (
     provider_of_alias,
     vendor_of_alias,
 )
-from pooling.bench.plan import Plan
 from pooling.bench.progress import report_progress
 from pooling.bench.relay import RelayError
 from pooling.bench.reports import WRITERS, table
@@ -36,9 +35,8 @@ if TYPE_CHECKING:
 
     from django.core.management.base import CommandParser
 
+    from pooling.bench.plan import Plan
     from pooling.bench.results import Document
-
-DEFAULTS = Plan()
 
 
 class Command(BaseCommand):
@@ -91,10 +89,9 @@ class Command(BaseCommand):
             default=None,
             help="every pool tests each connection with a round trip before it is used",
         )
-        for option, convert, metavar, meaning in VALUES:
-            parser.add_argument(
-                f"--{option}", type=_argument(convert), metavar=metavar, help=meaning
-            )
+        for option, convert, default, meaning in VALUES:
+            meaning += f" (default: {default})" if default else ""
+            parser.add_argument(f"--{option}", type=_argument(convert), metavar="N", help=meaning)
         for option, what in (
             ("json", "everything, as data"),
             ("csv", "a line for each result"),
@@ -162,52 +159,24 @@ class Command(BaseCommand):
             return measure(plan, providers, on_step)
 
 
-_SIMULATION = DEFAULTS.simulation
-
-SIMULATION = (
-    ("open", "open_seconds"),
-    ("query", "query_seconds"),
-    ("unhealthy", "unhealthy"),
-)
+SIMULATION = (("open", "open_seconds"), ("query", "query_seconds"), ("unhealthy", "unhealthy"))
 """The options of the simulated database, and the attributes they set."""
 
 VALUES: tuple[tuple[str, Callable[[str], Any], str, str], ...] = (
-    (
-        *("rounds", arguments.at_least_one, "N"),
-        f"how often each contender has its turn (default: {DEFAULTS.rounds})",
-    ),
-    (
-        *("iterations", arguments.at_least_one, "N"),
-        f"operations in a round (default: {DEFAULTS.iterations})",
-    ),
-    (
-        *("pool-size", arguments.pool_size, "N"),
-        f"connections of each pool (default: {DEFAULTS.pool_size})",
-    ),
-    (
-        *("threads", arguments.numbers_of_threads, "N[,N...]"),
-        f"numbers of threads (default: {','.join(map(str, DEFAULTS.threads))})",
-    ),
-    ("duration", arguments.positive_duration, "2s", "seconds of a trial, instead of a count"),
-    ("seed", int, "N", f"for users, bootstrap and simulation (default: {DEFAULTS.seed})"),
-    ("rtt", arguments.duration, "1ms", "add this round-trip time to PostgreSQL's, with a relay"),
-    (
-        *("timeout", arguments.positive_duration, "0.5s"),
-        f"of the pools, in `exhaustion` (default: {DEFAULTS.timeout:g}s)",
-    ),
-    (
-        *("simulated-open", arguments.duration, f"{_SIMULATION.open_seconds:g}s"),
-        "of the simulated database: to open a connection",
-    ),
-    (
-        *("simulated-query", arguments.duration, f"{_SIMULATION.query_seconds:g}s"),
-        "of the simulated database: to answer a query",
-    ),
-    (
-        *("simulated-unhealthy", arguments.share, f"{_SIMULATION.unhealthy:g}"),
-        "of the simulated database: share of bad connections",
-    ),
+    ("rounds", arguments.at_least_one, "5", "how often each contender has its turn"),
+    ("iterations", arguments.at_least_one, "200", "operations in a round"),
+    ("pool-size", arguments.pool_size, "4", "connections of each pool"),
+    ("threads", arguments.numbers_of_threads, "1,8", "numbers of threads"),
+    ("duration", arguments.positive_duration, "", "seconds of a trial, instead of a count"),
+    ("seed", int, "1", "for users, bootstrap and simulation"),
+    ("rtt", arguments.duration, "", "add this round-trip time to PostgreSQL's, such as 1ms"),
+    ("timeout", arguments.positive_duration, "0.5s", "of the pools, in `exhaustion`"),
+    ("simulated-open", arguments.duration, "0.1s", "to open a simulated connection"),
+    ("simulated-query", arguments.duration, "0.01s", "to answer a simulated query"),
+    ("simulated-unhealthy", arguments.share, "0.05", "share of bad simulated connections"),
 )
+"""Options with a value: what converts it, what the plan takes by default, and what it means."""
+
 OPTIONS = (
     *("engine", "database", "yes", "contender", "workload", "baseline", "sweep", "quick"),
     *("health_checks", *(option.replace("-", "_") for option, *_ in VALUES)),
