@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -113,15 +112,13 @@ def make_plan(
     baseline: str | None,
     sweep: str | None,
     quick: bool,
-    simulation: Mapping[str, float | None],
     **knobs: Any,
 ) -> Plan:
     """Return a plan in which every database and every chosen contender takes part.
 
     Args:
         vendors: the kinds of databases.
-        simulation: attributes of the simulated database; None for the default.
-        knobs: further attributes of the plan; likewise.
+        knobs: further attributes of the plan; None for the default.
 
     Raises:
         ArgumentError: there is no such plan; the message names the choices.
@@ -140,8 +137,6 @@ def make_plan(
         given["workloads"] = choose("workload", workload, WORKLOADS)
     defaults = QUICK if quick else {}
     plan = Plan(**{**defaults, **given, "contenders": chosen, "baseline": baseline, "sweep": sweep})
-    simulated = {name: value for name, value in simulation.items() if value is not None}
-    plan = dataclasses.replace(plan, simulation=dataclasses.replace(plan.simulation, **simulated))
     if plan.sweep is not None and any(each.kind != "steady" for each in plan.workloads or ()):
         steady = [each.name for each in WORKLOADS.values() if each.kind == "steady"]
         raise ArgumentError(f"--sweep works with the workloads {', '.join(steady)}")

@@ -64,12 +64,11 @@ class Contender:
     @property
     def info(self) -> ContenderInfo:
         module = next(iter(filter(None, (self.version_from, *self.needs))), "pooling")
-        own = module == "pooling"
+        found = pooling.__version__ if module == "pooling" else version_of(module)
         return {
             "name": self.name,
             "title": self.title,
-            "version": f"{PACKAGES.get(module, module)} "
-            + (pooling.__version__ if own else version_of(module)),
+            "version": f"{PACKAGES.get(module, module)} {found}",
             "how": self.how,
             "level": self.level,
         }

@@ -25,9 +25,8 @@ import tempfile
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .processes import end_process
 
@@ -286,18 +285,20 @@ class PrivatePostgres:
             self.folder.chmod(0o711)
         for name in ("data", "sockets"):
             (self.folder / name).mkdir(mode=0o700)
-            if self._account is not None:
-                os.chown(self.folder / name, self._account.uid, self._account.gid)
+            self._hand_over(self.folder / name)
         self._initialise()
         self.port = free_port()
+
+    def _hand_over(self, path: Path) -> None:
+        if self._account is not None:
+            os.chown(path, self._account.uid, self._account.gid)
 
     def _initialise(self) -> None:
         # In a file, because other users can see command lines.
         password_file = self._folder / "data.password"
         password_file.touch(mode=0o600)
         password_file.write_text(self.password)
-        if self._account is not None:
-            os.chown(password_file, self._account.uid, self._account.gid)
+        self._hand_over(password_file)
         options: list[str | Path] = [
             *("--pgdata", self._folder / "data", "--pwfile", password_file),
             *("--username", self.user, "--auth", "scram-sha-256"),
@@ -308,15 +309,11 @@ class PrivatePostgres:
             options += ["-c", f"{name}={value}"]
         process = self._spawn("initdb", *options)
         try:
-            code = process.wait(START_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            code = None
+            end_process(process, None, START_TIMEOUT)
         finally:
-            end_process(process, signal.SIGTERM, END_TIMEOUT)
             password_file.unlink()
-        if code != 0:
-            problem = f"failed ({code})" if code is not None else "took too long"
-            raise ServerError(f"PostgreSQL's initdb {problem}; its output:\n{self.log_tail()}")
+        if code := process.returncode:
+            raise ServerError(f"PostgreSQL's initdb failed ({code}):\n{self.log_tail()}")
 
     # ---- every start -------------------------------------------------------------------------
 
@@ -384,8 +381,7 @@ def free_port() -> int:
 # ---- the programs, and the account that runs them -------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(NamedTuple):
     """The unprivileged user that owns a server started by root."""
 
     uid: int

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from operator import itemgetter
+from typing import TYPE_CHECKING, NamedTuple
 
 from pooling.bench.results import is_clear
 from pooling.formatting import factor, number
@@ -22,8 +22,7 @@ MARKS = ((1, 1.2, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,))
 Interval = tuple[float | None, float | None, float | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One result, or the heading of a section.
 
     Attributes:
@@ -42,44 +41,25 @@ class Row:
     kind: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
+class Chart(NamedTuple):
     """What the template `chart.svg` draws."""
 
     title: str
     rows: list[Row]
     ticks: list[tuple[float, str]]
     reference: float | None
+    bottom: int
 
-    @property
-    def top(self) -> int:
-        return TOP
 
-    @property
-    def bottom(self) -> int:
-        return TOP + ROW * len(self.rows)
-
-    @property
-    def height(self) -> int:
-        return self.bottom + 22
+def _range(each: Result) -> Interval:
+    rounds = each["rounds_ops_per_second"]
+    return each["ops_per_second"], min(rounds, default=None), max(rounds, default=None)
 
 
 METRICS: dict[str, Callable[[Result], Interval]] = {
-    "Times the baseline, with 95 % intervals": lambda each: (
-        each["ratio"],
-        each["ratio_low"],
-        each["ratio_high"],
-    ),
-    "Operations per second: the median of the rounds, and their range": lambda each: (
-        each["ops_per_second"],
-        min(each["rounds_ops_per_second"], default=None),
-        max(each["rounds_ops_per_second"], default=None),
-    ),
-    "Milliseconds of an operation: p50, and up to p99": lambda each: (
-        each["p50_ms"],
-        each["p50_ms"],
-        each["p99_ms"],
-    ),
+    "Times the baseline, with 95 % intervals": itemgetter("ratio", "ratio_low", "ratio_high"),
+    "Operations per second: the median of the rounds, and their range": _range,
+    "Milliseconds of an operation: p50, and up to p99": itemgetter("p50_ms", "p50_ms", "p99_ms"),
 }
 """What is drawn of each table. The first one has a line at 1."""
 
@@ -117,7 +97,8 @@ def chart(document: Document, sections: Sequence[layout.Section], title: str) ->
             ends = across(low or value), across(high or value)
             rows.append(Row(name, y, text, across(value), *ends, kind))
     ticks = [(across(mark), factor(mark)) for mark in marks(min(known), max(known))]
-    return Chart(title, rows, ticks, across(1.0) if is_ratio else None)
+    bottom = TOP + ROW * len(rows)
+    return Chart(title, rows, ticks, across(1.0) if is_ratio else None, bottom)
 
 
 def scale(values: Sequence[float]) -> Callable[[float], float]:

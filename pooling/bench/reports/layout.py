@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pooling.bench.results import TOTAL, is_clear
 from pooling.formatting import NOTHING, count, factor, interval, number, plural
@@ -25,16 +24,14 @@ COLUMNS = ("ops/s", RATIO, "p50 ms", "p95 ms", "p99 ms", "max ms", "opened", "fa
 GAIN = 1.05
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """Results that can be compared with each other."""
 
     label: str
     results: list[Result]
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """Results of the same work on the same database with the same number of threads.
 
     Attributes:
@@ -47,14 +44,12 @@ class Table:
     workload: str
     threads: int
     sweep: str
-    sections: list[Section] = field(default_factory=list)
+    sections: list[Section]
 
     def main(self) -> list[Section]:
         """Return the sections of the whole work: its totals, if there are several operations."""
-        has_total = any(each.results[0]["operation"] == TOTAL for each in self.sections)
-        return [
-            each for each in self.sections if not has_total or each.results[0]["operation"] == TOTAL
-        ]
+        totals = [each for each in self.sections if each.results[0]["operation"] == TOTAL]
+        return totals or self.sections
 
 
 def titles(document: Document) -> dict[str, str]:
@@ -66,24 +61,22 @@ def tables(document: Document) -> list[Table]:
     """Return a table for each database, workload, number of threads and sweep."""
     workloads = {each["name"]: each["title"] for each in document["workloads"]}
     levels = {each["name"]: each["level"] for each in document["contenders"]}
-    found: dict[tuple[str, str, int, str], Table] = {}
-    members: dict[tuple[str, str, int, str], dict[str, list[Result]]] = {}
+    found: dict[tuple[str, str, int, str], dict[str, list[Result]]] = {}
     for each in document["results"]:
         sweep = each["sweep"]
+        parts = [each["operation"]] if each["operation"] != each["workload"] else []
+        parts += [f"{sweep['name']} {sweep['value']:,}"] if sweep else []
+        label = ", ".join([*parts, LEVELS[levels[each["contender"]]]])
         knob: str = sweep["name"] if sweep else ""
         key = each["database"], each["workload"], each["threads"], knob
-        title = " · ".join(
-            [key[0], workloads.get(key[1], key[1]), plural(key[2], "thread")]
-            + ([f"by {knob}"] if knob else [])
-        )
-        found.setdefault(key, Table(title, *key))
-        parts = [each["operation"]] if each["operation"] != each["workload"] else []
-        parts += [f"{knob} {sweep['value']:,}"] if sweep else []
-        parts.append(LEVELS[levels[each["contender"]]])
-        members.setdefault(key, {}).setdefault(", ".join(parts), []).append(each)
-    for key, sections in members.items():
-        found[key].sections.extend(Section(*each) for each in sections.items())
-    return list(found.values())
+        found.setdefault(key, {}).setdefault(label, []).append(each)
+    tables = []
+    for key, sections in found.items():
+        database, workload, threads, knob = key
+        names = [database, workloads[workload], plural(threads, "thread")]
+        title = " · ".join([*names, f"by {knob}"] if knob else names)
+        tables.append(Table(title, *key, [Section(*each) for each in sections.items()]))
+    return tables
 
 
 def cells(each: Result) -> list[str]:
@@ -174,16 +167,15 @@ def knees(document: Document, table: Table) -> list[tuple[str, str]]:
     if table.sweep != "pool-size":
         return []
     points: dict[str, list[tuple[int, float]]] = {}
-    for section in table.main():
-        for each in section.results:
-            if each["ops_per_second"] and each["sweep"]:
-                point = each["sweep"]["value"], each["ops_per_second"]
-                points.setdefault(each["contender"], []).append(point)
+    for each in (result for section in table.main() for result in section.results):
+        if each["ops_per_second"] and each["sweep"]:
+            point = each["sweep"]["value"], each["ops_per_second"]
+            points.setdefault(titles(document)[each["contender"]], []).append(point)
     found = []
-    for name, measured in points.items():
+    for title, measured in points.items():
         size = knee(measured)
         said = "none: it still gains" if size is None else plural(size, "connection")
-        found.append((f"knee of {titles(document)[name]}", said))
+        found.append((f"knee of {title}", said))
     return [*found, ("rule of thumb", f"{document['environment']['cores'] * 2 + 1} connections")]
 
 

@@ -15,6 +15,7 @@ from django.db import Error as DatabaseError
 from django.db import connections
 
 from pooling.bench import arguments
+from pooling.bench.adapters.base import Simulation
 from pooling.bench.arguments import ArgumentError
 from pooling.bench.benchmark import measure
 from pooling.bench.contenders import CONTENDERS, VENDORS
@@ -124,8 +125,9 @@ class Command(BaseCommand):
             self.confirm(database, yes=yes)
         else:
             vendors = arguments.vendors_for(engine, options["contender"])
-        simulation = {name: options.pop(f"simulated_{option}") for option, name in SIMULATION}
-        plan = arguments.make_plan(vendors, simulation=simulation, **options)
+        simulated = {name: options.pop(option) for name, option in SIMULATION.items()}
+        given = {name: value for name, value in simulated.items() if value is not None}
+        plan = arguments.make_plan(vendors, simulation=Simulation(**given), **options)
         document = self.measure(plan, vendors, database)
         # The files first: the reader of the table may be gone (`| head`).
         for name, path in files.items():
@@ -159,8 +161,11 @@ class Command(BaseCommand):
             return measure(plan, providers, on_step)
 
 
-SIMULATION = (("open", "open_seconds"), ("query", "query_seconds"), ("unhealthy", "unhealthy"))
-"""The options of the simulated database, and the attributes they set."""
+SIMULATION = {
+    "open_seconds": "simulated_open",
+    "query_seconds": "simulated_query",
+    "unhealthy": "simulated_unhealthy",
+}
 
 VALUES: tuple[tuple[str, Callable[[str], Any], str, str], ...] = (
     ("rounds", arguments.at_least_one, "5", "how often each contender has its turn"),
