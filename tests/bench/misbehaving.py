@@ -1,4 +1,4 @@
-"""Contenders as one hopes never to meet them. They run in processes of their own."""
+"""Contenders that hang, fail or die. They run in processes of their own."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Limping(Bare):
 
 
 class Leaving(Bare):
-    """Raises what nobody catches."""
+    """Raises what is not an Exception."""
 
     def acquire(self) -> Any:
         raise SystemExit("bye")
@@ -80,7 +80,7 @@ class Stingy(Bare):
 
 
 def contender(adapter: type[Bare] | str) -> Contender:
-    """Return a contender for SQLite with one of the ways above, or with one that is not there."""
+    """Return a contender for SQLite with one of the adapters above, or with a missing one."""
     name = adapter if isinstance(adapter, str) else adapter.__name__
     return Contender(
         name=name.lower(),

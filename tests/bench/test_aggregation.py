@@ -113,7 +113,7 @@ def test_rounds_that_one_side_lost_are_not_compared() -> None:
     assert pooled["note"] == "stopped: no answer within 30 s"
 
 
-def test_who_did_nothing_at_all_has_no_numbers() -> None:
+def test_a_contender_that_did_nothing_has_no_numbers() -> None:
     nothing = Record(POOLED, problem="its process has ended (7)")
     _, pooled = document(record(STOCK, [0.02] * 5), nothing)["results"]
     for name in ("ops_per_second", "p50_ms", "max_ms", "ratio", "wait_share", "fairness"):
@@ -131,7 +131,7 @@ def test_several_operations_have_a_total() -> None:
     assert found[-1]["ops_per_second"] == pytest.approx(100)
 
 
-def test_who_is_not_installed_is_listed_with_the_reason() -> None:
+def test_a_contender_that_is_not_installed_is_listed_with_the_reason() -> None:
     absent = dataclasses.replace(POOLED, name="absent", needs=("no_such_module",))
     found = document(record(STOCK, [0.02]), plan=Plan(contenders=(STOCK, absent)))
     assert found["left_out"] == [{"contender": "absent", "reason": "not installed: no_such_module"}]
@@ -139,6 +139,6 @@ def test_who_is_not_installed_is_listed_with_the_reason() -> None:
 
 
 def test_an_error_is_one_line_of_bounded_length() -> None:
-    assert describe_error(ValueError("a\n  b")) == "ValueError: a b"
+    assert describe_error(ValueError("a\n  b\x1b[31m")) == "ValueError: a b [31m"
     assert describe_error(TimeoutError()) == "TimeoutError"
     assert len(describe_error(ValueError("x" * 1000))) < 200

@@ -236,8 +236,8 @@ def test_a_copy_is_made_when_a_folder_above_is_closed(
     monkeypatch.setattr(module, "copy_programs", lambda source, target: target)
     tmp_path.chmod(0o700)
 
-    nobody = module.Account(65534, 65534)
-    assert module.find_programs(nobody, Path("folder")) == Path("folder/programs")
+    account = module.Account(65534, 65534)
+    assert module.find_programs(account, Path("folder")) == Path("folder/programs")
     assert module.find_programs(None, Path("folder")) == package / "pginstall18" / "bin"
 
 
