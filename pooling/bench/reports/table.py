@@ -78,7 +78,7 @@ def _rich(table: layout.Table, titles: dict[str, str], width: int, *, is_termina
         box=box.SIMPLE_HEAD if is_terminal else box.ASCII2,
         pad_edge=False,
     )
-    drawn.add_column("", no_wrap=True, overflow="ellipsis", max_width=NAME_WIDTH)
+    drawn.add_column("", overflow="fold", max_width=NAME_WIDTH)  # wrapped if need be
     for column in shown:
         drawn.add_column(Text(layout.COLUMNS[column - 1]), justify="right", no_wrap=True)
     left = iter(rows)

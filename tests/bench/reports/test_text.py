@@ -75,6 +75,19 @@ def test_errors_stand_out_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None
     assert re.search(r"\x1b\[1;37;41m\s*214", terminal.getvalue())
 
 
+@pytest.mark.parametrize("width", [70, 80, 100])
+def test_a_narrow_terminal_loses_columns_and_no_digits(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    terminal = Terminal()
+    table.render(document(), terminal)
+
+    assert "…" not in terminal.getvalue()
+    assert ("max ms" in terminal.getvalue()) == (width == 100)
+    assert "errors" in terminal.getvalue()
+
+
 def test_without_rich_the_tables_are_markdown(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [each for each in sys.modules if each.partition(".")[0] == "rich"]:
         monkeypatch.delitem(sys.modules, name)
