@@ -246,7 +246,7 @@ def private_provider(vendor: str, connections_needed: int = 50) -> Iterator[Data
     try:
         load_backend(STOCK_ENGINES[vendor])
     except ImproperlyConfigured as error:
-        raise SetupError(f"{error}; pip install 'pooling[psycopg]'") from error
+        raise SetupError(f"{error}; pip install 'django-pooling[psycopg]'") from error
     # One contender's sessions may still be ending when those of the next one begin.
     server = PrivatePostgres(max_connections=2 * connections_needed + SPARE_CONNECTIONS)
     try:

