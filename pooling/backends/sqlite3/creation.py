@@ -1,4 +1,4 @@
-"""Test databases on SQLite."""
+"""Test databases on SQLite: created and removed with no pool open on them."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from pooling.backends.creation import PooledDatabaseCreation
 
 
 class DatabaseCreation(PooledDatabaseCreation, creation.DatabaseCreation):
-    """Django's, without open files of ours in the way."""
+    """Django's, with the pools of the file closed first."""

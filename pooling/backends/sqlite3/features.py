@@ -1,4 +1,4 @@
-"""What SQLite with a pool can do."""
+"""The features of the pooled SQLite backend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.utils.functional import cached_property
 
 
 class DatabaseFeatures(features.DatabaseFeatures):
-    """Django's."""
+    """Django's, with the tests of its suite that a pool rules out."""
 
     pool_test_skips: ClassVar[dict[str, set[str]]] = {
         "The pool refuses CONN_MAX_AGE, which this test sets.": {
@@ -20,5 +20,5 @@ class DatabaseFeatures(features.DatabaseFeatures):
 
     @cached_property
     def django_test_skips(self) -> dict[str, set[str]]:  # type: ignore[override]
-        """What Django's own suite skips here; it asks nobody else (see `tests/django_suite`)."""
+        """What Django's own suite skips here (see `tests/django_suite`)."""
         return {**super().django_test_skips, **self.pool_test_skips}
