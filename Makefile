@@ -132,7 +132,7 @@ test: ## all tests: both PostgreSQL drivers, and every supported Django there is
 django-suite: .venv/.suite ## Django's own tests, on the stock engines and on the pooled ones (ARGS)
 	@.venv/bin/python -m tests.django_suite $(ARGS)
 
-soak: .venv/.installed ## bad weather for SOAK_MINUTES (10), seeded by SOAK_SEED: is anything ever lost?
+soak: .venv/.installed ## stress pools on real servers for SOAK_MINUTES (10), seeded by SOAK_SEED
 	@.venv/bin/python -m tests.soak $(ARGS)
 
 audit: .venv/.installed ## known vulnerabilities in what is installed here; asks pypi.org

@@ -1,5 +1,6 @@
-"""A long rain of random work and random faults on a real server: `make soak`.
+"""A load generator with random faults on real servers: `make soak`.
 
-`load.py` has what the threads do, `faults.py` what happens to them, `watch.py` what must be true
-all the time, and `storm.py` puts them together.
+`load.py` has what threads do, `main_thread.py` what the main thread does under signals, `faults.py`
+what happens to them all, `monitor.py` what must hold throughout, and `stress.py` the runs.
+`python -m tests.soak.processes` runs many short processes and counts those that crash.
 """

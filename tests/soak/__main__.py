@@ -1,8 +1,10 @@
 # ruff: noqa: T201 - printing is what it is for
-"""Use pools in bad weather for a while; the exit code says whether anything was wrong.
+"""Run pools under stress for a while; the exit status is 1 if any problem was found.
 
-The environment decides: `SOAK_MINUTES` (10), `SOAK_SEED` (random, printed), `SOAK_ON`
-(`postgresql`, `sqlite`, or both one after the other, which is the default), `TEST_DRIVER`.
+Parameters are read from the environment: `SOAK_MINUTES` (10), `SOAK_SEED` (random, printed),
+`SOAK_ON` (`postgresql`, `sqlite`, or both one after the other, which is the default),
+`SOAK_WITHOUT` (acts and faults to leave out, by the names that a run prints, and
+`signal_handlers`), `TEST_DRIVER`.
 """
 
 from __future__ import annotations
@@ -21,36 +23,36 @@ import django
 def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     django.setup()
-    from tests.soak.storm import PostgresStorm, SqliteStorm, Storm
+    from tests.soak.stress import PostgresStress, SqliteStress, Stress
 
     minutes = float(os.environ.get("SOAK_MINUTES") or "10")
     seed = int(os.environ.get("SOAK_SEED") or random.randrange(1_000_000))
     kinds = (os.environ.get("SOAK_ON") or "postgresql,sqlite").split(",")
     print(f"SOAK_SEED={seed} SOAK_MINUTES={minutes:g} SOAK_ON={','.join(kinds)}", flush=True)
-    logging.getLogger("pooling").setLevel(logging.CRITICAL)  # it would tell of every fault
-    begun = time.monotonic()
+    logging.getLogger("pooling").setLevel(logging.CRITICAL)  # it would log every fault
+    started = time.monotonic()
 
-    def say(line: str) -> None:
-        print(f"{time.monotonic() - begun:7.1f} s  {line}", flush=True)
+    def print_line(line: str) -> None:
+        print(f"{time.monotonic() - started:7.1f} s  {line}", flush=True)
 
-    wrong = 0
+    found = 0
     with tempfile.TemporaryDirectory(prefix="pooling-soak-") as folder:
         for kind in kinds:
-            storm: Storm
+            stress: Stress
             if kind == "sqlite":
-                storm = SqliteStorm(seed, say, Path(folder))
+                stress = SqliteStress(seed, print_line, Path(folder))
             else:
-                storm = PostgresStorm(seed, say)
-            # SQLite has fewer ways to go wrong: a tenth of the time.
+                stress = PostgresStress(seed, print_line)
+            # SQLite has fewer ways to fail: a tenth of the time.
             part = 1.0 if len(kinds) == 1 else 0.9 if kind == "postgresql" else 0.1
-            with storm:
-                faults = storm.run(minutes * 60 * part)
-                print(f"{kind}:", *storm.report(), sep="\n", flush=True)
-            for fault in faults:
-                print(f"WRONG: {fault}", flush=True)
-            wrong += len(faults)
-    print(f"{wrong} wrong" if wrong else "all is well", flush=True)
-    return 1 if wrong else 0
+            with stress:
+                problems = stress.run(minutes * 60 * part)
+                print(f"{kind}:", *stress.report(), sep="\n", flush=True)
+            for problem in problems:
+                print(f"PROBLEM: {problem}", flush=True)
+            found += len(problems)
+    print(f"{found} problems" if found else "no problems", flush=True)
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

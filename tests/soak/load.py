@@ -1,47 +1,54 @@
-"""What the threads of the soak do with a pooled database."""
+"""What the threads of a run do with a pooled database."""
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import random
 import threading
 import time
 import warnings
-import weakref
 from contextlib import suppress
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from django.db import Error, connections, transaction
 
 from pooling.core.errors import LeaseError, PoolError, TooManyWaiters
+from tests.soak.monitor import choose
+from tests.soak.tenants import TENANT, TENANTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.soak.watch import Watch
+    from tests.soak.monitor import Monitor
 
 ALIAS = "soak"
+TENANT_ALIAS = "soak_tenants"
 CHILD_SECONDS = 20.0
-"""After which a forked child deadlines."""
+"""After which a forked child hangs."""
+JOIN_SECONDS = 30.0
+"""After which a thread that was to be joined hangs."""
 
 
 class DeliberateError(Exception):
-    """What ends a block that is to be rolled back."""
+    """Ends a block that is to be rolled back."""
 
 
-class Worker:
-    """A thread that does random things for as long as the soak lasts.
+def interrupt(ident: int) -> None:
+    """Raise KeyboardInterrupt in a thread, before its next bytecode."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(ident), ctypes.py_object(KeyboardInterrupt)
+    )
 
-    It can be interrupted anywhere by an asynchronous `KeyboardInterrupt`, and goes on then like
-    somebody at a prompt: with the same wrapper.
-    """
 
-    def __init__(self, watch: Watch, name: str, seed: str) -> None:
-        self.watch = watch
+class Load:
+    """Random acts of one thread, which checks what it finds."""
+
+    def __init__(self, monitor: Monitor, seed: str) -> None:
+        self.monitor = monitor
         self.random = random.Random(seed)
-        self.started = time.monotonic()
-        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.acts: dict[Callable[[], None], float] = {
             self.query: 30,
             self.hold: 5,
@@ -50,36 +57,22 @@ class Worker:
             self.leave_transaction_open: 3,
             self.leave_cursor_open: 3,
             self.fail: 3,
-            self.drop_wrapper: 2,
-            self.die_with_a_lease: 1,
             self.use_pool: 6,
             self.misuse_pool: 2,
-            self.collect: 0.3,
-            self.fork: 0.05 if watch.forks else 0.0,
         }
-        self.thread.start()
-
-    def _run(self) -> None:
-        while not self.watch.ended.is_set():
-            try:
-                self.step()
-            except KeyboardInterrupt:
-                self.watch.count("interrupted")
 
     def step(self) -> None:
-        [act] = self.random.choices(list(self.acts), list(self.acts.values()))
-        calm = self.watch.calm.is_set()
-        if calm and act.__name__ in CARELESS:
+        act = choose(self.random, self.acts)
+        calm = self.monitor.calm.is_set()
+        if calm and act.__name__ in DISTURBING:
             act = self.query
         try:
             act()
-            self.watch.count(act.__name__)
-        except KeyboardInterrupt:
-            raise
+            self.monitor.count(act.__name__)
         except (Error, PoolError) as error:
-            self.watch.failed(act.__name__, error, calm=calm and self.watch.calm.is_set())
+            self.monitor.failed(act.__name__, error, calm=calm and self.monitor.calm.is_set())
         except Exception as error:
-            self.watch.wrong(f"{act.__name__} failed with {type(error).__name__}: {error}")
+            self.monitor.report(f"{act.__name__} failed with {type(error).__name__}: {error}")
         finally:
             with suppress(Error, PoolError):
                 self.wrapper.close()
@@ -88,35 +81,40 @@ class Worker:
     def wrapper(self) -> Any:
         return connections[ALIAS]
 
-    # ---- through Django ------------------------------------------------------------------------
+    # ---- through Django --------------------------------------------------------------------------
 
     def query(self) -> None:
+        generation = self.monitor.generation
         for _ in range(self.random.randint(1, 3)):
             with self.wrapper.cursor() as cursor:
                 cursor.execute("SELECT 1")
                 if cursor.fetchone() != (1,):
-                    self.watch.wrong("SELECT 1 gave something else")
+                    self.monitor.report("SELECT 1 returned something else")
+                if self.monitor.read_generation is not None:
+                    found = self.monitor.read_generation(cursor)
+                    if found != generation:
+                        self.monitor.report(f"file {found} was read, but {generation} is in place")
 
     def hold(self) -> None:
-        """Mark the session, and find the mark again: nobody else may be in it meanwhile."""
+        """Mark the session, and find the mark again: no other lease may use it meanwhile."""
         wrapper = self.wrapper
         wrapper.ensure_connection()
         lease = wrapper._lease
-        self.watch.claim(wrapper.connection, lease)
+        self.monitor.claim(wrapper.connection, lease)
         token = str(self.random.randint(1, 1_000_000))
         with wrapper.cursor() as cursor:
-            self.watch.mark(cursor, token)
+            self.monitor.mark(cursor, token)
             time.sleep(self.random.random() * 0.02)
-            found = self.watch.read_mark(cursor)
+            found = self.monitor.read_mark(cursor)
         if found != token and wrapper._lease is lease and lease._current:
-            self.watch.wrong(f"somebody else was in this session: {found!r}, not {token!r}")
+            self.monitor.report(f"another lease was in this session: {found!r}, not {token!r}")
 
     def commit(self) -> None:
         with transaction.atomic(using=ALIAS):
             self._insert()
             with transaction.atomic(using=ALIAS):
                 self._insert()
-        self.watch.count("pairs committed")
+        self.monitor.count("pairs committed")
 
     def roll_back(self) -> None:
         with suppress(DeliberateError), transaction.atomic(using=ALIAS):
@@ -143,109 +141,221 @@ class Worker:
         with self.wrapper.cursor() as cursor:
             cursor.execute("INSERT INTO ledger VALUES (1)")
 
-    def drop_wrapper(self) -> None:
-        self.query()
-        with suppress(AttributeError):
-            del connections[ALIAS]
-        # Wrappers are in cycles, and while everybody waits nobody else makes Python collect them.
-        gc.collect()
+    def use_tenants(self) -> None:
+        """Query as one tenant and then as another; each must get its own database."""
+        for tenant in self.random.sample(TENANTS, 2):
+            copy_context().run(self._use_tenant, tenant)
 
-    def die_with_a_lease(self) -> None:
-        def live_and_die() -> None:
+    def _use_tenant(self, tenant: str) -> None:
+        TENANT.set(tenant)
+        wrapper = connections[TENANT_ALIAS]
+        try:
+            with wrapper.cursor() as cursor:
+                cursor.execute("SELECT name FROM tenant")
+                [name] = cursor.fetchone()
+        finally:
             with suppress(Error, PoolError):
-                connections[ALIAS].ensure_connection()
+                wrapper.close()
+        if name != tenant:
+            self.monitor.report(f"tenant {tenant!r} was served the database of {name!r}")
 
-        thread = threading.Thread(target=live_and_die, daemon=True)
-        thread.start()
-        thread.join()
-
-    # ---- past Django ---------------------------------------------------------------------------
+    # ---- past Django -----------------------------------------------------------------------------
 
     def use_pool(self) -> None:
         timeout = self.random.choice([None, 0.0, 0.05, 1.0])
         try:
-            lease = self.watch.pool.acquire(timeout, note="soak")
+            lease = self.monitor.pool.acquire(timeout, note="soak")
         except (PoolError, Error) as error:
             if timeout is None and not isinstance(error, TooManyWaiters):
                 raise
             return
-        self.watch.claim(lease.connection, lease)
+        self.monitor.claim(lease.connection, lease)
         if self.random.random() < 0.2:
             lease.discard()
         elif self.random.random() < 0.2:
             del lease  # forgotten
         else:
-            self.watch.pool.release(lease, ping=self.random.random() < 0.2)
+            self.monitor.pool.release(lease, ping=self.random.random() < 0.2)
 
     def misuse_pool(self) -> None:
-        lease = self.watch.pool.acquire(note="misused")
+        lease = self.monitor.pool.acquire(note="misused")
         lease.release()
         try:
             lease.release()
         except LeaseError:
             pass
         else:
-            self.watch.wrong("a second release was accepted")
+            self.monitor.report("a second release was accepted")
+
+
+class Worker(Load):
+    """A thread that does random acts until the run ends.
+
+    It can be interrupted anywhere by an asynchronous `KeyboardInterrupt`, and goes on with the same
+    wrapper then, as an interactive session would.
+    """
+
+    def __init__(self, monitor: Monitor, name: str, seed: str) -> None:
+        super().__init__(monitor, seed)
+        self.acts |= {
+            self.drop_wrapper: 2,
+            self.end_with_a_lease: 1,
+            self.be_interrupted_in_join: 1,
+            self.use_tenants: 4,
+            self.collect: 0.3,
+            self.fork: 0.05 if monitor.forks else 0.0,
+        }
+        self.resting = False
+        """Whether it rests, together with what it has started, because the run is paused."""
+        self._held: HeldTransaction | None = None
+        self.started = time.monotonic()
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while not self.monitor.ended.is_set():
+            try:
+                while self.monitor.paused.is_set():
+                    self.resting = self._held is None or self._held.done.is_set()
+                    time.sleep(0.002)
+                # In this order: a pause that begins now finds that it does not rest, or it is seen.
+                self.resting = False
+                if not self.monitor.paused.is_set():
+                    self.step()
+            except KeyboardInterrupt:
+                self.monitor.count("interrupted")
+
+    def drop_wrapper(self) -> None:
+        self.query()
+        with suppress(AttributeError):
+            del connections[ALIAS]
+        # Wrappers are in cycles, and while all threads wait nothing else starts a collection.
+        gc.collect()
+
+    def end_with_a_lease(self) -> None:
+        def run() -> None:
+            with suppress(Error, PoolError):
+                connections[ALIAS].ensure_connection()
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join()
+
+    def be_interrupted_in_join(self) -> None:
+        """Get Ctrl-C in `join()` and `is_alive()` of a thread that is in a transaction.
+
+        In CPython <= 3.12 that marks the thread as ended, which it has not (python/cpython#90882).
+        """
+        self._held = held = HeldTransaction(self, interrupts=threading.get_ident())
+        held.thread.start()
+        deadline = time.monotonic() + JOIN_SECONDS
+        while not held.done.is_set():
+            try:
+                held.is_joined = True
+                while not held.done.is_set() and time.monotonic() < deadline:
+                    held.thread.is_alive()
+                    held.thread.join(0.0005)
+                held.is_joined = False
+            except KeyboardInterrupt:
+                self.monitor.count("interrupted in join")
+            if time.monotonic() > deadline:
+                self.monitor.report("a transaction of another thread hung while it was joined")
+                return
 
     def collect(self) -> None:
         gc.collect()
 
     def fork(self) -> None:
         """Have a child run a query; it must be in a session that is none of ours."""
-        with self.watch.forking, warnings.catch_warnings():
-            # An interrupt that was sent before we had the lock strikes here, and not in the fork.
+        with self.monitor.forking, warnings.catch_warnings():
+            # An interrupt that was sent before we had the lock arrives here, not in the fork.
             warnings.simplefilter("ignore")  # that there are threads is the point
             pid = os.fork()
             if pid == 0:
-                self._be_a_child()
+                self._run_child()
             deadline = time.monotonic() + CHILD_SECONDS
             while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0):
                 if time.monotonic() > deadline:
                     os.kill(pid, 9)
                     os.waitpid(pid, 0)
-                    self.watch.wrong("a forked child hung")
+                    self.monitor.report("a forked child hung")
                     return
                 time.sleep(0.01)
             code = os.waitstatus_to_exitcode(ended[1])
             if code:
-                self.watch.wrong(f"a forked child ended with {code}: {CHILD_CODES.get(code)}")
+                self.monitor.report(f"a forked child ended with {code}: {CHILD_CODES.get(code)}")
 
-    def _be_a_child(self) -> None:
+    def _run_child(self) -> None:
         code = 3
         try:
-            if self.watch.pool.stats().size:
+            if self.monitor.pool.stats().size:
                 code = 2
             else:
                 code = 0
-                with suppress(Error, PoolError):  # the server may be away
+                with suppress(Error, PoolError):  # the server may be down
                     self.query()
         finally:
             os._exit(code)
 
 
-CARELESS = {"leave_transaction_open", "die_with_a_lease", "drop_wrapper", "fork"}
-"""What makes others wait, so that a calm pool could not be told from a broken one."""
+class HeldTransaction:
+    """A thread that holds a transaction for a while, in a session that it has marked.
+
+    Args:
+        interrupts: the ident of a thread that is interrupted meanwhile, while it sets `is_joined`.
+    """
+
+    def __init__(self, load: Load, *, interrupts: int | None = None) -> None:
+        self._load = load
+        self._interrupts = interrupts
+        self._token = str(load.random.randint(1, 1_000_000))
+        self._seconds = load.random.random() * 0.03
+        self.is_joined = False
+        self.is_open = threading.Event()
+        """Set when the transaction is open, or could not be opened."""
+        self.done = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        try:
+            calm = self._load.monitor.calm.is_set()
+            try:
+                self._hold()
+            except (Error, PoolError) as error:
+                calm = calm and self._load.monitor.calm.is_set()
+                self._load.monitor.failed("a held transaction", error, calm=calm)
+            finally:
+                with suppress(Error, PoolError):
+                    connections[ALIAS].close()
+        except Exception as error:
+            self._load.monitor.report(f"a held transaction: {type(error).__name__}: {error}")
+        finally:
+            self.is_open.set()
+            self.done.set()
+
+    def _hold(self) -> None:
+        monitor, wrapper = self._load.monitor, connections[ALIAS]
+        with transaction.atomic(using=ALIAS):
+            lease = wrapper._lease  # type: ignore[attr-defined]
+            monitor.claim(wrapper.connection, lease)
+            with wrapper.cursor() as cursor:
+                monitor.mark(cursor, self._token)
+                cursor.execute("INSERT INTO ledger VALUES (1)")
+                self.is_open.set()
+                for _ in range(4):
+                    if self._interrupts is not None and self.is_joined:
+                        interrupt(self._interrupts)
+                    time.sleep(self._seconds / 4)
+                found = monitor.read_mark(cursor)
+                if found != self._token:
+                    monitor.report(f"another lease was in a transaction: {found!r}")
+                cursor.execute("INSERT INTO ledger VALUES (1)")
+            if not lease._current:
+                monitor.report("the lease of a running transaction was taken away")
+        monitor.count("pairs committed")
+
+
+DISTURBING = {"leave_transaction_open", "end_with_a_lease", "drop_wrapper", "fork"}
+"""Acts that make others wait, so that they could not be told from faults of the pool."""
 
 CHILD_CODES = {2: "it found its parent's connections in the pool", 3: "an error"}
-
-
-class Claims:
-    """Who uses which connection: never two leases at the same time."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._claims: dict[int, tuple[Any, weakref.ref[Any]]] = {}
-
-    def claim(self, connection: Any, lease: Any) -> str | None:
-        """Note that `lease` uses `connection`; say who else does."""
-        with self._lock:
-            before = self._claims.get(id(connection))
-            self._claims[id(connection)] = connection, weakref.ref(lease)
-            if len(self._claims) > 1000:
-                self._claims.clear()
-        if before is None:
-            return None
-        other = before[1]()
-        if other is not None and other is not lease and other._current and lease._current:
-            return f"{connection} is leased twice: {other} and {lease}"
-        return None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.soak.storm import PostgresStorm, SqliteStorm
+from tests.soak.processes import run
+from tests.soak.stress import PostgresStress, SqliteStress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.conftest import DatabaseSettings
 
 SEED = 1
 SECONDS = 8.0
@@ -22,15 +26,28 @@ def _allow_databases(django_db_blocker: Any) -> Iterator[None]:
         yield
 
 
-def test_a_pool_on_postgresql_survives_bad_weather() -> None:
+def test_a_pool_on_postgresql_loses_nothing_under_stress() -> None:
     """Scenarios 7, 9, 10, 21, 22, 29, 32 and 48 all at once."""
-    with PostgresStorm(SEED, print) as storm:
-        assert storm.run(SECONDS) == []
-        assert storm.watch.counts["query"] > 10
-        assert storm.watch.counts["comparisons"] > 1
+    with PostgresStress(SEED, print) as stress:
+        assert stress.run(SECONDS) == []
+        counts = stress.monitor.counts
+    assert counts["query"] > 10
+    assert counts["comparisons"] > 1
+    assert counts["use_tenants"] > 1
 
 
-def test_a_pool_on_sqlite_survives_bad_weather(tmp_path: Path) -> None:
-    with SqliteStorm(SEED, print, tmp_path) as storm:
-        assert storm.run(SECONDS / 2) == []
-        assert storm.watch.counts["query"] > 10
+def test_a_pool_on_sqlite_loses_nothing_under_stress(tmp_path: Path) -> None:
+    with SqliteStress(SEED, print, tmp_path) as stress:
+        assert stress.run(SECONDS / 2) == []
+        counts = stress.monitor.counts
+    assert counts["query"] > 10
+    assert counts["use_tenants"] > 1
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "sqlite3"])
+def test_short_processes_end_without_a_crash(
+    database_settings: DatabaseSettings, engine: str
+) -> None:
+    """Item 5: `python -m tests.soak.processes 1000` runs more of them, on any Python."""
+    entry = database_settings(f"pooling.backends.{engine}")
+    assert run(2, entry, python=sys.executable, jobs=2) == []
