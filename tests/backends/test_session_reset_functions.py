@@ -39,7 +39,8 @@ def test_each_volatile_function_was_reviewed(postgresql: PostgresDatabase) -> No
         if extension in available:
             postgresql.execute(f'CREATE EXTENSION "{extension}"')
     volatile = {
-        name for (name,) in postgresql.execute("SELECT proname FROM pg_proc WHERE provolatile = 'v'")
+        name
+        for (name,) in postgresql.execute("SELECT proname FROM pg_proc WHERE provolatile = 'v'")
     }
     known = {name for (name,) in postgresql.execute("SELECT proname FROM pg_proc")}
     reviewed = set(" ".join(REVIEWED.values()).split())

@@ -185,7 +185,10 @@ def repeated(unit: str, before: str = "SELECT ", after: str = "") -> str:
 
 
 PATHOLOGICAL = [
-    *(repeated(unit) for unit in ("/*", "*/", "-", "--", "''", '""', "(", "a", " ", "$", "E'", ";")),
+    *(
+        repeated(unit)
+        for unit in ("/*", "*/", "-", "--", "''", '""', "(", "a", " ", "$", "E'", ";")
+    ),
     *(repeated(unit, "SELECT /*") for unit in ("*", "/", "* /", "/ *", "a", "* ")),
     *(repeated(unit, "SELECT '") for unit in ("''", "a", "a''", "\\'")),
     *(repeated(unit, "SELECT E'") for unit in ("''", "\\'", "\\\\", "''\\'", "a")),

@@ -38,13 +38,6 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
             self.isolation_level = IsolationLevel(level)
         return super().find_pool()
 
-    def chunked_cursor(self) -> Any:
-        """Make a server-side cursor, whose statements nobody looks at."""
-        cursor = super().chunked_cursor()
-        if self._lease is not None:
-            self._lease.pool.driver.mark_dirty(self._lease.connection)  # type: ignore[attr-defined]
-        return cursor
-
     def session_identity(self, params: dict[str, Any]) -> Hashable:
         """Return the parameters, and the options that Django turns into SQL after connecting."""
         options = self.settings_dict["OPTIONS"]

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
 
+from pooling.backends.cursors import OpenCursors
 from pooling.backends.driver import DatabaseDriver
-from pooling.backends.postgresql import session_tracking
+from pooling.backends.postgresql import server_cursors, session_tracking
 from pooling.backends.postgresql.deadlines import DEADLINES
 
 if TYPE_CHECKING:
@@ -144,6 +145,8 @@ class PsycopgDriver(DatabaseDriver):
         """Close cursors, in bounded time: server-side ones cost a round trip each."""
         with DEADLINES.limit(connection):
             super().close_cursors(connection, cursors)
+        if not all(getattr(cursor, "closed", True) for cursor in cursors):
+            raise self.operational_error("a cursor could not be closed: the connection is in use")
 
     def set_up_session(self, opener: BaseDatabaseWrapper) -> None:
         """Do what Django does with a new connection, in bounded time."""
@@ -204,8 +207,8 @@ class PsycopgDriver(DatabaseDriver):
     def track(self, connection: Any) -> None:
         """Have the connection's cursors note what may leave a trace; see `session reset`."""
 
-    def mark_dirty(self, connection: Any) -> None:
-        """Note that something unseen may have been done to the session."""
+    def add_server_cursor(self, connection: Any, cursor: Any) -> None:  # noqa: ARG002
+        """Note a server-side cursor: what its statement calls is not seen."""
         if changes := session_tracking.changes_of(connection):
             changes.dirty = True
 
@@ -273,7 +276,7 @@ class Psycopg3Driver(PsycopgDriver):
     """psycopg 3."""
 
     _status = attrgetter("pgconn.status")  # libpq's ConnStatusType
-    transaction_attributes = ("pgconn.transaction_status", "autocommit")
+    transaction_attributes = ("pgconn.transaction_status", "autocommit", "pooling_server_cursors")
     lease_attributes = ("row_factory", "cursor_factory")
     session_attributes = (
         *("isolation_level", "read_only", "deferrable"),
@@ -319,6 +322,23 @@ class Psycopg3Driver(PsycopgDriver):
         """Have the connection's cursors note what may leave a trace."""
         session_tracking.track_psycopg3(connection)
 
+    def set_up_session(self, opener: BaseDatabaseWrapper) -> None:
+        """Do what Django does with a new connection, and have its server-side cursors end."""
+        server_cursors.prepare(opener.connection)
+        super().set_up_session(opener)
+
+    def add_server_cursor(self, connection: Any, cursor: Any) -> None:
+        """Note a server-side cursor, to be closed when the lease ends."""
+        super().add_server_cursor(connection, cursor)
+        server_cursors.adopt(connection, cursor)
+
+    def clean(self, connection: Any) -> None:
+        """Close server-side cursors, end the transaction and set attributes back."""
+        if cursors := connection.pooling_server_cursors:
+            self.close_cursors(connection, list(cursors))
+        connection.pooling_server_cursors = None
+        super().clean(connection)
+
 
 class Psycopg2Driver(PsycopgDriver):
     """psycopg2."""
@@ -327,6 +347,31 @@ class Psycopg2Driver(PsycopgDriver):
     transaction_attributes = ("info.transaction_status", "autocommit")
     lease_attributes = ("cursor_factory",)
     session_attributes = ("isolation_level", "readonly", "deferrable")
+
+    def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
+        self._named_cursors: dict[Any, OpenCursors] = {}
+        """Server-side cursors of the present leases. For those whose wrapper is gone: a release
+        has closed the others before."""
+        super().__init__(wrapper, config)
+
+    def add_server_cursor(self, connection: Any, cursor: Any) -> None:
+        """Note a server-side cursor, to be closed when the lease ends."""
+        super().add_server_cursor(connection, cursor)
+        self._named_cursors.setdefault(connection, OpenCursors()).add(cursor)
+        self._clean_fingerprint = None  # so that the release comes to `clean`
+
+    def clean(self, connection: Any) -> None:
+        """Close server-side cursors, end the transaction and set attributes back."""
+        if cursors := self._named_cursors.pop(connection, None):
+            self.close_cursors(connection, cursors.take())
+        super().clean(connection)
+        if self._named_cursors:
+            self._clean_fingerprint = None
+
+    def close(self, connection: Any) -> None:
+        """Close the connection."""
+        self._named_cursors.pop(connection, None)
+        super().close(connection)
 
     def transaction_status(self, connection: Any) -> int:
         """Return libpq's account of the transaction."""

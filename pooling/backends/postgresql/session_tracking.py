@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from pooling.backends.postgresql import server_cursors
 from pooling.backends.postgresql.sql_classifier import is_session_neutral
 
 RESTORE_SESSION = (
@@ -87,15 +88,6 @@ class _Psycopg3TrackingCursor(_TrackingCursor):
         return super().copy(statement, *args, **kwargs)  # type: ignore[misc]
 
 
-class _ServerSideCursor(_TrackingCursor):
-    """A cursor that the server keeps: always a trace."""
-
-    __slots__ = ()
-
-    def _classify(self, statement: object) -> None:  # noqa: ARG002
-        self.connection.pooling_changes.dirty = True
-
-
 class _Psycopg2TrackingCursor(_TrackingCursor):
     __slots__ = ()
 
@@ -147,7 +139,6 @@ def track_psycopg3(connection: Any) -> None:
     connection.pooling_changes = SessionChanges()
     if isinstance(connection.cursor_factory, type):
         connection.cursor_factory = _mixed(_Psycopg3TrackingCursor, connection.cursor_factory)
-    connection.server_cursor_factory = _mixed(_ServerSideCursor, connection.server_cursor_factory)
 
 
 def track_psycopg2(connection: Any) -> None:
@@ -166,12 +157,10 @@ def tracked_connection(factory: Any) -> Any:
 
 def changes_of(connection: Any) -> SessionChanges | None:
     """Return what was noted of a session; None if not all of its cursors were looked at."""
-    factories = (
-        connection.cursor_factory,
-        getattr(connection, "server_cursor_factory", _ServerSideCursor),
-    )
-    if all(
-        isinstance(factory, type) and issubclass(factory, _TrackingCursor) for factory in factories
-    ):
-        return getattr(connection, "pooling_changes", None)
-    return None
+    factory = connection.cursor_factory
+    if not (isinstance(factory, type) and issubclass(factory, _TrackingCursor)):
+        return None
+    server_cursor_factory = getattr(connection, "server_cursor_factory", None)  # of psycopg 3 only
+    if server_cursor_factory is not None and not server_cursors.is_leased(server_cursor_factory):
+        return None
+    return getattr(connection, "pooling_changes", None)
