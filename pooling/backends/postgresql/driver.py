@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 IDLE, IN_TRANSACTION, IN_ERROR = 0, 2, 3
 """libpq's PGTransactionStatusType, in both drivers; 1 is "a query is active", 4 "unknown"."""
 
+BEGUN, PREPARED = 2, 5
+"""psycopg2's own status of a connection, STATUS_BEGIN and STATUS_PREPARED; libpq may differ."""
+
+OPEN_BLOCKS = ("_pipeline", "_tpc", "_num_transactions", "_notifies_backlog")
+"""Attributes of psycopg 3's connections that show an open `pipeline()`, two-phase transaction,
+`transaction()` or `notifies()`; libpq calls the connection idle in each of them."""
+
 SHORTEST_CONNECT_TIMEOUT, LONGEST_CONNECT_TIMEOUT = 2, 10
 """Seconds. libpq counts `connect_timeout` in whole ones and rounds 1 up to 2. A connect that gets
 no answer keeps a place of the pool until then, so a user's long `timeout` is too long for it."""
@@ -165,15 +172,17 @@ class PsycopgDriver(DatabaseDriver):
 
     def end_transaction(self, connection: Any) -> None:
         """Roll back what is open and restore the autocommit mode."""
-        status = self.transaction_status(connection)
-        if status in (IN_TRANSACTION, IN_ERROR):
+        if self.needs_rollback(connection):
             with DEADLINES.limit(connection):
                 self.roll_back(connection)
-            status = self.transaction_status(connection)
-        if status != IDLE:
+        if self.transaction_status(connection) != IDLE:
             raise self.operational_error("the connection is closed or a query is still running")
         if connection.autocommit != self._settings["AUTOCOMMIT"]:
             connection.autocommit = self._settings["AUTOCOMMIT"]
+
+    def needs_rollback(self, connection: Any) -> bool:
+        """Return True if a transaction is open. Raise if the driver could not end it."""
+        return self.transaction_status(connection) in (IN_TRANSACTION, IN_ERROR)
 
     def roll_back(self, connection: Any) -> None:
         """Roll back the transaction, whoever began it."""
@@ -327,6 +336,13 @@ class Psycopg3Driver(PsycopgDriver):
         server_cursors.prepare(opener.connection)
         super().set_up_session(opener)
 
+    def on_connect(self, connection: Any) -> None:
+        """Prepare the tests of the connection, by those attributes that this psycopg has."""
+        super().on_connect(connection)
+        names = (name for name in OPEN_BLOCKS if hasattr(connection, name))
+        attributes = self.transaction_attributes + self.lease_attributes
+        self._fingerprint = attrgetter(*attributes, *names)
+
     def add_server_cursor(self, connection: Any, cursor: Any) -> None:
         """Note a server-side cursor, to be closed when the lease ends."""
         super().add_server_cursor(connection, cursor)
@@ -339,12 +355,28 @@ class Psycopg3Driver(PsycopgDriver):
         connection.pooling_server_cursors = None
         super().clean(connection)
 
+    def needs_rollback(self, connection: Any) -> bool:
+        """Return True if a transaction is open. Raise if the driver could not end it."""
+        if connection.pgconn.pipeline_status:
+            raise self.operational_error("the lease left the connection in pipeline mode")
+        if connection.lock.locked():
+            raise self.operational_error("the lease left a generator of the connection's half-read")
+        if getattr(connection, "_tpc", None) or getattr(connection, "_num_transactions", 0):
+            raise self.operational_error("the lease left a transaction context open")
+        return super().needs_rollback(connection)
+
+    def restore_session(self, connection: Any) -> None:
+        """Undo what the lease changed, and drop the notifications that it did not read."""
+        super().restore_session(connection)
+        if backlog := getattr(connection, "_notifies_backlog", None):
+            backlog.clear()
+
 
 class Psycopg2Driver(PsycopgDriver):
     """psycopg2."""
 
     _status = attrgetter("closed")
-    transaction_attributes = ("info.transaction_status", "autocommit")
+    transaction_attributes = ("info.transaction_status", "autocommit", "status")
     lease_attributes = ("cursor_factory",)
     session_attributes = ("isolation_level", "readonly", "deferrable")
 
@@ -372,6 +404,23 @@ class Psycopg2Driver(PsycopgDriver):
         """Close the connection."""
         self._named_cursors.pop(connection, None)
         super().close(connection)
+
+    def needs_rollback(self, connection: Any) -> bool:
+        """Return True if a transaction is open, also if only psycopg2 believes so.
+
+        After a COMMIT that it has not seen it would not begin the next transaction.
+        """
+        if connection.status == PREPARED:
+            raise self.operational_error("the lease left a prepared two-phase transaction")
+        return super().needs_rollback(connection) or connection.status == BEGUN
+
+    def restore_session(self, connection: Any) -> None:
+        """Undo what the lease changed, and drop the messages that it did not read."""
+        super().restore_session(connection)
+        if connection.notifies:
+            connection.notifies = []
+        if connection.notices:
+            connection.notices = []
 
     def transaction_status(self, connection: Any) -> int:
         """Return libpq's account of the transaction."""
