@@ -140,7 +140,7 @@ def test_a_cursor_collected_in_a_later_lease_stops_nothing(
     half_read: Callable[..., Any],
     in_query: bool,
 ) -> None:
-    """trap 32: psycopg's `close` waits for the lock, which its own thread may hold."""
+    """Psycopg's `close` waits for the lock, which its own thread may hold."""
 
     def work() -> None:
         wrapper = connections["pooled"]
@@ -203,7 +203,7 @@ def test_a_cursor_with_bound_parameters_closes_at_once_as_well(
 def test_a_cursor_of_an_earlier_lease_does_not_wait_for_another_threads_query(
     postgresql: PostgresDatabase, model: type[Thing], half_read: Callable[..., Any]
 ) -> None:
-    """trap 32: the connection is another's, and busy as long as that one's query takes."""
+    """The connection is another's, and busy as long as that one's query takes."""
     with postgresql.alias("pooled", pool=SMALL) as wrapper:
         rows = half_read(wrapper, model)
         wrapper.close()
@@ -235,7 +235,7 @@ def test_a_cursor_of_an_earlier_lease_does_not_wait_for_another_threads_query(
 def test_a_cursor_of_a_thread_that_ended_leaves_the_next_owner_alone(
     postgresql: PostgresDatabase, model: type[Thing], reset: str
 ) -> None:
-    """trap 15: its CLOSE would end the next owner's transaction, for the cursor does not exist."""
+    """Its CLOSE would end the next owner's transaction, for the cursor does not exist."""
     kept: list[Any] = []
 
     def end_in_a_transaction() -> None:

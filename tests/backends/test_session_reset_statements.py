@@ -14,10 +14,10 @@ from django.db.models import Func
 
 from pooling.backends.postgresql import sql_classifier
 from pooling.backends.postgresql.sql_classifier import (
+    CACHE_SIZE,
     FUNCTIONS,
     KEYWORDS,
     LONGEST,
-    REMEMBERED,
     _is_session_neutral,
     is_session_neutral,
 )
@@ -25,7 +25,7 @@ from pooling.backends.postgresql.sql_classifier import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HARMLESS = [
+NEUTRAL = [
     "SELECT 1",
     "select 1;  ",
     " (SELECT 1) UNION ALL (SELECT 2) ORDER BY 1",
@@ -63,7 +63,7 @@ HARMLESS = [
     b"SELECT 1",
 ]
 
-SUSPECT = [
+NOT_NEUTRAL = [
     "SET x = 1",
     "set search_path to a",
     "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
@@ -149,33 +149,33 @@ SUSPECT = [
 ]
 
 
-@pytest.mark.parametrize("statement", HARMLESS)
-def test_harmless(statement: object) -> None:
+@pytest.mark.parametrize("statement", NEUTRAL)
+def test_neutral(statement: object) -> None:
     assert is_session_neutral(statement)
 
 
-@pytest.mark.parametrize("statement", SUSPECT, ids=lambda statement: repr(statement)[:40])
-def test_suspect(statement: object) -> None:
+@pytest.mark.parametrize("statement", NOT_NEUTRAL, ids=lambda statement: repr(statement)[:40])
+def test_not_neutral(statement: object) -> None:
     assert not is_session_neutral(statement)
 
 
-@pytest.mark.parametrize("harmless", [item for item in HARMLESS if isinstance(item, str)])
-def test_whatever_is_added_to_a_harmless_statement_is_seen(harmless: str) -> None:
-    without_end = harmless.rstrip("; ")
-    if "--" not in harmless:
+@pytest.mark.parametrize("neutral", [item for item in NEUTRAL if isinstance(item, str)])
+def test_what_is_added_to_a_neutral_statement_is_seen(neutral: str) -> None:
+    without_end = neutral.rstrip("; ")
+    if "--" not in neutral:
         assert not is_session_neutral(f"{without_end}; SET x = 1")
         assert not is_session_neutral(f"{without_end} , set_config('a', 'b', false)")
-    assert not is_session_neutral(f"SET x = 1; {harmless}")
+    assert not is_session_neutral(f"SET x = 1; {neutral}")
 
 
 def test_the_verdicts_that_are_kept_are_bounded() -> None:
     _is_session_neutral.cache_clear()
-    for number in range(REMEMBERED + 50):
+    for number in range(CACHE_SIZE + 50):
         is_session_neutral(f"SELECT {number}")
         is_session_neutral("SELECT " + " " * LONGEST + str(number))
-    assert _is_session_neutral.cache_info().currsize == REMEMBERED
+    assert _is_session_neutral.cache_info().currsize == CACHE_SIZE
     before = _is_session_neutral.cache_info().misses
-    assert is_session_neutral(f"SELECT {REMEMBERED + 49}")
+    assert is_session_neutral(f"SELECT {CACHE_SIZE + 49}")
     assert _is_session_neutral.cache_info().misses == before, "it is not read again"
 
 
@@ -225,8 +225,8 @@ def verdicts(interpreter: str, statements: list[str]) -> list[bool]:
 
 @pytest.mark.parametrize("interpreter", INTERPRETERS)
 def test_each_python_comes_to_the_same_verdicts(interpreter: str) -> None:
-    neutral = [item for item in HARMLESS if isinstance(item, str)]
-    other = [item for item in SUSPECT if isinstance(item, str)]
+    neutral = [item for item in NEUTRAL if isinstance(item, str)]
+    other = [item for item in NOT_NEUTRAL if isinstance(item, str)]
 
     found = verdicts(interpreter, neutral + other)
 

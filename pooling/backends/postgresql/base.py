@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pooling.core.pool import Pool
 
-NOT_OF_THE_SESSION = {"password", "context"}
+NOT_IDENTIFYING = {"password", "context"}
 """Parameters that do not distinguish sessions: a password may change while they stay open, and
 `context` is made from the time zone, which is in the pool's key already."""
 
@@ -57,7 +57,7 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
         options = self.settings_dict["OPTIONS"]
         return frozen(
             {
-                **{key: params[key] for key in params.keys() - NOT_OF_THE_SESSION},
+                **{key: params[key] for key in params.keys() - NOT_IDENTIFYING},
                 "isolation_level": options.get("isolation_level"),
                 "assume_role": options.get("assume_role"),
             }

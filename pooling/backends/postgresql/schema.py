@@ -8,10 +8,9 @@ from django.db.backends.postgresql import schema
 
 
 class DatabaseSchemaEditor(schema.DatabaseSchemaEditor):
-    """Django's, for sessions that live on.
+    """Django's, for sessions that outlive a request.
 
-    A session knows the types of extensions that were there when it was opened: Django registers
-    `hstore` and `citext` with each new connection.
+    Django registers the types of `hstore` and `citext` with each new connection, if they exist.
     """
 
     def execute(self, sql: Any, params: Any = ()) -> Any:

@@ -1,9 +1,8 @@
-"""Server-side cursors of psycopg 3: they end with their lease, and their `close` never waits.
+"""Server-side cursors of psycopg 3: close them with their lease, and never block in `close`.
 
-`ServerCursor.close` takes the connection's lock before it looks whether there is anything to do.
-The lock is not re-entrant: a half-read `QuerySet.iterator()` in a reference cycle is closed by the
-garbage collector at any allocation, perhaps in a query of the same thread, and would wait for ever.
-psycopg2 looks first.
+`ServerCursor.close` takes the connection's lock before it checks whether there is anything to do.
+The lock is not re-entrant, and the garbage collector may close a half-read `QuerySet.iterator()` at
+any allocation: during a query of the same thread it would deadlock. psycopg2 checks first.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from typing import Any
 
 
 class OpenServerCursors(list[Any]):
-    """The server-side cursors that a lease has open; on the connection, None if there are none.
+    """The open server-side cursors of a lease; an attribute of its connection, or None.
 
-    They are kept alive, so that one that could not be closed at once is closed by the release.
+    The list keeps them alive: the release closes those that could not be closed at once.
     """
 
     __slots__ = ("pid",)
@@ -28,7 +27,7 @@ class OpenServerCursors(list[Any]):
 
 
 class _LeasedServerCursor:
-    """Mixed into a class of server-side cursors, it changes how these are closed."""
+    """Mixed into a class of server-side cursors, it makes `close` return at once."""
 
     __slots__ = ()
     closed: bool
@@ -39,10 +38,10 @@ class _LeasedServerCursor:
         remember(connection, self)
 
     def close(self) -> None:
-        """Close the cursor. Return at once if it is closed, if its lease is over, or in a fork.
+        """Close the cursor. Does nothing if it is closed, if its lease is over, or in a fork.
 
-        While the connection is in use this is left to the release: the query that is running may
-        be the one of this thread that garbage collection has interrupted.
+        While the connection is in use this is left to the release: the query in progress may be
+        this thread's own, interrupted by garbage collection.
         """
         if self.closed:
             return
@@ -61,25 +60,25 @@ class _LeasedServerCursor:
         Cursor.close(self)  # type: ignore[arg-type]
 
     def _check_open(self) -> None:
-        """Raise before psycopg, which finds out after it has sent a statement, or not at all."""
+        """Raise if the cursor is closed: psycopg would send a statement first, or check nothing."""
         if self.closed:
             from psycopg import InterfaceError
 
             raise InterfaceError("the cursor is closed")
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the cursor's statement, or another one."""
+        """Declare the cursor for a statement."""
         self._check_open()
         return super().execute(*args, **kwargs)  # type: ignore[misc]
 
     def scroll(self, *args: Any, **kwargs: Any) -> None:
-        """Move in the rows."""
+        """Move the cursor."""
         self._check_open()
         super().scroll(*args, **kwargs)  # type: ignore[misc]
 
 
 def remember(connection: Any, cursor: Any) -> None:
-    """Remember a cursor until it is closed."""
+    """Track a cursor until it is closed."""
     if connection.pooling_server_cursors is None:
         connection.pooling_server_cursors = OpenServerCursors()
     connection.pooling_server_cursors.append(cursor)
@@ -89,7 +88,7 @@ def remember(connection: Any, cursor: Any) -> None:
 
 @cache
 def leased(base: type) -> type:
-    """Return a class of server-side cursors like `base`, with its name, that ends with a lease."""
+    """Return a subclass of `base` with its name, whose cursors are tracked."""
     if issubclass(base, _LeasedServerCursor):
         return base
     namespace = {"__slots__": (), "__module__": base.__module__}
@@ -97,19 +96,19 @@ def leased(base: type) -> type:
 
 
 def is_leased(factory: object) -> bool:
-    """Tell whether the cursors of a class are remembered."""
+    """Return True if the cursors of a class are tracked."""
     return isinstance(factory, type) and issubclass(factory, _LeasedServerCursor)
 
 
 def prepare(connection: Any) -> None:
-    """Have a new connection remember the server-side cursors that it makes."""
+    """Track the server-side cursors of a new connection."""
     connection.pooling_server_cursors = None
     if isinstance(connection.server_cursor_factory, type):
         connection.server_cursor_factory = leased(connection.server_cursor_factory)
 
 
 def adopt(connection: Any, cursor: Any) -> None:
-    """Remember a cursor that was not made by the connection's own factory."""
+    """Track a cursor that was not made by the connection's own factory."""
     from psycopg import ServerCursor
 
     kind = type(cursor)

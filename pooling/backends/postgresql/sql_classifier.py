@@ -8,7 +8,7 @@ from functools import lru_cache
 LONGEST = 8192
 """Longer statements (in characters) are not parsed: resetting the session costs less."""
 
-REMEMBERED = 1024
+CACHE_SIZE = 1024
 """Size of the result cache: an application repeats the same statements."""
 
 FIRST_WORDS = frozenset(
@@ -18,12 +18,12 @@ FIRST_WORDS = frozenset(
         *("select", "show", "start", "table", "update", "values", "with"),
     }
 )
-"""First words of neutral statements. For `SET` see `OF_THE_TRANSACTION`."""
+"""First words of neutral statements. For `SET` see `TRANSACTION_SCOPED`."""
 
-OF_THE_TRANSACTION = frozenset({"local", "transaction", "constraints"})
+TRANSACTION_SCOPED = frozenset({"local", "transaction", "constraints"})
 """What follows `SET` when its effect ends with the transaction, or has none outside of one."""
 
-NEVER = frozenset(
+UNSAFE_WORDS = frozenset(
     {
         *("create", "declare", "execute", "prepare", "prepared", "uescape"),
         *("pg_settings", '"pg_settings"'),
@@ -33,7 +33,7 @@ NEVER = frozenset(
 ...`), the end of an escaped name, and the view whose `UPDATE` rule calls `set_config`. A column
 with such a name only costs an unnecessary reset."""
 
-NO_FUNCTIONS = {
+NOT_FUNCTIONS = {
     "syntax": (
         "all and any array as between by case cast check coalesce conflict copy cube current_time "
         "current_timestamp distinct else except exists explain extract filter from greatest group "
@@ -49,9 +49,9 @@ NO_FUNCTIONS = {
     ),
 }
 """Words before a parenthesis that are not the names of user-defined functions."""
-KEYWORDS = frozenset(" ".join(NO_FUNCTIONS.values()).split())
+KEYWORDS = frozenset(" ".join(NOT_FUNCTIONS.values()).split())
 
-HARMLESS = {
+NEUTRAL_FUNCTIONS = {
     "numbers": (
         "abs acos acosd asin atan atan2 cbrt ceil ceiling cos cot degrees div exp factorial floor "
         "gcd lcm ln log log10 mod pi power radians random round sign sin sqrt tan trunc "
@@ -122,7 +122,7 @@ HARMLESS = {
 """Functions of PostgreSQL and its extensions that do not change the session: those that Django's
 queries use, and similar ones. Any other may call `set_config` or lock, and counts as if it did. So
 do those that run SQL they are given as text (`ts_rewrite`, `ts_stat`, `query_to_xml`)."""
-FUNCTIONS = frozenset(" ".join(HARMLESS.values()).split())
+FUNCTIONS = frozenset(" ".join(NEUTRAL_FUNCTIONS.values()).split())
 
 TOKEN = re.compile(
     r"""
@@ -161,16 +161,16 @@ def is_session_neutral(statement: object) -> bool:
     return _is_session_neutral(statement)
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(CACHE_SIZE)
 def _is_session_neutral(statement: str) -> bool:
     parts = _parts(statement)
     if parts is None:
         return False
     words = [part for part in parts if part != "("]
     first, second = [*words, "", ""][:2]
-    if first not in FIRST_WORDS and not (first == "set" and second in OF_THE_TRANSACTION):
+    if first not in FIRST_WORDS and not (first == "set" and second in TRANSACTION_SCOPED):
         return False
-    return NEVER.isdisjoint(words) and _calls_are_harmless(parts)
+    return UNSAFE_WORDS.isdisjoint(words) and _calls_are_neutral(parts)
 
 
 def _parts(statement: str) -> list[str] | None:
@@ -200,7 +200,7 @@ def _parts(statement: str) -> list[str] | None:
     return parts[:-1] if parts and parts[-1] == ";" else parts
 
 
-def _calls_are_harmless(parts: list[str]) -> bool:
+def _calls_are_neutral(parts: list[str]) -> bool:
     """Return False if a part may call an unknown function or make a table (`SELECT ... INTO`)."""
     target = -1
     """Index of the last part of the target table's name: a list of columns may follow."""
