@@ -1,4 +1,4 @@
-"""Instruments for OpenTelemetry, which `pip install "pooling[opentelemetry]"` brings.
+"""Instruments for OpenTelemetry, which `pip install "django-pooling[opentelemetry]"` brings.
 
     from pooling.metrics.opentelemetry import instrument
 

@@ -1,4 +1,4 @@
-"""A collector for `prometheus_client`, which `pip install "pooling[prometheus]"` brings.
+"""A collector for `prometheus_client`, which `pip install "django-pooling[prometheus]"` brings.
 
 from prometheus_client import REGISTRY
 from pooling.metrics.prometheus import PoolCollector

@@ -306,7 +306,7 @@ def test_many_iterators_of_one_lease_are_not_remembered(
         for _ in range(300):
             assert next(model.objects.using("pooled").iterator(chunk_size=10))
         if psycopg2:
-            (remembered,) = wrapper.resolve_pool().driver._named_cursors.values()
+            (remembered,) = wrapper.resolve_pool()._driver._named_cursors.values()
         else:
             remembered = wrapper.connection.pooling_server_cursors
         assert len(remembered) < 150

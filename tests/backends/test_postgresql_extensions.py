@@ -11,7 +11,7 @@ from django.db import connections, migrations, transaction
 from django.db.backends.signals import connection_created
 from django.db.migrations.state import ProjectState
 
-from pooling.core.connection import DiscardReason
+from pooling import DiscardReason
 from tests.backends.databases import in_thread
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pooling.bench.server import PrivatePostgres
+from pooling.bench.private_postgres import PrivatePostgres
 from tests.backends.databases import PostgresDatabase
 from tests.backends.test_postgresql_cursors import ends
 

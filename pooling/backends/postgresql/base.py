@@ -10,6 +10,7 @@ from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
 from pooling.backends.base import PooledDatabaseWrapper, frozen
+from pooling.backends.driver import driver_of
 from pooling.backends.postgresql.creation import DatabaseCreation
 from pooling.backends.postgresql.driver import PostgresDriver, PsycopgDriver
 from pooling.backends.postgresql.features import DatabaseFeatures
@@ -48,7 +49,7 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
         are released.
         """
         for pool in REGISTRY.pools():
-            driver, name = pool.driver, self.settings_dict["NAME"]
+            driver, name = driver_of(pool), self.settings_dict["NAME"]
             if isinstance(driver, PsycopgDriver) and driver.settings["NAME"] == name:
                 pool.drain()
 
