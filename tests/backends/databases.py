@@ -11,7 +11,7 @@ import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import psutil
 from django.db import connections
@@ -66,11 +66,13 @@ class Database(abc.ABC):
     vendor: str
     raw_class: type
     """The driver's own class of connections."""
+    pool_options: ClassVar[dict[str, Any]] = {"min_size": 0}
+    """What differs from the defaults, unless a test says otherwise."""
 
     def __init__(self, entry: dict[str, Any]) -> None:
         entry = copy.deepcopy(entry)
         # Without upkeep in the background the sessions at the server are those the test asked for.
-        entry["OPTIONS"].setdefault("pool", {"min_size": 0})
+        entry["OPTIONS"].setdefault("pool", {**self.pool_options})
         self.entry = entry
         self._wrappers: weakref.WeakSet[BaseDatabaseWrapper] = weakref.WeakSet()
         # Those without a pool own their connection: lost, it would be closed by nobody.
@@ -80,7 +82,7 @@ class Database(abc.ABC):
         """Return the entry of `DATABASES`; options of the pool and others are added to it."""
         options = {**self.entry["OPTIONS"], **changes.pop("OPTIONS", {})}
         if isinstance(pool, dict):
-            options["pool"] = {"min_size": 0, **pool}
+            options["pool"] = {**self.pool_options, **pool}
         elif pool is not None:
             options["pool"] = pool
         return copy.deepcopy({**self.entry, **changes, "OPTIONS": options})
@@ -218,6 +220,7 @@ class SqliteDatabase(Database):
 
     vendor = "sqlite"
     raw_class = sqlite3.Connection
+    pool_options: ClassVar[dict[str, Any]] = {"min_size": 0, "max_idle": 600}  # slow machines
 
     def __init__(self, entry: dict[str, Any]) -> None:
         super().__init__(entry)

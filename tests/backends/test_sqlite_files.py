@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pooling.backends.sqlite3 import database_files, driver
+from pooling.backends.sqlite3.base import DatabaseWrapper
 from pooling.registry import REGISTRY
 from tests.backends.databases import PATIENCE, SqliteDatabase, eventually, in_thread
 
@@ -145,6 +146,30 @@ def test_a_file_replaced_while_another_thread_opens_one(
     assert read(path) == ["new"] * 3000 + ["newer"]
 
 
+def test_a_file_replaced_although_it_was_locked_when_it_was_opened(
+    sqlite: SqliteDatabase, tmp_path: Path
+) -> None:
+    """Whether there is a log is found out when the lock is gone."""
+    path = sqlite.entry["NAME"]
+    make_file(path, "old", mode="WAL")
+    make_file(tmp_path / "new", "new", 3000, "WAL")
+    locking = sqlite3.connect(path, isolation_level=None)
+    locking.execute("PRAGMA locking_mode = EXCLUSIVE")
+    locking.execute("SELECT count(*) FROM note").fetchall()
+    wrapper = sqlite.wrapper(pool=ONE)
+    wrapper.ensure_connection()
+    locking.close()
+    for number in range(5):
+        (tmp_path / f"{number}").touch()  # lest the next log gets the inode of this one
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM note")
+    wrapper.close()
+    sqlite.execute("INSERT INTO note VALUES ('by another')")
+    (tmp_path / "new").replace(path)
+
+    assert notes(wrapper) == ["new"] * 3000
+
+
 @ENGINES
 @MODES
 def test_a_file_deleted_at_rest(sqlite: SqliteDatabase, make: Any, mode: str) -> None:
@@ -245,8 +270,9 @@ def test_a_file_is_closed_when_it_is_not_used(sqlite: SqliteDatabase, mode: str)
     """Then it is as with the stock engine: no log that another process could find."""
     path = sqlite.entry["NAME"]
     make_file(path, "old", mode=mode)
+    settings = {**sqlite.entry, "OPTIONS": {}}
+    assert DatabaseWrapper(settings).resolve_pool().config.max_idle == 1.0
     wrapper = sqlite.wrapper(pool={"min_size": 1, "max_idle": 0.01})
-    assert sqlite.wrapper(pool={"min_size": 1}).resolve_pool().config.max_idle == 1.0
     query(wrapper, "INSERT INTO note VALUES ('old, too')")
     eventually(lambda: sqlite.sessions() == [])
     assert not Path(f"{path}-wal").exists()
@@ -366,6 +392,26 @@ def test_a_file_overwritten_in_place_with_an_equal_change_counter(
     assert notes(wrapper) == ["new"] * 3
     query(wrapper, "INSERT INTO note VALUES ('newer')")
     assert notes(wrapper) == ["new"] * 3 + ["newer"]
+
+
+@ENGINES
+@MODES
+@pytest.mark.parametrize("rows", [1, 3000])
+def test_a_file_overwritten_in_place_with_another_size(
+    sqlite: SqliteDatabase, tmp_path: Path, make: Any, mode: str, rows: int
+) -> None:
+    """The connection that has the index of the old log is closed before another one is opened."""
+    path = sqlite.entry["NAME"]
+    make_file(path, "old", 500, mode=mode)
+    make_file(tmp_path / "new", "new", rows, mode=mode)
+    wrapper = make(sqlite)
+    assert notes(wrapper) == ["old"] * 500
+
+    overwrite(Path(path), tmp_path / "new")
+
+    assert notes(wrapper) == ["new"] * rows
+    query(wrapper, "INSERT INTO note VALUES ('newer')")
+    assert notes(wrapper) == ["new"] * rows + ["newer"]
 
 
 @MODES

@@ -46,6 +46,10 @@ SESSION_PRAGMAS = (
 """The pragmas that belong to a connection, not to the file, and can be read and set back."""
 
 
+VERSION_UNKNOWN = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOTADB)
+"""Errors that say nothing about the connection: others write, or a key is still to be set."""
+UNKNOWN = -1
+"""A number that no file and no connection has."""
 CLOSE_TIMEOUT = 5.0
 """Seconds that a connection waits for its turn to be closed."""
 
@@ -130,6 +134,10 @@ class _Session:
         self.schemas = _names(databases)
         self.pragmas = pragmas
         self.changes = connection.total_changes
+        if self.version is None and self.state is not None:
+            # The file was locked, so that its log may not be open yet: look again at the next use.
+            self.state = (*self.state[:2], UNKNOWN, UNKNOWN, UNKNOWN)
+            self.changes = UNKNOWN
         self.tracker = session_tracking.track(connection)
 
     @property
@@ -237,9 +245,19 @@ class SQLiteDriver(DatabaseDriver):
         return session.follow(connection)
 
     def ping(self, connection: sqlite3.Connection) -> None:
-        """Raise if the file was replaced or overwritten, or cannot be read."""
-        if not self.is_alive(connection):
-            path = self._sessions[connection].path
+        """Raise if the file was replaced or overwritten, or cannot be read.
+
+        The connection is closed then, before the pool opens another one: that would share the
+        index of the log with it, in which an overwritten file has the size that it had.
+        """
+        path = self._sessions[connection].path
+        try:
+            is_alive = self.is_alive(connection)
+        except sqlite3.Error:
+            self.close(connection)
+            raise
+        if not is_alive:
+            self.close(connection)
             raise sqlite3.OperationalError(f"the database file {path} was replaced or overwritten")
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
 
@@ -324,14 +342,16 @@ class SQLiteDriver(DatabaseDriver):
 
 
 def _data_version(connection: sqlite3.Connection) -> int | None:
-    """Return `PRAGMA data_version`, None if it cannot be read. Does not wait for locks."""
+    """Return `PRAGMA data_version`, None if the file is locked or no database. Does not wait."""
     cursor = sqlite3.Cursor(connection)
     timeout = cursor.execute("PRAGMA busy_timeout").fetchone()[0]
     cursor.execute("PRAGMA busy_timeout = 0")
     try:
         return int(cursor.execute("PRAGMA data_version").fetchone()[0])
-    except sqlite3.Error:
-        return None
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF in VERSION_UNKNOWN:
+            return None
+        raise
     finally:
         cursor.execute(f"PRAGMA busy_timeout = {timeout}")
 
