@@ -63,7 +63,7 @@ def read_wish(form: Mapping[str, str], pools: list[dict[str, Any]]) -> tuple[Wis
 
     Args:
         form: what was posted.
-        pools: entries of `pooling.fleet.sums`.
+        pools: entries of `pooling.fleet.aggregate`.
 
     Raises:
         ValueError: with what is wrong with it.

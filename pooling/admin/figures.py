@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pooling.admin.words import NOTHING, duration
-from pooling.fleet.history import EVERY, SLOTS
+from pooling.fleet.history import SLOT_SECONDS, SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,7 @@ def bar(stats: dict[str, Any]) -> dict[str, Any]:
 
 def charts(history: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the charts of the last ten minutes."""
-    rates = [None if value is None else value / EVERY for value in history["acquired"]]
+    rates = [None if value is None else value / SLOT_SECONDS for value in history["acquired"]]
     return [
         _chart("Connections in use", history["leased"], _whole, behind=history["size"]),
         _chart("Callers waiting", history["waiting"], _whole),

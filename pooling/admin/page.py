@@ -21,7 +21,7 @@ from pooling.admin import door
 from pooling.admin.actions import BUTTONS, log, read_wish, what_it_hurts
 from pooling.admin.tables import page
 from pooling.admin.words import count
-from pooling.fleet.sums import sums
+from pooling.fleet.aggregate import aggregate
 from pooling.models import ConnectionPool
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class ConnectionPoolAdmin(Base):
     def _context(self, request: HttpRequest, visitor: Visitor) -> dict[str, Any]:
         return {
             **self._frame(visitor, request),
-            **page(fleet.see()),
+            **page(fleet.read_all()),
             "title": "Connection pools",
             "visitor": visitor,
             "page_url": self._url("changelist"),
@@ -148,10 +148,10 @@ class ConnectionPoolAdmin(Base):
         """Do something to a pool in all processes, after asking back where it hurts."""
         if not visitor.may_change:
             return _denied(visitor)
-        seen = fleet.see()
+        seen = fleet.read_all()
         back = HttpResponseRedirect(self._url("changelist"))
         try:
-            wish, pool = read_wish(request.POST, sums(seen.processes))
+            wish, pool = read_wish(request.POST, aggregate(seen.processes))
             fleet.check(wish.action, wish.pool, wish.arguments)
         except ValueError as error:
             messages.error(request, str(error))

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pooling.admin import figures, words
-from pooling.fleet.server import ACCOUNTS
-from pooling.fleet.sums import sums
+from pooling.fleet.aggregate import aggregate
+from pooling.fleet.server_sessions import SERVER_SESSIONS
 from pooling.registry import REGISTRY
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ EXPLAINED = {
 
 def page(fleet: Fleet) -> dict[str, Any]:
     """Return everything that changes."""
-    pools = [_pool(number, pool) for number, pool in enumerate(sums(fleet.processes))]
+    pools = [_pool(number, pool) for number, pool in enumerate(aggregate(fleet.processes))]
     hosts = {process["host"] for process in fleet.processes}
     processes = words.count(len(fleet.processes), "process", "processes")
     troubles = [pool for pool in pools if pool["level"] != "good"]
     news = [f"{pool['name']}: {pool['verdict']}" for pool in troubles]
     return {
-        "alone": fleet.alone,
+        "alone": fleet.isolation_reason,
         "problem": fleet.problem,
         "where": f"{processes} on {words.count(len(hosts), 'host')}",
         "time": datetime.now(UTC).strftime("%H:%M:%S UTC"),
@@ -143,10 +143,10 @@ def _servers(pool: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what the servers themselves say, as far as this process can ask them."""
     if pool["vendor"] != "postgresql":
         return []
-    looks = [ACCOUNTS.look(own) for own in REGISTRY.pools() if own.name == pool["name"]]
-    accounts = [_account(account) for account in looks if account is not None]
+    looks = [SERVER_SESSIONS.read(own) for own in REGISTRY.pools() if own.name == pool["name"]]
+    server_sessions = [_account(account) for account in looks if account is not None]
     unused = {"problem": "the process that made this page does not use it", "rows": None}
-    return accounts or [unused]
+    return server_sessions or [unused]
 
 
 def _account(account: dict[str, Any]) -> dict[str, Any]:

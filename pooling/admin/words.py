@@ -62,7 +62,7 @@ def verdict(pool: dict[str, Any]) -> tuple[str, str]:
     """Say how a pool is, as one of "good", "busy", "bad", and in a sentence.
 
     Args:
-        pool: an entry of `pooling.fleet.sums`.
+        pool: an entry of `pooling.fleet.aggregate`.
     """
     stats = pool["stats"]
     waiting = stats["waiting"]

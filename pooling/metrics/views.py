@@ -45,10 +45,10 @@ def metrics_json(request: HttpRequest) -> HttpResponse:
     """Answer with the numbers of all processes, as JSON."""
     if not may_read(request):
         return _denied()
-    seen = fleet.see()
+    seen = fleet.read_all()
     return JsonResponse(
         {
-            "alone": seen.alone,
+            "alone": seen.isolation_reason,
             "problem": seen.problem,
             "processes": [_numbers(process) for process in seen.processes],
         }

@@ -119,7 +119,7 @@ def test_a_failing_cache_is_said_and_this_process_obeys(
 ) -> None:
     settings.CACHES = {
         "default": {
-            "BACKEND": "tests.fleet.test_board.BrokenCache",
+            "BACKEND": "tests.fleet.test_cache_store.BrokenCache",
             "LOCATION": str(tmp_path),
         }
     }

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-DESK = {"width": 1280, "height": 900}
+DESKTOP = {"width": 1280, "height": 900}
 
 playwright.expect.set_options(timeout=20_000)
 
@@ -203,7 +203,7 @@ def test_somebody_looks_after_the_pools(
     default.get_by_text("Where it was acquired").first.click()
     wait_for_update(page)
     expect(default.get_by_role("region", name=re.compile("Stack of"))).to_contain_text("in hold")
-    for viewport in (DESK, PHONE):
+    for viewport in (DESKTOP, PHONE):
         page.set_viewport_size(viewport)
         assert_fits(page)
     urls.let_go.set()
@@ -218,7 +218,7 @@ def test_somebody_looks_after_the_pools(
     expect(page.get_by_text("is being resized in 1 process")).to_be_visible()
     expect(default).to_contain_text("of 7 places are in use")
 
-    page.set_viewport_size(DESK)
+    page.set_viewport_size(DESKTOP)
     default.get_by_role("button", name="Drain").click()
     expect(page.get_by_role("main")).to_contain_text("will be replaced")
     page.get_by_role("button", name="Yes, drain").click()

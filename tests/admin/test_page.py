@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from pooling import Pool, PoolConfig, get_pool
 from pooling.admin import figures, words
-from pooling.fleet.server import Accounts
+from pooling.fleet.server_sessions import ServerSessions
 from tests.admin.conftest import LIVE, PAGE, Staff, text
 from tests.backends.databases import PostgresDatabase, eventually
 
@@ -24,9 +24,9 @@ SECRET = "geheimes-passwort-11"
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers are asked anew for every page, and waited for."""
-    monkeypatch.setattr("pooling.fleet.server.ASK_EVERY", 0.0)
-    monkeypatch.setattr("pooling.fleet.server.PATIENCE", 20.0)
-    monkeypatch.setattr("pooling.admin.tables.ACCOUNTS", Accounts())
+    monkeypatch.setattr("pooling.fleet.server_sessions.REFRESH_AFTER", 0.0)
+    monkeypatch.setattr("pooling.fleet.server_sessions.ANSWER_TIMEOUT", 20.0)
+    monkeypatch.setattr("pooling.admin.tables.SERVER_SESSIONS", ServerSessions())
 
 
 def section(page: str, name: str) -> str:

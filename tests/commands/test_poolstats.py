@@ -31,7 +31,7 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def run(*processes: Any, options: dict[str, Any] | None = None, **more: Any) -> str:
         seen = fleet.Fleet(list(processes), more.pop("alone", None), more.pop("problem", None))
-        monkeypatch.setattr(fleet, "see", lambda: seen)
+        monkeypatch.setattr(fleet, "read_all", lambda: seen)
         stdout = StringIO()
         call_command("poolstats", stdout=stdout, **(options or {}))
         return stdout.getvalue()

@@ -81,10 +81,14 @@ class Command(BaseCommand):
             self.stdout.write("")
 
     def show(self, wanted: Any, *, as_json: bool, live: bool) -> None:
-        seen = fleet.see()
+        seen = fleet.read_all()
         processes = overview.selected(seen.processes, wanted)
         if as_json:
-            about = {"alone": seen.alone, "problem": seen.problem, "processes": processes}
+            about = {
+                "alone": seen.isolation_reason,
+                "problem": seen.problem,
+                "processes": processes,
+            }
             # One line for each look, so that the lines of --watch can be read one by one.
             self.stdout.write(json.dumps(about, indent=None if live else 2))
         else:
@@ -93,7 +97,9 @@ class Command(BaseCommand):
                 self.stdout.write(CLEAR, ending="")
             width = shutil.get_terminal_size().columns if terminal else None
             self.stdout.write(
-                overview.render(processes, alone=seen.alone, problem=seen.problem, width=width),
+                overview.render(
+                    processes, alone=seen.isolation_reason, problem=seen.problem, width=width
+                ),
                 ending="\n" if live else "",
             )
         self.stdout.flush()
