@@ -1,7 +1,7 @@
-"""The page of the connection pools in Django's admin."""
+"""The page "Connection pools" in Django's admin."""
 
 from __future__ import annotations
 
-from pooling.admin.page import ConnectionPoolAdmin
+from pooling.admin.views import ConnectionPoolAdmin
 
 __all__ = ["ConnectionPoolAdmin"]

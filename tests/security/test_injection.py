@@ -22,7 +22,7 @@ from django.urls import reverse
 from prometheus_client.parser import text_string_to_metric_families as read_prometheus
 
 from pooling import activity, fleet
-from pooling.admin import tables
+from pooling.admin import context
 from pooling.fleet.cache_store import CacheStore
 from pooling.fleet.commands import CommandLog
 from pooling.fleet.options import fleet_options
@@ -165,7 +165,7 @@ def test_rubbish_in_the_cache_is_not_the_end_of_the_process(
     shared_cache.set(board._key("process", "a"), rubbish)
     seen = fleet.read_all()
     assert [process["pid"] for process in seen.processes] == [os.getpid()]
-    assert tables.page(seen)["pools"]
+    assert context.page(seen)["pools"]
     assert render(families(seen.processes), openmetrics=True)
 
 

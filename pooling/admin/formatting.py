@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Formatting of durations, counts and options, and the health sentence of a pool."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 from pooling.fleet.snapshots import QUANTILES
 
-NOTHING = "–"  # noqa: RUF001 - a dash stands for "no value"
+NO_VALUE = "–"  # noqa: RUF001 - a dash stands for "no value"
 
 
 def duration(seconds: float | None) -> str:
-    """Return seconds in a unit that fits, with two or three digits."""
+    """Return seconds in a suitable unit, with two or three digits."""
     if seconds is None:
-        return NOTHING
+        return NO_VALUE
     if seconds < 0.001:
         return f"{seconds * 1e6:.0f} µs"
     if seconds < 0.01:
@@ -36,71 +36,70 @@ def count(number: int, one: str, many: str | None = None) -> str:
 
 
 def quantiles(measured: dict[str, Any]) -> str:
-    """Return the three quantiles of durations, or a dash."""
+    """Return the quantiles of a histogram, or a dash."""
     if not measured["count"]:
-        return NOTHING
+        return NO_VALUE
     shown = (duration(measured[name]).replace(" ", "\N{NO-BREAK SPACE}") for name in QUANTILES)
     return " / ".join(shown)
 
 
-def reasons(discards: dict[str, int]) -> str:
-    """Return the reasons that occurred, with how often."""
-    there = [
+def discard_reasons(discards: dict[str, int]) -> str:
+    """Return the reasons that occurred, with their counts."""
+    found = [
         f"{number:,} {reason.replace('_', ' ')}" for reason, number in discards.items() if number
     ]
-    return ", ".join(there) or "none"
+    return ", ".join(found) or "none"
 
 
-def option(value: object) -> str:
-    """Return the value of an option."""
+def option_value(value: object) -> str:
+    """Return an option's value as text."""
     if value is None:
         return "no limit"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def verdict(pool: dict[str, Any]) -> tuple[str, str]:
-    """Say how a pool is, as one of "good", "busy", "bad", and in a sentence.
+def health(pool: dict[str, Any]) -> tuple[str, str]:
+    """Return a pool's health as one of "good", "busy", "bad", and as a sentence.
 
     Args:
-        pool: an entry of `pooling.fleet.aggregate`.
+        pool: an entry of the result of `pooling.fleet.aggregate.aggregate`.
     """
     stats = pool["stats"]
     waiting = stats["waiting"]
     parts = len(pool["parts"])
-    queue = f"{count(waiting, 'caller waits', 'callers wait')}" if waiting else "nobody waits"
+    queue = count(waiting, "caller waits", "callers wait") if waiting else "no caller waits"
     if pool["suspended_in"]:
         where = (
             ""
             if pool["suspended_in"] == parts
             else f" in {pool['suspended_in']} of {parts} processes"
         )
-        return "bad", f"Suspended{where}: nobody gets a connection until it is resumed; {queue}."
+        return "bad", f"Suspended{where}: no connection is lent until the pool is resumed; {queue}."
     full = sum(is_full(part["stats"]) for _, part in pool["parts"])
     where = "" if full == parts else f" in {full} of {count(parts, 'process', 'processes')}"
     if full and waiting:
-        return "bad", f"Exhausted{where}: every place is taken and {queue}."
+        return "bad", f"Exhausted{where}: all connections are in use and {queue}."
     if waiting and not stats["idle"] + stats["leased"] and stats["last_error"]:
-        return "bad", f"There is no connection to the server: {queue}."
+        return "bad", f"No connection to the server: {queue}."
     if waiting:
-        return "busy", f"{queue[0].upper()}{queue[1:]} for a connection that is being opened."
+        return "busy", f"{queue} for a connection that is being opened."
     if full:
-        return "busy", f"Every place is taken{where}, but nobody waits."
-    used = f"{stats['leased']} of {stats['max_size']} places are in use"
-    return "good", f"{used}, nobody waits."
+        return "busy", f"All connections are in use{where}, but no caller waits."
+    return "good", f"{stats['leased']} of {stats['max_size']} connections in use, no caller waits."
 
 
 def is_full(stats: dict[str, Any]) -> bool:
-    """Tell whether the next caller of this pool would have to wait for somebody's release."""
+    """Tell whether the next caller of this pool has to wait for a release."""
     return not stats["idle"] and stats["leased"] >= stats["max_size"]
 
 
-def longest(pool: dict[str, Any]) -> str | None:
-    """Say who has held a connection longest."""
+def longest_lease(pool: dict[str, Any]) -> str | None:
+    """Describe the longest lease, `None` if there is none."""
     if not pool["holders"]:
         return None
     holder = pool["holders"][0]
-    what = f" for {holder['note']}" if holder["note"] else ""
+    purpose = f" for {holder['note']}" if holder["note"] else ""
     return (
-        f"Held longest: {duration(holder['seconds'])}{what}, "
-        f"by thread {holder['thread']} of {holder['process']}."
+        f"Longest lease: {duration(holder['seconds'])}{purpose}, "
+        f"thread {holder['thread']} of {holder['process']}."
     )

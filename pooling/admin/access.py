@@ -1,9 +1,9 @@
-"""Who may see the page, and how it comes when the database that would tell is the one in trouble.
+"""Page access control, also when the user database is unavailable.
 
-Sessions and users are in a database, and its pool may be the exhausted one, or the suspended one
-that somebody wants to resume. So whoever was let in gets a pass: a signed cookie, good for some
-minutes, for this page only, and only together with the session cookie it was issued to. While the
-database answers, the pass counts for nothing: the permissions are looked up every time.
+Sessions and users are in a database, and its pool may be the exhausted or suspended one that has to
+be operated on. So each view of the page sets an access cookie: signed, valid for some minutes, for
+this page only, and bound to the session cookie. It is used only while the database cannot be
+queried; otherwise the permissions are looked up for every request.
 """
 
 from __future__ import annotations
@@ -25,74 +25,74 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest, HttpResponse
 
-COOKIE = "pooling_pass"
-SALT = "pooling.admin.pass"
-LIFETIME = 900
-"""Seconds a pass is good for, after the last time that the permissions were looked up."""
+COOKIE = "pooling_access"
+SALT = "pooling.admin.access"
+COOKIE_LIFETIME = 900
+"""Seconds an access cookie is valid after the last look-up of the permissions."""
 
-PATIENCE = 2.0
-"""Seconds the page waits for a connection to look up permissions."""
+ACQUIRE_TIMEOUT = 2.0
+"""Seconds the page waits for a connection to look up the permissions."""
 
 VIEW, CHANGE = "pooling.view_connectionpool", "pooling.change_connectionpool"
 
 
-class DatabaseAwayError(Exception):
-    """The permissions cannot be looked up, and there is no pass."""
+class UserDatabaseError(Exception):
+    """The permissions cannot be looked up, and the request has no valid access cookie."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Visitor:
-    """Somebody at the door.
+class Viewer:
+    """The user who requests the page.
 
     Attributes:
         user_id: the primary key, as text.
         name: the username.
         may_view: whether the page may be shown.
         may_change: whether the actions are allowed.
-        by_pass: the database could not be asked; nothing may be asked of it now.
+        by_cookie: known from the access cookie: the user database must not be queried now.
     """
 
     user_id: str
     name: str
     may_view: bool
     may_change: bool
-    by_pass: bool = False
+    by_cookie: bool = False
 
 
-def recognise(request: HttpRequest, is_admitted: Callable[[HttpRequest], bool]) -> Visitor | None:
-    """Return who asks; None if it is nobody that the admin knows.
+def authenticate(request: HttpRequest, is_admitted: Callable[[HttpRequest], bool]) -> Viewer | None:
+    """Return the user of a request; None if the admin site does not admit them.
 
     Args:
-        request: what is asked.
-        is_admitted: whether the admin site lets its user in at all.
+        request: the request.
+        is_admitted: whether the admin site admits its user.
 
     Raises:
-        DatabaseAwayError: it cannot be found out.
+        UserDatabaseError: this cannot be determined.
     """
-    known = _read_pass(request)
+    known = _read_cookie(request)
     wrapper = user_database()
-    if known is not None and is_in_trouble(wrapper):
+    if known is not None and would_wait(wrapper):
         return known
     try:
-        with _patience(wrapper):
+        with _acquire_timeout(wrapper):
             if not is_admitted(request):
                 return None
             user: Any = request.user
             view, change = user.has_perm(VIEW), user.has_perm(CHANGE)
-            return Visitor(str(user.pk), user.get_username(), view or change, change)
+            return Viewer(str(user.pk), user.get_username(), view or change, change)
     except Error as error:
         if known is None:
-            raise DatabaseAwayError from error
+            raise UserDatabaseError from error
         return known
 
 
 def user_database() -> Any:
-    """Return the wrapper of the database that knows the users."""
+    """Return the wrapper of the database with the users."""
     return connections[router.db_for_read(get_user_model())]
 
 
-def is_in_trouble(wrapper: Any) -> bool:
-    """Tell whether it is clear beforehand that asking this database would mean to wait."""
+def would_wait(wrapper: Any) -> bool:
+    """Tell whether a query on this database would have to wait for a connection."""
     if not isinstance(wrapper, PooledDatabaseWrapper) or wrapper.connection is not None:
         return False
     pool = wrapper.resolve_pool()
@@ -104,38 +104,38 @@ def is_in_trouble(wrapper: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _patience(wrapper: Any) -> Iterator[None]:
+def _acquire_timeout(wrapper: Any) -> Iterator[None]:
     if not isinstance(wrapper, PooledDatabaseWrapper):
         yield
         return
-    before, wrapper.acquire_timeout = wrapper.acquire_timeout, PATIENCE
+    before, wrapper.acquire_timeout = wrapper.acquire_timeout, ACQUIRE_TIMEOUT
     try:
         yield
     finally:
         wrapper.acquire_timeout = before
 
 
-def leave_database_alone() -> None:
-    """Give back what looking up the permissions needed, so that the page does not show itself."""
+def release_connections() -> None:
+    """Release the connections used for the look-up, so that the page does not list its own."""
     for wrapper in connections.all(initialized_only=True):
         if isinstance(wrapper, PooledDatabaseWrapper) and not wrapper.in_atomic_block:
             wrapper.close()
 
 
-def give_pass(request: HttpRequest, response: HttpResponse, visitor: Visitor, path: str) -> None:
-    """Let the visitor in again while the database is away."""
-    if visitor.by_pass or not visitor.may_view:
+def set_cookie(request: HttpRequest, response: HttpResponse, viewer: Viewer, path: str) -> None:
+    """Set the access cookie if the permissions of `viewer` were looked up."""
+    if viewer.by_cookie or not viewer.may_view:
         return
     content = {
-        "user": visitor.user_id,
-        "name": visitor.name,
-        "change": visitor.may_change,
+        "user": viewer.user_id,
+        "name": viewer.name,
+        "change": viewer.may_change,
         "session": _session(request),
     }
     response.set_cookie(
         COOKIE,
         signing.dumps(content, salt=SALT),
-        max_age=LIFETIME,
+        max_age=COOKIE_LIFETIME,
         path=path,
         secure=request.is_secure() or settings.SESSION_COOKIE_SECURE,
         httponly=True,
@@ -143,19 +143,23 @@ def give_pass(request: HttpRequest, response: HttpResponse, visitor: Visitor, pa
     )
 
 
-def _read_pass(request: HttpRequest) -> Visitor | None:
+def _read_cookie(request: HttpRequest) -> Viewer | None:
     try:
-        content = signing.loads(request.COOKIES.get(COOKIE, ""), salt=SALT, max_age=LIFETIME)
+        content = signing.loads(request.COOKIES.get(COOKIE, ""), salt=SALT, max_age=COOKIE_LIFETIME)
     except signing.BadSignature:
         return None
     if not constant_time_compare(content["session"], _session(request)):
         return None
-    return Visitor(
-        content["user"], content["name"], may_view=True, may_change=content["change"], by_pass=True
+    return Viewer(
+        content["user"],
+        content["name"],
+        may_view=True,
+        may_change=content["change"],
+        by_cookie=True,
     )
 
 
 def _session(request: HttpRequest) -> str:
-    """Return a fingerprint of the session cookie: who logs out leaves the pass worthless."""
+    """Return a digest of the session cookie."""
     cookie = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
     return salted_hmac(SALT, cookie, algorithm="sha256").hexdigest()
