@@ -1,4 +1,4 @@
-"""`manage.py poolstats`: the pools of all processes, and who holds connections."""
+"""`manage.py poolstats`: show the pools of all processes and their leases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.connection import ConnectionDoesNotExist
 
-from pooling import fleet, overview
+from pooling import fleet
+from pooling.management import poolstats_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,31 +23,31 @@ if TYPE_CHECKING:
     from pooling.core.config import PoolConfig
 
 CLEAR = "\x1b[H\x1b[2J"
-"""Moves a terminal's cursor to the first line and clears the screen."""
+"""Move the terminal's cursor to the first line and clear the screen."""
 
 
 class Command(BaseCommand):
     help = (
-        "Shows the connection pools of all processes, like PgBouncer's SHOW POOLS, and who holds "
-        "connections. Opens no connection itself."
+        "Shows the connection pools of all processes, like PgBouncer's SHOW POOLS, and their "
+        "leases. Opens no connection itself."
     )
-    # To be of use when the database, or the settings, are the problem.
+    # To work while the database is unavailable or the settings have errors.
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--alias", help="only the pool of this entry of DATABASES")
         parser.add_argument("--pool", help="only pools of this name")
-        parser.add_argument("--json", action="store_true", help="all there is, for programs")
+        parser.add_argument("--json", action="store_true", help="all statistics as JSON")
         parser.add_argument(
             "--watch",
             nargs="?",
             type=pause,
             const=2.0,
             metavar="SECONDS",
-            help="again and again, every 2 seconds if nothing is said, until Ctrl-C",
+            help="repeat every SECONDS (default: 2) until Ctrl-C",
         )
         parser.add_argument(
-            "--count", type=at_least_one, metavar="N", help="with --watch: so many times, and end"
+            "--count", type=at_least_one, metavar="N", help="with --watch: end after N repetitions"
         )
 
     def handle(
@@ -64,7 +65,7 @@ class Command(BaseCommand):
         config = config_of(alias) if alias is not None else None
 
         def wanted(entry: Mapping[str, Any]) -> bool:
-            mine = alias is None or config is None or overview.is_of(entry, alias, config)
+            mine = alias is None or config is None or poolstats_table.is_of(entry, alias, config)
             return mine and (pool is None or entry["name"] == pool)
 
         left = 1 if watch is None else count
@@ -77,19 +78,19 @@ class Command(BaseCommand):
                         return
                 sleep(watch or 0.0)
         except KeyboardInterrupt:
-            # Ctrl-C is how one stops watching, and no failure.
+            # Ctrl-C is the ordinary way to stop watching.
             self.stdout.write("")
 
     def show(self, wanted: Any, *, as_json: bool, live: bool) -> None:
         seen = fleet.read_all()
-        processes = overview.selected(seen.processes, wanted)
+        processes = poolstats_table.selected(seen.processes, wanted)
         if as_json:
             about = {
                 "alone": seen.isolation_reason,
                 "problem": seen.problem,
                 "processes": processes,
             }
-            # One line for each look, so that the lines of --watch can be read one by one.
+            # With --watch one line per repetition, so that each line is a JSON document.
             self.stdout.write(json.dumps(about, indent=None if live else 2))
         else:
             terminal = self.stdout.isatty()
@@ -97,8 +98,11 @@ class Command(BaseCommand):
                 self.stdout.write(CLEAR, ending="")
             width = shutil.get_terminal_size().columns if terminal else None
             self.stdout.write(
-                overview.render(
-                    processes, alone=seen.isolation_reason, problem=seen.problem, width=width
+                poolstats_table.render(
+                    processes,
+                    isolation_reason=seen.isolation_reason,
+                    problem=seen.problem,
+                    width=width,
                 ),
                 ending="\n" if live else "",
             )
@@ -107,7 +111,7 @@ class Command(BaseCommand):
 
 def config_of(alias: str) -> PoolConfig:
     try:
-        return overview.config_of(alias)
+        return poolstats_table.config_of(alias)
     except (ConnectionDoesNotExist, ImproperlyConfigured) as error:
         raise CommandError(f"--alias {alias}: {error}") from error
 
