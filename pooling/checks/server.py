@@ -1,4 +1,4 @@
-"""Checks that query the PostgreSQL server: run by `manage.py check --database` and `migrate`."""
+"""Checks that connect to the databases: run by `manage.py check --database` and `migrate`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from django.core import checks
+from django.db import connections
 
 from pooling import deployment, server_limits
 from pooling.checks.options import pooled
+from pooling.fleet.snapshots import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,18 +33,15 @@ def check_servers(
     seen: dict[str, server_limits.Server] = {}
     sizes = {alias: config.max_size for alias, _, config in pooled()}
     for alias, entry, _ in pooled():
-        if alias not in (databases or ()) or "postgresql" not in str(entry["ENGINE"]):
+        if alias not in (databases or ()):
             continue
         try:
+            if "postgresql" not in str(entry["ENGINE"]):
+                _try_sqlite_options(alias)
+                continue
             server = seen[alias] = server_limits.ask(alias)
         except Exception as error:
-            found.append(
-                checks.Info(
-                    f"DATABASES[{alias!r}]: the server could not be asked: {_text(error)}",
-                    hint="The checks that need the server were left out.",
-                    id="pooling.I001",
-                )
-            )
+            found.append(_connect_failure(alias, entry, error))
             continue
         if server.pooler is None:
             aliases[(str(entry.get("HOST")), str(entry.get("PORT")))].append(alias)
@@ -108,5 +107,34 @@ def _room(
     ]
 
 
-def _text(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def _try_sqlite_options(alias: str) -> None:
+    """Open an in-memory database with the options of an alias, without touching its file."""
+    wrapper: Any = connections[alias]
+    params = {**wrapper.get_connection_params(), "database": ":memory:"}
+    wrapper.Database.connect(**params).close()
+
+
+def _connect_failure(alias: str, entry: Mapping[str, Any], error: Exception) -> checks.CheckMessage:
+    """Report an unreachable server as Info, any other failure as Error."""
+    text = str(error).strip().partition("\n")[0] or type(error).__name__
+    text = Redactor(entry)(text)
+    if _is_transient(alias, error):
+        return checks.Info(
+            f"DATABASES[{alias!r}]: the server is unreachable: {text}",
+            hint="The checks that need the server were skipped.",
+            id="pooling.I001",
+        )
+    return checks.Error(
+        f"DATABASES[{alias!r}]: cannot connect: {text}",
+        hint="Correct the entry (user, password, database, OPTIONS), or the server's access rules.",
+        id="pooling.E004",
+    )
+
+
+def _is_transient(alias: str, error: Exception) -> bool:
+    """Tell whether the pool would retry after this error."""
+    try:
+        driver = connections[alias].resolve_pool().driver  # type: ignore[attr-defined]
+    except Exception:  # the entry is too broken to make a pool
+        return False
+    return bool(driver.is_transient(error.__cause__ or error))

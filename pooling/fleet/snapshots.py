@@ -106,7 +106,7 @@ def _pool(pool: Pool[Any], history: History | None) -> dict[str, Any]:
     vendor = "unknown"
     if isinstance(driver, DatabaseDriver):
         settings, aliases, vendor = driver.settings, sorted(driver.aliases), driver.vendor
-    redact = _Redactor(settings)
+    redact = Redactor(settings)
     stats = pool.stats()
     holders = pool.holders()
     return {
@@ -136,10 +136,10 @@ def _pool(pool: Pool[Any], history: History | None) -> dict[str, Any]:
 def redacted(pool: Pool[Any], text: str) -> str:
     """Return `text` without the secrets of the pool's settings."""
     driver = pool.driver
-    return _Redactor(driver.settings if isinstance(driver, DatabaseDriver) else {})(text)
+    return Redactor(driver.settings if isinstance(driver, DatabaseDriver) else {})(text)
 
 
-def _stats(stats: PoolStats, redact: _Redactor) -> dict[str, Any]:
+def _stats(stats: PoolStats, redact: Redactor) -> dict[str, Any]:
     numbers: dict[str, Any] = {
         field.name: getattr(stats, field.name) for field in dataclasses.fields(stats)
     }
@@ -173,7 +173,7 @@ def _database(settings: Mapping[str, Any]) -> str:
     return name
 
 
-class _Redactor:
+class Redactor:
     """Replaces the secrets of a database's settings in texts such as error messages."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
