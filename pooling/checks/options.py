@@ -13,6 +13,7 @@ from django.core import checks
 from django.db import connections
 
 from pooling.conf import SYNONYMS, persistent, read_pool_config
+from pooling.fleet.cache_store import FleetError, load_cache
 from pooling.fleet.options import FleetOptions
 from pooling.metrics import access
 
@@ -101,6 +102,11 @@ def _fleet_problems(given: Mapping[str, Any]) -> Iterator[str]:
     cache = given.get("cache", "default")
     if cache != "default" and cache not in settings.CACHES:
         yield f"POOLING['cache']: there is no CACHES[{cache!r}]"
+    elif every is not None:
+        try:
+            load_cache(cache)
+        except FleetError as error:
+            yield f"POOLING['cache']: {error}"
     if not isinstance(given.get("prefix", ""), str):
         yield f"POOLING['prefix']: must be a string, not {given['prefix']!r}"
     if not isinstance(given.get("activity", True), bool):

@@ -63,14 +63,30 @@ class Fleet:
     problem: str | None
 
 
+def load_cache(alias: str) -> BaseCache:
+    """Return a cache of `CACHES`, without I/O.
+
+    Raises:
+        FleetError: there is no such alias, or its backend or the package it needs is missing.
+    """
+    try:
+        cache = caches[alias]
+        # Django's backends import the client library with the first use of the client.
+        with contextlib.suppress(AttributeError, ValueError):
+            cache._cache  # type: ignore[attr-defined]  # noqa: B018, SLF001
+    except (InvalidCacheBackendError, ImportError) as error:
+        raise FleetError(f"CACHES[{alias!r}] cannot be loaded: {error}") from error
+    return cache
+
+
 def usable_cache(options: FleetOptions) -> tuple[BaseCache | None, str | None]:
     """Return the cache to use, or why there is none that processes can share."""
     if options.publish_every is None:
         return None, "publishing is turned off: POOLING['publish_every'] is None"
     try:
-        cache = caches[options.cache]
-    except (InvalidCacheBackendError, ImportError) as error:
-        return None, f"there is no cache {options.cache!r}: {error}"
+        cache = load_cache(options.cache)
+    except FleetError as error:
+        return None, str(error)
     kind = type(cache).__name__
     if isinstance(cache, (LocMemCache, DummyCache)):
         return None, f"the cache {options.cache!r} is a {kind}, private to each process"

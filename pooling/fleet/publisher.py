@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pooling.core import forks
 from pooling.core.workers import WORKERS
-from pooling.fleet.cache_store import CacheStore, sees_one_process
+from pooling.fleet.cache_store import CacheStore, FleetError, load_cache, sees_one_process
 from pooling.fleet.commands import COMMAND_LOG
 from pooling.fleet.history import History
 from pooling.fleet.options import fleet_options
@@ -83,6 +83,7 @@ class Publisher:
     def _exchange(self) -> None:
         """Publish the snapshot and run new commands. Runs in a worker and raises nothing."""
         try:
+            load_cache(fleet_options().cache)
             if not sees_one_process():
                 store = CacheStore(fleet_options())
                 COMMAND_LOG.execute(*COMMAND_LOG.publish(store))
@@ -91,10 +92,10 @@ class Publisher:
                 logger.info("the connection pools are published again")
             self._failing = False
         except Exception as error:
-            # Logged once. The type only: the text may quote the cache's address and password.
+            # Logged once. The type only: other texts may quote the cache's address and password.
             if not self._failing:
-                kind = type(error).__name__
-                logger.warning("the connection pools cannot be published: %s", kind)
+                reason = error if isinstance(error, FleetError) else type(error).__name__
+                logger.warning("the connection pools cannot be published: %s", reason)
                 logger.debug("publishing failed", exc_info=True)
             self._failing = True
         finally:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core import checks
 from django.core.cache import caches
 from django.core.cache.backends.filebased import FileBasedCache
 
 from pooling import fleet
+from pooling.checks import check_setting
 from pooling.fleet import commands
 from pooling.fleet.cache_store import CacheStore
 from pooling.fleet.commands import CommandLog
@@ -114,6 +117,33 @@ def test_publishing_can_be_turned_off(shared_cache: None, settings: LazySettings
 def test_a_missing_cache_alias_is_named(settings: LazySettings) -> None:
     settings.POOLING = {"cache": "elsewhere"}
     assert "'elsewhere'" in (fleet.read_all().isolation_reason or "")
+
+
+@pytest.mark.parametrize(
+    "backend", ["redis.RedisCache", "memcached.PyLibMCCache"], ids=["redis", "pylibmc"]
+)
+def test_a_cache_whose_package_is_missing_is_named(
+    use_cache: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+) -> None:
+    package = {"redis.RedisCache": "redis", "memcached.PyLibMCCache": "pylibmc"}[backend]
+    monkeypatch.setitem(sys.modules, package, None)
+    use_cache(BACKENDS + backend, "redis://:geheim@127.0.0.1:1/0")
+    reason = fleet.read_all().isolation_reason
+    assert reason is not None
+    assert reason.startswith("CACHES['default'] cannot be loaded: ")
+    assert package in reason
+    publisher = Publisher()
+    for _ in range(2):
+        publisher._exchange()
+    [logged] = [record.message for record in caplog.records if "published" in record.message]
+    assert logged == f"the connection pools cannot be published: {reason}"
+    [found] = check_setting(None)
+    assert (found.id, found.level) == ("pooling.E003", checks.ERROR)
+    assert found.msg == f"POOLING['cache']: {reason}"
+    assert "geheim" not in reason
 
 
 def test_a_process_that_the_index_lost_comes_back(store: CacheStore) -> None:
