@@ -35,6 +35,7 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Any:
             list(processes), more.pop("isolation_reason", None), more.pop("problem", None)
         )
         monkeypatch.setattr(fleet, "read_all", lambda: seen)
+        monkeypatch.setattr(fleet, "processes", lambda: seen.processes)
         stdout = StringIO()
         call_command("poolstats", stdout=stdout, **(options or {}))
         return stdout.getvalue()
@@ -165,7 +166,17 @@ def test_pools_can_be_chosen_by_name_and_by_alias(show: Any) -> None:
     assert shown(pool="b") == ["b", "b"]
     assert shown(alias="default") == ["first", "default"]
     assert shown(alias="default", pool="first") == ["first"]
-    assert shown(pool="none") == []
+
+
+@pytest.mark.parametrize("options", [{}, {"json": True}, {"watch": 1.0, "count": 1}])
+def test_an_unknown_pool_is_refused_with_the_known_ones(show: Any, options: dict[str, Any]) -> None:
+    message = "--pool nope: there is no such pool; known pools: 'b', 'default', 'first'"
+    with pytest.raises(CommandError, match=message):
+        show(process(pool("first"), pool("b")), options={"pool": "nope", **options})
+
+
+def test_a_configured_pool_that_is_not_in_use_is_no_error(show: Any) -> None:
+    assert "No process has a pool in use." in show(options={"pool": "default"})
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils.connection import ConnectionDoesNotExist
 
 from pooling import fleet
+from pooling.checks.options import pooled
 from pooling.management import poolstats_table
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Command(BaseCommand):
             mine = alias is None or config is None or poolstats_table.is_of(entry, alias, config)
             return mine and (pool is None or entry["name"] == pool)
 
+        if pool is not None:
+            require_pool(pool)
         left = 1 if watch is None else count
         try:
             while True:
@@ -114,6 +117,15 @@ def config_of(alias: str) -> PoolConfig:
         return poolstats_table.config_of(alias)
     except (ConnectionDoesNotExist, ImproperlyConfigured) as error:
         raise CommandError(f"--alias {alias}: {error}") from error
+
+
+def require_pool(name: str) -> None:
+    """Raise an error if no process uses such a pool and `DATABASES` has none of this name."""
+    known = {config.name for _, _, config in pooled()}
+    known.update(pool["name"] for process in fleet.processes() for pool in process["pools"])
+    if name not in known:
+        names = ", ".join(map(repr, sorted(known))) or "none"
+        raise CommandError(f"--pool {name}: there is no such pool; known pools: {names}")
 
 
 def pause(text: str) -> float:
