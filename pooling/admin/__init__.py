@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pooling.admin.revocation import connect_signals
 from pooling.admin.views import ConnectionPoolAdmin
 
 __all__ = ["ConnectionPoolAdmin"]
+
+connect_signals()

@@ -2,8 +2,9 @@
 
 Sessions and users are in a database, and its pool may be the exhausted or suspended one that has to
 be operated on. So each view of the page sets an access cookie: signed, valid for some minutes, for
-this page only, and bound to the session cookie. It is used only while the database cannot be
-queried; otherwise the permissions are looked up for every request.
+this page only, and bound to the session and the password. It is used only while the database cannot
+be queried; otherwise the permissions are looked up for every request. The end of a session revokes
+its access cookies; see `pooling.admin.revocation` for what that covers.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
+from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from django.core import signing
 from django.db import Error, connections, router
-from django.utils.crypto import constant_time_compare, salted_hmac
+from django.utils.crypto import constant_time_compare
 
+from pooling.admin.revocation import LIFETIME, REVOCATIONS, SALT, digest, revoke_session
 from pooling.backends.base import PooledDatabaseWrapper
 
 if TYPE_CHECKING:
@@ -26,12 +28,18 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 COOKIE = "pooling_access"
-SALT = "pooling.admin.access"
-COOKIE_LIFETIME = 900
+COOKIE_LIFETIME = LIFETIME
 """Seconds an access cookie is valid after the last look-up of the permissions."""
 
 ACQUIRE_TIMEOUT = 2.0
 """Seconds the page waits for a connection to look up the permissions."""
+
+SESSION_ENGINES_WITHOUT_DATABASE = (
+    "django.contrib.sessions.backends.file",
+    "django.contrib.sessions.backends.signed_cookies",
+)
+"""Session engines that can be read while the database is unavailable. The cache engine may use
+Django's database cache; with it, revocations and the cookie's lifetime apply."""
 
 VIEW, CHANGE = "pooling.view_connectionpool", "pooling.change_connectionpool"
 
@@ -69,21 +77,25 @@ def authenticate(request: HttpRequest, is_admitted: Callable[[HttpRequest], bool
     Raises:
         UserDatabaseError: this cannot be determined.
     """
-    known = _read_cookie(request)
+    content = _read_cookie(request)
     wrapper = user_database()
-    if known is not None and would_wait(wrapper):
-        return known
+    if content is not None and would_wait(wrapper):
+        if not _is_over(request, content):
+            return _viewer(content)
+        content = None
     try:
         with _acquire_timeout(wrapper):
             if not is_admitted(request):
+                if content is not None:
+                    revoke_session(request)
                 return None
             user: Any = request.user
             view, change = user.has_perm(VIEW), user.has_perm(CHANGE)
             return Viewer(str(user.pk), user.get_username(), view or change, change)
     except Error as error:
-        if known is None:
+        if content is None or _is_over(request, content):
             raise UserDatabaseError from error
-        return known
+        return _viewer(content)
 
 
 def user_database() -> Any:
@@ -131,6 +143,7 @@ def set_cookie(request: HttpRequest, response: HttpResponse, viewer: Viewer, pat
         "name": viewer.name,
         "change": viewer.may_change,
         "session": _session(request),
+        "auth": _auth_hash(request),
     }
     response.set_cookie(
         COOKIE,
@@ -143,13 +156,18 @@ def set_cookie(request: HttpRequest, response: HttpResponse, viewer: Viewer, pat
     )
 
 
-def _read_cookie(request: HttpRequest) -> Viewer | None:
+def _read_cookie(request: HttpRequest) -> dict[str, Any] | None:
+    """Return the content of a valid access cookie of this session."""
     try:
-        content = signing.loads(request.COOKIES.get(COOKIE, ""), salt=SALT, max_age=COOKIE_LIFETIME)
+        content: dict[str, Any] = signing.loads(
+            request.COOKIES.get(COOKIE, ""), salt=SALT, max_age=COOKIE_LIFETIME
+        )
     except signing.BadSignature:
         return None
-    if not constant_time_compare(content["session"], _session(request)):
-        return None
+    return content if constant_time_compare(content["session"], _session(request)) else None
+
+
+def _viewer(content: dict[str, Any]) -> Viewer:
     return Viewer(
         content["user"],
         content["name"],
@@ -159,7 +177,24 @@ def _read_cookie(request: HttpRequest) -> Viewer | None:
     )
 
 
+def _is_over(request: HttpRequest, content: dict[str, Any]) -> bool:
+    """Tell whether the session of an access cookie is over, without querying the database."""
+    if REVOCATIONS.is_revoked(content["session"], content["user"], content["auth"]):
+        return True
+    if settings.SESSION_ENGINE not in SESSION_ENGINES_WITHOUT_DATABASE:
+        return False
+    try:
+        user_id = request.session.get(SESSION_KEY)
+        return bool(str(user_id) != content["user"] or _auth_hash(request) != content["auth"])
+    except Exception:  # the store of the sessions is unavailable as well
+        return False
+
+
 def _session(request: HttpRequest) -> str:
     """Return a digest of the session cookie."""
-    cookie = request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")
-    return salted_hmac(SALT, cookie, algorithm="sha256").hexdigest()
+    return digest(request.COOKIES.get(settings.SESSION_COOKIE_NAME, ""))
+
+
+def _auth_hash(request: HttpRequest) -> str:
+    """Return a digest of the session's hash of the password."""
+    return digest(request.session.get(HASH_SESSION_KEY, ""))

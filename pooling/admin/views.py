@@ -97,7 +97,10 @@ class ConnectionPoolAdmin(Base):
             request.pooling_viewer = viewer  # type: ignore[attr-defined]
             if viewer is not None and viewer.by_cookie:
                 return by_cookie(request)
-            return by_admin(request)
+            response = by_admin(request)
+            if viewer is None and access.COOKIE in request.COOKIES:
+                response.delete_cookie(access.COOKIE, self._url("changelist"), samesite="Strict")
+            return response
 
         return guarded
 
