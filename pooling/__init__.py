@@ -19,6 +19,7 @@ from pooling.core.errors import (
     ServerDown,
     TooManyWaiters,
 )
+from pooling.core.histogram import HistogramSnapshot
 from pooling.core.listener import Listener
 from pooling.core.pool import Pool
 from pooling.core.stats import Holder, PoolStats
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DiscardReason",
+    "HistogramSnapshot",
     "Holder",
     "Lease",
     "LeaseError",

@@ -16,6 +16,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from pooling.core import forks
+from pooling.core.pool import close_all
+from pooling.core.threads import DAEMONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -106,9 +108,9 @@ class Registry:
         with self._lock:
             closing = [pool for _, pool in self._pools.values()]
             self._pools.clear()
+        close_all(closing)
         for pool in closing:
-            pool.close()
-            pool.leave_leases()
+            pool._leave_leases()  # noqa: SLF001
 
     def after_fork_in_child(self) -> None:
         """Take a new lock. The pools, which empty themselves, go on under their keys."""
@@ -125,6 +127,7 @@ def _shut_down() -> None:
     What this thread still holds is released first; what daemon threads hold at this moment is left
     to the operating system, since closing a connection under a running query may block or crash.
     """
+    DAEMONS.stop()
     if not REGISTRY.pools():
         return  # perhaps Django was never configured, and then its connections cannot be asked for
     for wrapper in connections.all(initialized_only=True):

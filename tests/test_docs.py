@@ -1,4 +1,4 @@
-"""The prose and the code say the same."""
+"""The documentation agrees with the code: options, statistics, modules, links, guarantees."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pooling.core.config import OPTIONS
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS]
+PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")), *DOCS]
 
 
 def table_of(page: Path, heading: str) -> dict[str, str]:
@@ -59,22 +59,47 @@ def test_the_life_cycle_page_names_every_reason_for_closing() -> None:
     assert set(closed.group(1).split(", ")) == {str(reason) for reason in pooling.DiscardReason}
 
 
-def test_every_module_of_the_map_exists_and_none_of_the_core_is_missing() -> None:
-    rooms = (ROOT / "docs/internals.md").read_text().split("```")[1]
+def test_the_map_of_modules_is_complete() -> None:
+    listing = (ROOT / "docs/internals.md").read_text().split("```")[1]
     core = {path.name for path in (ROOT / "pooling/core").glob("*.py")} - {"__init__.py"}
+    package = {
+        path.name
+        for path in (ROOT / "pooling").iterdir()
+        if path.name not in {"__init__.py", "py.typed", "models.py"}
+        and (path.suffix == ".py" or (path / "__init__.py").exists())
+        and path.name != "migrations"
+    }
 
-    assert set(re.findall(r"\b\w+\.py\b", rooms.split("  conf.py")[0])) == core
-    for name in re.findall(r"^  (\w+\.py|\w+)/? ", rooms, re.MULTILINE):
-        assert (ROOT / "pooling" / name).exists(), name
+    assert set(re.findall(r"^    (\w+\.py) ", listing, re.MULTILINE)) == core
+    assert set(re.findall(r"^  (\w+(?:\.py)?)/? ", listing, re.MULTILINE)) == package
+
+
+def test_the_readme_begins_with_the_two_commands_and_lists_every_page() -> None:
+    readme = (ROOT / "README.md").read_text()
+    first, second = re.findall(r"^make (\w+)", readme.split("## ")[0], re.MULTILINE)
+    assert (first, second) == ("bench", "test")
+
+    table = readme.split("\n## Which page answers what\n")[1].split("\n## ")[0]
+    assert re.findall(r"^\| (\w+) \| \|$", table, re.MULTILINE) == ["Use", "Operate", "Understand"]
+    listed = re.findall(r"\(docs/([\w-]+\.md)\)", table)
+    assert sorted(listed) == sorted(page.name for page in DOCS if page.name != "package.md")
+
+
+def test_every_target_of_make_exists() -> None:
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for page in PAGES:
+        blocks = re.findall(r"^ *```sh\n(.*?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"^[A-Z_\d= a-z]*\bmake ([a-z-]+)", "".join(blocks), re.MULTILINE):
+            assert target in targets, f"{page.name}: make {target}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_no_link_leads_nowhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)(#[\w-]+)?\)", page.read_text()):
-        path, fragment = target
+def test_no_link_is_broken(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for path, fragment in re.findall(r"\]\(([^)#]*)(#[\w-]+)?\)", text):
         if "://" in path:
             continue
-        linked = page.parent / path
+        linked = page.parent / path if path else page
         assert linked.exists(), f"{page.name} links to {path}"
         if fragment:
             titles = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)

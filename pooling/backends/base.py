@@ -15,7 +15,7 @@ from django.utils.asyncio import async_unsafe
 
 from pooling import activity
 from pooling.backends.cursors import OpenCursors
-from pooling.backends.driver import DatabaseDriver
+from pooling.backends.driver import DatabaseDriver, driver_of
 from pooling.conf import pool_config
 from pooling.core import forks
 from pooling.core.errors import LeaseError
@@ -128,8 +128,8 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
             self.database_identity(self.settings_dict["NAME"]),
             lambda: Pool(self.driver_class(self, config), config, listener=SIGNALS),
         )
-        driver = pool.driver
-        if isinstance(driver, DatabaseDriver):
+        driver = driver_of(pool)
+        if driver is not None:
             driver.update_settings(self)
         return pool
 
@@ -216,10 +216,10 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
             self.connection = self._acquire(pool)
             self.autocommit = settings_dict["AUTOCOMMIT"]
             self.run_on_commit = []
-            driver: Any = pool.driver
+            driver: Any = pool._driver
             lease: Any = self._lease
             # The same is asked there; here it spares every request the call.
-            if driver.restores or lease.owned.context != connection_created.receivers:
+            if driver.restores or lease._owned.context != connection_created.receivers:
                 self._send_connection_created(driver)
         except BaseException:
             self._discard_lease()
@@ -248,7 +248,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
             note=activity.current(),
         )
         self._must_discard = False
-        return lease.owned.connection  # type: ignore[union-attr]  # as we have just got it
+        return lease.connection
 
     def _send_connection_created(self, driver: DatabaseDriver) -> None:
         """Send `connection_created`, once for each physical connection and set of receivers.
@@ -257,7 +257,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         connection, and a session that was restored has forgotten what receivers did.
         """
         receivers = connection_created.receivers
-        record = self._lease.record  # type: ignore[union-attr]  # that we have just got
+        record = self._lease._record  # type: ignore[union-attr]  # that we have just got
         if record.context == receivers and not driver.needs_connection_created(self.connection):
             return
         connection_created.send(sender=self.__class__, connection=self)
@@ -316,9 +316,9 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
                 # Django goes on to hold this object until the block ends, as a closed one.
                 connection.close()
             elif not self._must_discard and (
-                not self._cursors or self._close_cursors(connection, lease.pool.driver)
+                not self._cursors or self._close_cursors(connection, lease._pool._driver)
             ):
-                lease.pool.release(lease, ping=self.errors_occurred)
+                lease._pool.release(lease, ping=self.errors_occurred)
         except LeaseError:
             pass  # it is over: the pool took it back, from a thread that had ended
         except Exception:
@@ -326,7 +326,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
                 raise
         finally:
             self._lease = None
-            if lease.owned is not None and lease.current:  # a release has taken what it owned
+            if lease._owned is not None and lease._current:  # a release has taken what it owned
                 self._cursors.take()
                 lease.discard()
 

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from pooling.backends.base import PooledDatabaseWrapper
+    from pooling.core.pool import Pool
+
+
+def driver_of(pool: Pool[Any]) -> DatabaseDriver | None:
+    """Return the driver of a pool, None if it is not one of a Django database."""
+    driver = pool._driver
+    return driver if isinstance(driver, DatabaseDriver) else None
 
 
 class DatabaseDriver(abc.ABC):

@@ -9,6 +9,7 @@ from django.core import checks
 from django.db import connections
 
 from pooling import deployment, server_limits
+from pooling.backends.driver import driver_of
 from pooling.checks.options import pooled
 from pooling.fleet.snapshots import Redactor
 
@@ -134,7 +135,7 @@ def _connect_failure(alias: str, entry: Mapping[str, Any], error: Exception) -> 
 def _is_transient(alias: str, error: Exception) -> bool:
     """Tell whether the pool would retry after this error."""
     try:
-        driver = connections[alias].resolve_pool().driver  # type: ignore[attr-defined]
+        driver = driver_of(connections[alias].resolve_pool())  # type: ignore[attr-defined]
     except Exception:  # the entry is too broken to make a pool
         return False
-    return bool(driver.is_transient(error.__cause__ or error))
+    return driver is not None and driver.is_transient(error.__cause__ or error)

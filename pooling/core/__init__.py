@@ -1,4 +1,4 @@
 """The pool itself: standard library only, no Django, no driver.
 
-Start reading at `pool.py`; `driver.py` says what the pool needs to know of a database.
+Start reading at `pool.py`; `driver.py` is the interface to a database.
 """

@@ -1,4 +1,4 @@
-"""What attempts to connect have told of the server: when to try again, when to wait no more."""
+"""Connect backoff and outage state: when to retry, when to fail fast."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
-"""Seconds between attempts to connect to a server that is away: doubled each time, then jittered
-down by up to a half. The longest is short enough that a returning server is noticed in a second."""
+"""Seconds between attempts to connect to a server that is down: doubled each time, then jittered
+down by up to a half. The longest is short enough to notice a returning server within a second."""
 
 REFILL_PAUSE = 5.0
-"""Seconds until a connection for `min_size` is tried again after a failure. Nobody waits for it."""
+"""Seconds until a connection for `min_size` is tried again after a failure. No caller waits for it.
+"""
 
 OUTAGE_MEMORY = 2 * REFILL_PAUSE
-"""Seconds for which a failure to connect tells something of the server. An attempt after a longer
+"""Seconds for which a failed connect says something about the server. An attempt after a longer
 silence is the beginning of another outage."""
 
 MAX_CONCURRENT_CONNECTS = 2
 """How many connections a pool opens at a time. A spike of callers is mostly served by the first few
-connections coming back, long before one for each of them could be open; more of them would only
-press a server that is busy enough. While the server is away, one is enough to see it come back."""
+connections coming back, long before one for each caller could be open; more connects would only add
+load to a busy server. While the server is down, one is enough to see it come back."""
 
 NEVER = float("-inf")
 
 
 class ConnectBackoff:
-    """Whether the server can be reached. Part of the state, and like them under the pool's lock.
+    """What the attempts to connect say about the server. Used under the pool's lock.
 
     Args:
         random: returns a random number from 0 to 1.
@@ -49,15 +50,15 @@ class ConnectBackoff:
         self._failures = 0
         self._failed_at = NEVER
         self.down_since: float | None = None
-        """Since when every attempt has found the server away; None while it is not."""
+        """Since when every attempt has found the server down; None while it is not."""
         self.next_attempt = NEVER
         """When the next attempt may be made."""
         self.next_refill = NEVER
-        """When the next one may be made for which nobody waits."""
+        """When the next attempt for `min_size` may be made, for which no caller waits."""
         self.error: BaseException | None = None
-        """Why the last attempt found the server away."""
+        """Why the last attempt found the server down."""
         self.error_text = ""
-        """What the last error said."""
+        """The last error as text."""
 
     @property
     def max_concurrent_connects(self) -> int:
@@ -65,11 +66,11 @@ class ConnectBackoff:
         return MAX_CONCURRENT_CONNECTS if self.down_since is None else 1
 
     def down_for(self, now: float) -> float:
-        """Return for how many seconds the server has been away, a negative number if it is not."""
+        """Return for how many seconds the server has been down, a negative number if it is not."""
         return NEVER if self.down_since is None else now - self.down_since
 
     def begin(self, now: float) -> None:
-        """Note that an attempt begins, the only one: what was known long ago means nothing now."""
+        """Note that an attempt begins while no other is under way: forget what is long ago."""
         if now - self._failed_at > OUTAGE_MEMORY:
             self.down_since = None
 
@@ -80,7 +81,7 @@ class ConnectBackoff:
         self.error = self.down_since = None
 
     def failed(self, error: BaseException, error_text: str, now: float) -> None:
-        """Note that an attempt has found the server away."""
+        """Note that an attempt has found the server down."""
         if self.down_since is None:
             self.down_since = now
         self._failed_at = now
@@ -91,8 +92,8 @@ class ConnectBackoff:
         self.next_refill = now + REFILL_PAUSE
 
     def refused(self, error_text: str, now: float) -> None:
-        """Note that the server has answered, with an error that trying again does not mend."""
-        # The error itself is somebody's who raises it: its traceback would hold their frames.
+        """Note that the server has answered with an error that another attempt does not mend."""
+        # The error itself is not kept: the caller raises it, and its traceback holds frames.
         self.error, self.error_text = None, error_text
         self._failures += 1
         self.down_since = None

@@ -1,4 +1,4 @@
-"""Where a pool gets its time from, so that tests can give it theirs."""
+"""The clock of a pool, which tests replace by a fake one."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from functools import partial
 
 
 class Clock:
-    """The machine's monotonic clock: no jump of the wall clock reaches a pool.
+    """The machine's monotonic clock: jumps of the wall clock have no effect on a pool.
 
-    The time that a machine sleeps counts, since servers do not sleep with it. Linux has a clock of
-    its own for that; elsewhere `time.monotonic` does it, or nothing does.
+    The time that a machine is suspended counts, since servers are not suspended with it. Linux has
+    a clock of its own for that; elsewhere it depends on `time.monotonic`.
     """
 
     now = staticmethod(

@@ -17,25 +17,26 @@ class PoolConfig:
     """The options of one pool. All durations are seconds; `None` always means "no limit".
 
     Attributes:
-        min_size: connections that maintenance keeps open once the pool has been used; nothing is
-            opened before the first use.
+        min_size: connections that are kept open while the pool is in use; none is opened before
+            the first use, and after `max_idle` without any use all are closed.
         max_size: the most connections this pool has at any moment, in this process.
         timeout: how long `acquire` may take, with queueing, testing and connecting.
         recycle: the age at which a connection is replaced. Each connection draws its own age from
             the last fifth before this, so that they never all go at once.
-        max_idle: idle connections above `min_size` are closed after this.
-        fail_fast: how long the server may be away before callers no longer wait for it. From then
-            on one of them at a time tries to reach it, and the others get the last error at once,
-            unless a connection is left that may become free. 0 fails with the first error, `None`
-            makes everybody wait as long as `timeout` says.
-        max_waiting: callers beyond those the pool has places for that may queue; more fail at once.
+        max_idle: idle connections above `min_size` are closed after this; all of them when the
+            whole pool was not used for so long.
+        fail_fast: how long the server may be down before callers no longer wait for it. From then
+            on one attempt at a time is made to reach it, and callers get the last error at once,
+            unless there is a connection that may become free. 0 fails with the first error, with
+            `None` callers wait for `timeout`.
+        max_waiting: callers that may queue beyond those the pool has room for; more fail at once.
         max_uses: leases after which a connection is replaced.
         ping_after: idle time after which the next `acquire` pays one round trip to test the
-            connection. 0 tests every time, `None` never.
+            connection; 0 tests every time, `None` never.
         reset: what a release does beyond ending the transaction: `"rollback"` (nothing more),
             `"session"` (undo what the lease changed in the session, if it did), `"always"` (the
-            same without looking whether it did), or the dotted path of a function that takes the
-            raw connection.
+            same, whether it did or not), or the dotted path of a function that takes the raw
+            connection.
         leak_after: a lease older than this is reported once, with the stack that acquired it.
         name: what logs, errors and metrics call the pool.
 

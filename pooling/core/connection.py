@@ -1,9 +1,11 @@
-"""The pool's record of one physical connection, and the lease of it that a caller holds."""
+"""A physical connection as the pool knows it, and the lease of it that a caller holds."""
 
 from __future__ import annotations
 
 import enum
+from threading import current_thread
 from typing import TYPE_CHECKING, Any, Generic
+from weakref import ref
 
 from pooling.core.driver import C
 from pooling.core.errors import LeaseError
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
     import threading
     from traceback import StackSummary
     from types import TracebackType
-    from weakref import ref
 
     from pooling.core.pool import Pool
     from pooling.core.waiter import Waiter
@@ -22,15 +23,15 @@ class State(enum.Enum):
     """Where a connection is in its life."""
 
     CONNECTING = "connecting"
-    """A worker opens it, or tests or cleans it before it may be used; nobody else touches it."""
+    """A worker opens, tests or cleans it; no other thread touches it."""
     IDLE = "idle"
     LEASED = "leased"
     CLOSED = "closed"
-    """It is out of the pool's state; a worker closes it, or has done so."""
+    """The pool no longer counts it; a worker closes it or has closed it."""
 
 
 LEASED = State.LEASED
-"""Every acquire and release asks for this one, and looking it up in the class takes its time."""
+"""Used by every acquire and release: a global is cheaper than the attribute of the class."""
 
 
 class DiscardReason(enum.StrEnum):
@@ -39,9 +40,9 @@ class DiscardReason(enum.StrEnum):
     RECYCLED = "recycled"
     """It reached the age `recycle`."""
     IDLE = "idle"
-    """Nobody needed it for `max_idle`."""
+    """It was not needed for `max_idle`."""
     BROKEN = "broken"
-    """It failed a test or its reset, or its holder said so."""
+    """A test or its reset failed, or its holder discarded it."""
     USED_UP = "used_up"
     """It had `max_uses` leases."""
     DRAINED = "drained"
@@ -51,14 +52,14 @@ class DiscardReason(enum.StrEnum):
     CLOSED = "closed"
     """The pool was closed."""
     LEAKED = "leaked"
-    """Its holder went away without giving it back, and it could not be cleaned."""
+    """Its holder ended without releasing it, and it could not be cleaned."""
 
 
 class PooledConnection(Generic[C]):
-    """One physical connection as the pool knows it.
+    """The pool's record of one physical connection.
 
-    All attributes are the pool's, changed under its lock, except for `uses`, `stack`,
-    `leak_reported` and `context`: those belong to whoever holds the connection.
+    All attributes are changed under the pool's lock by its state, except for `uses` and `context`,
+    which belong to the holder of the lease.
     """
 
     __slots__ = (
@@ -79,97 +80,125 @@ class PooledConnection(Generic[C]):
     )
 
     connection: C
-    """The driver's own object; the attribute is not there before the connection is open."""
+    """The driver's own object; the attribute does not exist before the connection is open."""
 
     def __init__(self, generation: int, now: float) -> None:
         self.state = State.CONNECTING
         self.generation = generation
-        """Which `drain` of the pool it has seen; older than the pool's own means outdated."""
+        """How often the pool had been drained when it was opened; less than now means outdated."""
         self.since = now
         """When it came into its present state (the pool's clock)."""
         self.ping_due_at = now
-        """Until when it may be used without a test, apart from the free one of its socket."""
+        """Until when it may be used with the free liveness test alone."""
         self.expires_at = float("inf")
-        """When `recycle` is over for it."""
+        """When it reaches its `recycle` age."""
         self.uses = 0
         """How many leases reached their caller."""
         self.owner: object = None
-        """Whose it is: a lease's (a reference to it, which is dead when nobody has the lease any
-        more), an task's (its number), or the state' (None). Whoever has a stale handle sees that
-        the owner is another."""
+        """The one owner: a lease (a weak reference to it, dead when it was garbage-collected), a
+        task (its number), `ABANDONED`, or the pool itself (None). A stale handle is recognised by
+        the owner being another one."""
         self.thread: threading.Thread | None = None
-        """Who holds it. The object, since thread idents are used again after a thread's end."""
+        """The thread of the current lease, kept while a lost one is recovered. The object, since
+        thread idents are used again."""
         self.thread_bound = False
         self.note: str | None = None
-        """What the current lease was acquired for, in its caller's words."""
         self.stack: StackSummary | None = None
-        """Where the current lease was acquired, when `leak_after` asks for it."""
-        self.leak_reported = False
+        self.leak_reported: object = None
+        """The owner whose lease was reported as a leak, if one was."""
         self.context: Any = None
         """What the pool's user wants to remember of this physical connection."""
 
 
-class Lease(Generic[C]):
-    """One caller's turn with one connection; a context manager that gives the raw connection.
+def _no_lease() -> None:
+    """Return what a reference to a lost lease returns."""
 
-    A lease belongs to its caller from `acquire` to `release`. When the caller loses it, the pool
-    sees that it was garbage-collected and takes the connection back: late, but nothing is lost. It
-    has no finaliser: that could be interrupted, and run in a thread that has the pool's lock.
+
+ABANDONED = _no_lease
+"""Sentinel owner of an abandoned connection; housekeeping recovers it."""
+
+
+class Lease(Generic[C]):
+    """A caller's right to one connection; a context manager that returns the raw connection.
+
+    A lease belongs to its caller from `acquire` to `release`. If the caller loses it, the pool sees
+    that it was garbage-collected and takes the connection back: late, but nothing is lost. It has
+    no finaliser: that could be interrupted, and could run in a thread that holds the pool's lock.
     """
 
-    __slots__ = ("__weakref__", "owned", "pool", "reference", "waiter")
+    __slots__ = (
+        "__weakref__",
+        "_note",
+        "_owned",
+        "_pool",
+        "_reference",
+        "_stack",
+        "_thread",
+        "_thread_bound",
+        "_waiter",
+    )
 
-    def __init__(self, pool: Pool[C]) -> None:
-        self.owned: PooledConnection[C] | None = None
-        """What the lease owns, as long as `reference` is the owner there. The pool's business."""
-        self.reference: ref[Lease[C]] | None = None
-        self.pool = pool
-        self.waiter: Waiter[C] | None = None
-        """Where this lease stands in the pool's queue, while it does."""
+    def __init__(self, pool: Pool[C], thread_bound: bool = False, note: str | None = None) -> None:
+        # What the caller asked for stays here for as long as it waits: the queue needs no other
+        # object to know it.
+        self._pool = pool
+        self._thread = current_thread()
+        self._thread_bound = thread_bound
+        self._note = note
+        self._stack: StackSummary | None = None
+        """Where it was acquired, when `leak_after` asks for it."""
+        self._owned: PooledConnection[C] | None = None
+        """What the lease owns, as long as `_reference` is the owner there."""
+        self._reference = ref(self)
+        self._waiter: Waiter[C] | None = None
+        """Its place in the pool's queue, while it has one."""
 
     @property
-    def current(self) -> bool:
+    def _current(self) -> bool:
         """Whether the lease has begun and is not over."""
-        record = self.owned
-        return record is not None and record.owner is self.reference
+        record = self._owned
+        return record is not None and record.owner is self._reference
 
     @property
-    def record(self) -> PooledConnection[C]:
-        """The pool's record of the leased connection.
-
-        Raises:
-            LeaseError: when the lease is over.
-        """
-        record = self.owned
-        if record is None or record.owner is not self.reference:
-            raise self.over()
+    def _record(self) -> PooledConnection[C]:
+        """The pool's record of the leased connection; raises `LeaseError` when it is over."""
+        record = self._owned
+        if record is None or record.owner is not self._reference:
+            raise self._over()
         return record
 
-    def over(self) -> LeaseError:
-        """Return the error for who uses the lease after its end."""
+    def _over(self) -> LeaseError:
         return LeaseError(
-            f"pool {self.pool.name!r}: this lease is over; acquire a new one for more work"
+            f"pool {self._pool.name!r}: this lease is over; acquire a new one for more work"
         )
 
     @property
     def connection(self) -> C:
-        """The driver's own connection object, until the lease ends.
+        """The driver's own connection object, until the lease ends. Does not block.
 
         Raises:
-            LeaseError: when the lease is over.
+            LeaseError: the lease is over.
         """
-        record = self.owned
-        if record is None or record.owner is not self.reference:
-            raise self.over()
+        record = self._owned
+        if record is None or record.owner is not self._reference:
+            raise self._over()
         return record.connection
 
     def release(self) -> None:
-        """Give the connection back; see `Pool.release`."""
-        self.pool.release(self)
+        """Give the connection back; see `Pool.release` for what blocks.
+
+        Raises:
+            LeaseError: the lease is over.
+        """
+        self._pool.release(self)
 
     def discard(self) -> None:
-        """Give the connection up as broken; see `Pool.discard`."""
-        self.pool.discard(self)
+        """Give the connection up as broken; it is closed in the background. Does not block.
+
+        Raises:
+            LeaseError: the lease is over.
+        """
+        self._pool.discard(self)
 
     def __enter__(self) -> C:
         return self.connection
@@ -180,7 +209,8 @@ class Lease(Generic[C]):
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.release()
+        if self._current:  # the block may have released or discarded it
+            self.release()
 
     def __repr__(self) -> str:
-        return f"<Lease of pool {self.pool.name!r}: {'current' if self.current else 'over'}>"
+        return f"<Lease of pool {self._pool.name!r}: {'current' if self._current else 'over'}>"

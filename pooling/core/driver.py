@@ -1,4 +1,4 @@
-"""What a pool needs to know of a database: the only seam between the two."""
+"""The driver interface: the only seam between a pool and a database."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ class Driver(Protocol[C]):
     """Open, test, clean and close connections of one kind to one place.
 
     The pool calls these methods from several threads at once, always without holding its lock, and
-    never two of them at the same time for the same connection. A driver holds frozen parameters:
-    it outlives the thread that made it.
+    never two of them at the same time for the same connection. A driver holds frozen parameters,
+    since it outlives the thread that made it.
     """
 
     operational_error: type[Exception]
-    """The pool's own errors subclass this too (PEP 249's `OperationalError` of the driver)."""
+    """The driver's `OperationalError` (PEP 249), which the pool's own errors subclass too."""
 
     def connect(self) -> C:
         """Open a connection and set up its session, once and for all. Blocks; may raise anything.
 
-        It must give up by itself in bounded time: nothing else can end it.
+        It must time out by itself: nothing else can end it.
         """
         ...
 
@@ -34,13 +34,13 @@ class Driver(Protocol[C]):
         ...
 
     def ping(self, connection: C) -> None:
-        """Make one round trip; raise whatever shows that the connection is of no use. Blocks."""
+        """Make one round trip; raise if the connection does not work. Blocks."""
         ...
 
     def reset(self, connection: C) -> None:
-        """Make the connection fit for its next lease. Raise, and it is thrown away.
+        """Clean the connection for its next lease. If this raises, the connection is discarded.
 
-        Called on every release; it must not cost a round trip when there is nothing to undo.
+        Called on every release; it should make no round trip when there is nothing to undo.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What can go wrong in a pool, as exceptions."""
+"""The exceptions of a pool."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TooManyWaiters(PoolError):
 
 
 class ServerDown(PoolError):
-    """The server has been away for `fail_fast` seconds, so this caller was not made to wait."""
+    """The server has been down for `fail_fast` seconds, so this caller was not made to wait."""
 
 
 class PoolClosed(PoolError):
@@ -30,14 +30,14 @@ class PoolClosed(PoolError):
 
 
 class LeaseError(PoolError):
-    """A lease was used after its end, or given to a pool that it does not come from."""
+    """A lease was used after its end, or released to another pool."""
 
 
 class PoolConfigError(PoolError, ValueError):
     """Some options cannot be used.
 
     Attributes:
-        problems: every problem found, as (option, what is wrong with it), not just the first.
+        problems: every problem found, as (option, problem).
     """
 
     def __init__(self, problems: tuple[tuple[str, str], ...]) -> None:

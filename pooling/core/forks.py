@@ -1,9 +1,9 @@
-"""What a forked child has to forget.
+"""Fork safety: objects that a forked child has to reset.
 
-A fork copies the whole process but runs on with one thread. Locks that another thread held stay
-locked for ever, threads are gone, and every connection is now shared with the parent: whatever the
-child says on it, a polite goodbye included, would reach the parent's session. So whoever owns such
-things registers here and is told in the child, before any other Python code runs there.
+A fork copies the whole process but continues with one thread. Locks that another thread held stay
+locked for ever, threads are gone, and every connection is shared with the parent: any message that
+the child sends, even to close the connection, reaches the parent's session. So objects that own
+such things register here, and are reset in the child before any other Python code runs there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 
 class Forkable(Protocol):
-    """Something that must be made anew in a forked child."""
+    """An object that must be reset in a forked child."""
 
     def after_fork_in_child(self) -> None:
         """Take new locks and forget what belongs to the parent. The process has one thread."""
@@ -22,7 +22,7 @@ class Forkable(Protocol):
 
 
 class Pausable(Forkable, Protocol):
-    """Something that should not be in the middle of its work when the process is forked."""
+    """An object that should not be in the middle of its work when the process is forked."""
 
     def before_fork(self) -> None:
         """Come to rest, in bounded time."""
@@ -52,7 +52,7 @@ def immortalise(inherited: object) -> None:
     """Keep an object alive beyond the end of the interpreter.
 
     A reference in a module is not enough: modules are emptied at exit, and the finaliser of an
-    inherited connection might then close it under its parent's feet, or warn that nobody did.
+    inherited connection could then end the parent's session, or warn that it was not closed.
     """
     import ctypes  # here, since it takes a millisecond that most processes do not need
 
@@ -72,21 +72,21 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _told
+    global _reset_in
     for forkable in list(_forkables):
         forkable.after_fork_in_child()
-    _told = os.getpid()
+    _reset_in = os.getpid()
 
 
 def _after_fork_in_child_again() -> None:
-    if _told != os.getpid():
+    if _reset_in != os.getpid():
         _after_fork_in_child()
 
 
-_told = os.getpid()
-"""The process in which everybody knows that it is the present one."""
+_reset_in = os.getpid()
+"""The process in which the registered objects were reset last."""
 
-if hasattr(os, "register_at_fork"):  # Windows has no fork, and nothing to forget
+if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(
         before=_before_fork,
         after_in_parent=_after_fork_in_parent,

@@ -1,4 +1,4 @@
-"""How long things took, counted in buckets."""
+"""Histograms of durations."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ BUCKETS = 80
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HistogramSnapshot:
-    """HistogramSnapshot that were counted: how many, their sum, and their distribution.
-
-    Two of them taken one after the other can be subtracted, which gives what was counted between.
+    """Durations counted so far. The difference of two snapshots is what was counted between them.
 
     Attributes:
-        count: how many.
+        count: how many durations.
         seconds: their sum.
-        buckets: how many were below `upper_bound(k)` seconds and not below the one before.
+        buckets: how many were below `upper_bound(k)` seconds and not below the bound before.
     """
 
     count: int
@@ -30,9 +28,9 @@ class HistogramSnapshot:
         return float(2.0 ** (bucket / 2) * 1e-6)
 
     def quantile(self, part: float) -> float | None:
-        """Return below how many seconds a part of the durations was, None if there are none.
+        """Return the quantile `part` (0 to 1) in seconds, None if nothing was counted.
 
-        It is the upper bound of the bucket the part ends in: at most 1.41 times the true value.
+        It is the upper bound of a bucket: at most 1.41 times the true value.
         """
         if not self.count:
             return None
@@ -62,15 +60,20 @@ class Histogram:
         self._seconds = 0.0
         self._buckets = [0] * BUCKETS
 
-    def count(self, seconds: float) -> None:
+    def add(self, seconds: float) -> None:
         """Count a duration."""
-        # The bit length of the squared microseconds is twice their logarithm to base 2: that makes
-        # two buckets for each doubling, for the price of a multiplication.
+        # The bit length of the squared microseconds is twice their logarithm to base 2: two buckets
+        # for each doubling, for the price of a multiplication.
         microseconds = seconds * 1e6
         bucket = int(microseconds * microseconds).bit_length()
         self._seconds += seconds
         self._buckets[bucket if bucket < BUCKETS else BUCKETS - 1] += 1
 
-    def read(self) -> HistogramSnapshot:
+    @property
+    def count(self) -> int:
+        """How many durations were counted."""
+        return sum(self._buckets)
+
+    def snapshot(self) -> HistogramSnapshot:
         """Return what was counted so far."""
-        return HistogramSnapshot(sum(self._buckets), self._seconds, tuple(self._buckets))
+        return HistogramSnapshot(self.count, self._seconds, tuple(self._buckets))

@@ -1,170 +1,150 @@
-"""What time, lost holders and interrupts do to the state, put right.
+"""Housekeeping: retire old and surplus connections, recover lost leases, report leaks.
 
-Functions on the state of a pool, called with its lock held like their methods.
+The rules of age, and what is done for a pool at regular intervals. Every function is called with
+the pool's lock held.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from typing import TYPE_CHECKING
 
-from pooling.core import stats
 from pooling.core.backoff import FIRST_PAUSE
 from pooling.core.connection import LEASED, DiscardReason, PooledConnection, State
-from pooling.core.state import PoolState, TaskKind
+from pooling.core.stats import holder
+from pooling.core.threads import has_ended
 
 if TYPE_CHECKING:
     from pooling.core.driver import C
+    from pooling.core.state import PoolState
     from pooling.core.stats import Holder
 
 RECOVERY_PAUSE = 20e-6
-"""Seconds per connection between searches for holders that are gone, at the least: when callers
-keep arriving at an exhausted pool, some hundredths of the time are spent on that."""
+"""Seconds per connection between two searches for lost leases, at least: with callers arriving at
+an exhausted pool, a few hundredths of the time are spent on it."""
 
 LOST_PAUSE = 0.1
-"""Seconds between such searches at the most, while somebody waits."""
+"""Seconds between such searches at most, while callers wait."""
 
 SHORTEST_PAUSE = 0.005
-"""Seconds between two rounds of maintenance of a pool, at the least."""
+"""Seconds between two rounds of housekeeping of a pool, at least."""
 
 STALL = 1.0
-"""Seconds after which a worker that opens, tests or cleans a connection is taken to hang: from then
-on somebody else is put to work for those who wait."""
+"""Seconds after which a task that opens, tests or cleans a connection is taken to hang: from then
+on another one is started for the callers that wait."""
 
-HOUSEKEEPING = 30.0
-"""The longest time between two rounds of maintenance of a pool that has connections."""
+LONGEST_PAUSE = 30.0
+"""Seconds between two rounds of housekeeping of a pool that has connections, at most."""
 
 
 def maintain(state: PoolState[C]) -> tuple[list[Holder], float | None]:
-    """Do what is due; return the leaks to report, and when to come again."""
+    """Do what is due; return the leaks to report, and when to come again (None: never)."""
     now = state.now()
+    state.note_use(now)
     retire_idle(state, now)
     recover_lost_leases(state, now)
     mark_stalled(state, now)
     state.fill()
-    return leaks(state, now), due(state, now)
+    return leaks(state, now), next_due(state, now)
+
+
+# ---- age -----------------------------------------------------------------------------------------
+
+
+def retirement_reason(
+    state: PoolState[C], record: PooledConnection[C], now: float
+) -> DiscardReason | None:
+    """Return why a connection that works must not be used any more, if so."""
+    if state.closed:
+        return DiscardReason.CLOSED
+    if record.generation != state.generation:
+        return DiscardReason.DRAINED
+    if now >= record.expires_at:
+        return DiscardReason.RECYCLED
+    if len(state.records) > state.max_size:
+        return DiscardReason.SURPLUS
+    if record.uses >= state.max_uses:
+        return DiscardReason.USED_UP
+    return None
 
 
 def retire_idle(state: PoolState[C], now: float) -> None:
-    """Throw away idle connections that are too old, and those that nobody needed for long."""
+    """Discard idle connections that are too old, and those that are not needed.
+
+    Above `min_size` a connection is not needed after `max_idle` without a lease of its own; after
+    `max_idle` without a lease of the whole pool none is, since `min_size` is for pools in use.
+    """
     max_idle = state.config.max_idle
-    kept: deque[PooledConnection[C]] = deque()
-    for record in state.idle:  # the coldest first
-        reason = state.retirement(record, now)
+    unused = max_idle is not None and now - state.unused_since >= max_idle
+    surplus = len(state.records) - (0 if unused else state.config.min_size)
+    outdated: list[tuple[PooledConnection[C], DiscardReason]] = []
+    for record in state.idle:  # those that are used last come first
+        reason = retirement_reason(state, record, now)
         if (
             reason is None
             and max_idle is not None
-            and now - record.since >= max_idle
-            and len(state.records) > state.config.min_size
+            and len(outdated) < surplus
+            and (unused or now - record.since >= max_idle)
         ):
             reason = DiscardReason.IDLE
-        if reason is None:
-            kept.append(record)
-        else:
-            state.discard(record, reason)
-    state.idle = kept
+        if reason is not None:
+            outdated.append((record, reason))
+    if outdated:
+        state.discard_idle(outdated)
+    if unused and not state.records:
+        state.rest()
 
 
-def mark_stalled(state: PoolState[C], now: float) -> None:
-    """Give up hope in workers that take too long, while somebody waits for them."""
-    if state.waiters and state.connecting:
-        for record in state.records:
-            if record.state is State.CONNECTING and now - record.since >= STALL:
-                state.stalled.add(record)
+# ---- lost leases and hanging tasks ---------------------------------------------------------------
 
 
 def recover_lost_leases(state: PoolState[C], now: float) -> None:
-    """Take back the leases that were garbage-collected, and those of threads that ended."""
-    state.next_recovery = now + RECOVERY_PAUSE * len(state.records)
-    for record in state.records:
-        if record.state is LEASED and _is_lost(record):
-            _recover(state, record)
+    """Take back leases that were garbage-collected, and those of threads that have ended."""
+    lost = [each for each in state.records if each.state is LEASED and _is_lost(each)]
+    state.recover(lost, next_search=now + RECOVERY_PAUSE * len(state.records))
 
 
 def _is_lost(record: PooledConnection[C]) -> bool:
-    """Tell whether nobody can give a leased connection back any more."""
-    if callable(record.owner) and record.owner() is None:
+    """Tell whether no code can release a leased connection any more."""
+    owner, thread = record.owner, record.thread
+    if callable(owner) and owner() is None:
         return True
-    thread = record.thread
-    return record.thread_bound and thread is not None and _is_gone(thread)
+    return record.thread_bound and thread is not None and has_ended(thread)
 
 
-def _is_gone(thread: threading.Thread) -> bool:
-    """Tell whether a thread has ended.
-
-    gevent calls the stand-ins for its greenlets alive for ever, and takes them off the list of
-    threads when they end. That is asked of stand-ins only, and past `threading.enumerate`, which
-    would take a lock of the standard library's under the pool's.
-    """
-    try:
-        return not thread.is_alive() or (
-            isinstance(thread, threading._DummyThread)  # noqa: SLF001
-            and threading._active.get(thread.ident) is not thread  # type: ignore[attr-defined]  # noqa: SLF001
+def mark_stalled(state: PoolState[C], now: float) -> None:
+    """Stop relying on tasks that take too long, while callers wait for them."""
+    if state.waiters and state.connecting:
+        state.mark_stalled(
+            record
+            for record in state.records
+            if record.state is State.CONNECTING and now - record.since >= STALL
         )
-    except RuntimeError:  # what Python 3.13 says of a stand-in whose thread has ended
-        return True
-
-
-def _recover(state: PoolState[C], record: PooledConnection[C]) -> None:
-    state.totals.recovered += 1
-    state.start_task(TaskKind.RECOVER, record)  # the lease is over, should anybody still have it
-
-
-def restore_invariants(state: PoolState[C]) -> None:
-    """Restore the invariants after an interrupt; what counts is who owns the records."""
-    state.set_config(state.config)
-    for task in list(state.pending):
-        record = task.record
-        if task.number != record.owner:
-            continue
-        if task.task is TaskKind.CLOSE:
-            state.closing.add(record)
-            record.state = State.CLOSED
-            state.records.discard(record)
-        else:
-            record.state = State.CONNECTING
-            state.records.add(record)
-    for record in state.records:
-        if record.owner is None:
-            record.state = State.IDLE
-        elif callable(record.owner):
-            record.state = LEASED
-    idle = dict.fromkeys(record for record in state.idle if record.state is State.IDLE)
-    idle.update(dict.fromkeys(each for each in state.records if each.state is State.IDLE))
-    state.idle = deque(idle)
-    busy = [record for record in state.records if record.state is State.CONNECTING]
-    state.connecting = len(busy)
-    state.opening = sum(not hasattr(record, "connection") for record in busy)
-    state.stalled.intersection_update(busy)
-    now = state.now()
-    for waiter in list(state.waiters):
-        if waiter.resolved or waiter.lease.current:
-            state.resolve(waiter, now, waiter.error)
-    state.fill()
 
 
 def leaks(state: PoolState[C], now: float) -> list[Holder]:
-    """Return those who hold a connection for longer than `leak_after`, each once."""
+    """Return the holders of leases older than `leak_after`, each lease once."""
     leak_after = state.config.leak_after
-    found = []
+    found: list[Holder] = []
     if leak_after is not None:
         for record in state.records:
             overdue = record.state is LEASED and now - record.since >= leak_after
-            if overdue and not record.leak_reported:
-                record.leak_reported = True
-                found.append(stats.holder(record, now))
+            if overdue and record.leak_reported is not record.owner:
+                state.note_leak(record)
+                found.append(holder(record, now))
     return found
 
 
-def due(state: PoolState[C], now: float) -> float | None:
-    """Return when the pool next needs maintenance, None if it does not."""
+# ---- when ----------------------------------------------------------------------------------------
+
+
+def next_due(state: PoolState[C], now: float) -> float | None:
+    """Return when the pool next needs housekeeping, None if it does not."""
     config = state.config
     if state.closed:  # what is still leased may get lost, and has to be closed then
         return now + STALL if state.records else None
     if not (state.used and (state.records or state.waiters or config.min_size)):
         return None
-    due = [now + HOUSEKEEPING]
+    due = [now + LONGEST_PAUSE]
     if state.waiters:
         due.append(now + LOST_PAUSE)
         if state.backoff.next_attempt > now:
@@ -172,7 +152,7 @@ def due(state: PoolState[C], now: float) -> float | None:
     if len(state.records) < config.min_size and not state.opening:
         due.append(max(state.backoff.next_attempt, state.backoff.next_refill, now + FIRST_PAUSE))
     if config.max_idle is not None:
-        due.append(now + config.max_idle)
+        due.append(max(state.unused_since + config.max_idle, now + FIRST_PAUSE))
     if config.leak_after is not None:
         due.append(now + config.leak_after)
     for record in state.records:
@@ -180,6 +160,10 @@ def due(state: PoolState[C], now: float) -> float | None:
             due.append(record.expires_at)
             if config.max_idle is not None and len(state.records) > config.min_size:
                 due.append(record.since + config.max_idle)
-        elif record.state is LEASED and config.leak_after is not None and not record.leak_reported:
+        elif (
+            record.state is LEASED
+            and config.leak_after is not None
+            and record.leak_reported is not record.owner
+        ):
             due.append(record.since + config.leak_after)
-    return max(min(due), now + SHORTEST_PAUSE)  # whatever happens, maintenance does not spin
+    return max(min(due), now + SHORTEST_PAUSE)  # it never spins

@@ -1,4 +1,4 @@
-"""Who wants to hear what happens in a pool."""
+"""The listener interface: notifications of a pool's rare events."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Listener:
-    """Told of the rare events of a pool; this one does nothing with them.
+    """Receives the rare events of a pool; this one ignores them.
 
-    The pool calls these methods without its lock, in the thread where the event came to light: a
-    worker, maintenance, or the caller. They should be quick. What they raise is logged and goes no
+    The pool calls these methods without its lock, in the thread that noticed the event: a worker,
+    the scheduler's, or the caller's. They should be quick. Their errors are logged and go no
     further.
     """
 
@@ -26,11 +26,11 @@ class Listener:
         """A physical connection was closed, for `reason`."""
 
     def acquire_timed_out(self, pool: Pool[Any], error: PoolError) -> None:
-        """A caller waited in vain and is about to get `error`."""
+        """A caller timed out and is about to get `error`."""
 
     def lease_leaked(self, pool: Pool[Any], holder: Holder) -> None:
-        """A lease is older than `leak_after`; told once for each."""
+        """A lease is older than `leak_after`; called once for each lease."""
 
 
 NULL_LISTENER = Listener()
-"""Hears nothing."""
+"""Ignores every event."""

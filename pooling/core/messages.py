@@ -1,4 +1,4 @@
-"""The sentences in which a pool tells an operator what is wrong."""
+"""Error and log messages of a pool, written for an operator."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from pooling.core.stats import Holder, PoolStats
 
-HOLDERS_NAMED = 5
-"""How many holders an error message names; `Pool.holders` knows them all."""
+MAX_NAMED_HOLDERS = 5
+"""How many holders an error message names; `Pool.holders` returns all of them."""
 
 _CORE = str(Path(__file__).parent)
 
@@ -26,13 +26,13 @@ def timeout(
     own: int,
     last_connect_error: str | None,
 ) -> str:
-    """Say why a caller got no connection: the numbers, the holders, and what the server said.
+    """Say why a caller got no connection: the counts, the holders, the last connect error.
 
     Args:
-        stats: the pool at that moment, the caller still counted among the waiting.
+        stats: the pool at that moment, the caller still counted as waiting.
         seconds: how long the caller waited.
-        holders: who holds connections.
-        own: how many of them the waiting thread itself holds.
+        holders: the holders of connections.
+        own: how many connections the waiting thread itself holds.
         last_connect_error: why the last attempt to connect failed, if it did.
     """
     within = "" if seconds is None else f" within {seconds:g} s"
@@ -55,24 +55,29 @@ def too_many_waiters(stats: PoolStats) -> str:
     return f"pool {stats.name!r}: max_waiting callers are waiting already ({_counts(stats)})"
 
 
-def server_down(pool: str, seconds: float, last_connect_error: str) -> str:
+def server_down(pool: str, seconds: float, fail_fast: float | None, last_error: str) -> str:
     """Say why a caller was not made to wait."""
     return (
-        f"pool {pool!r}: the server has been away for {seconds:.1f} s, so nobody waits for it; "
-        f"the last attempt to connect failed: {last_connect_error}"
+        f"pool {pool!r}: server unreachable for {seconds:.1f} s (fail_fast={fail_fast}): not "
+        f"waiting; the last attempt to connect failed: {last_error}"
     )
 
 
+def closed(pool: str) -> str:
+    """Say why a closed pool serves no caller."""
+    return f"pool {pool!r} is closed"
+
+
 def reentrant_use(pool: str) -> str:
-    """Say why code that runs in the middle of something of this thread's own is refused."""
+    """Say why a nested call is refused."""
     return (
-        f"pool {pool!r}: a finaliser or a signal handler wanted to use the pool at a moment when "
-        "its thread was itself busy in it; such code must leave the database alone"
+        f"pool {pool!r}: re-entrant use: a finaliser or signal handler called the pool while its "
+        "thread held the pool's lock; do not use the database there"
     )
 
 
 def leak(pool: str, holder: Holder) -> str:
-    """Say who has kept a connection for longer than `leak_after`."""
+    """Say which caller has held a connection for longer than `leak_after`."""
     where = f", acquired here:\n{holder.stack}" if holder.stack else ""
     return (
         f"{pool}: thread {holder.thread!r} has held a connection for {holder.seconds:.1f} s{where}"
@@ -80,7 +85,7 @@ def leak(pool: str, holder: Holder) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """Return what an error says, or its name if it says nothing or cannot say it."""
+    """Return an error as text, or its class name if it has none or cannot be converted."""
     try:
         return str(error).strip() or type(error).__name__
     except Exception:
@@ -88,8 +93,8 @@ def error_text(error: BaseException) -> str:
 
 
 def stack() -> traceback.StackSummary:
-    """Return where the caller's caller is, without the pool's own frames; lines are read late."""
-    frame = sys._getframe(1)  # noqa: SLF001 - the documented way to walk a stack cheaply
+    """Return the calling stack without the core's own frames; source lines are read later."""
+    frame = sys._getframe(1)  # the documented way to walk a stack cheaply
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_CORE):
         frame = frame.f_back
     frames = traceback.walk_stack(frame)
@@ -112,6 +117,6 @@ def _named(holders: Sequence[Holder]) -> str:
         + (f" ({holder.note})" if holder.note else "")
         for holder in holders
     ]
-    if len(named) > HOLDERS_NAMED:
-        named[HOLDERS_NAMED:] = [f"{len(named) - HOLDERS_NAMED} more"]
+    if len(named) > MAX_NAMED_HOLDERS:
+        named[MAX_NAMED_HOLDERS:] = [f"{len(named) - MAX_NAMED_HOLDERS} more"]
     return ", ".join(named)

@@ -1,23 +1,22 @@
-"""The pool: everything that happens around its state.
+"""The connection pool: its public methods, and the lock.
 
-This is the only file that takes the pool's lock. Under the lock the state decide; without it,
-drivers work, callers wait, and pending are handed to the workers.
+This is the only file that takes the pool's lock. Under the lock the state decides; without it
+drivers work, callers wait, and tasks are submitted to the workers.
 """
 
 from __future__ import annotations
 
 import logging
-import random
+import random as random_module
 import threading
 from functools import partial
-from threading import current_thread
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pooling.core import forks, housekeeping, messages, stats
 from pooling.core.backoff import NEVER
 from pooling.core.clock import SYSTEM_CLOCK, Clock
 from pooling.core.config import PoolConfig
-from pooling.core.connection import DiscardReason, Lease, PooledConnection
+from pooling.core.connection import ABANDONED, DiscardReason, Lease, PooledConnection
 from pooling.core.driver import C, Driver
 from pooling.core.errors import (
     LeaseError,
@@ -31,13 +30,13 @@ from pooling.core.errors import (
 from pooling.core.listener import NULL_LISTENER, Listener
 from pooling.core.scheduler import SCHEDULER, Scheduler
 from pooling.core.state import PoolState
-from pooling.core.tasks import TaskRunner
+from pooling.core.tasks import QUIESCENCE_TIMEOUT, TaskRunner
 from pooling.core.waiter import Waiter
 from pooling.core.workers import WORKERS, Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from traceback import StackSummary
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
     from pooling.core.stats import Holder, PoolStats
 
@@ -48,26 +47,18 @@ BROKEN = DiscardReason.BROKEN
 T = TypeVar("T")
 
 
-def _abandoned() -> None:
-    """Return what a reference to a lease that is gone returns."""
-
-
-ABANDONED = _abandoned
-"""Sentinel owner of an abandoned connection; housekeeping recovers it."""
-
-
 class Pool(Generic[C]):
-    """A thread-safe pool of connections of one kind to one place.
+    """A thread-safe pool of connections of one kind to one server.
 
     Waiting callers are served first come, first served, by hand-off; idle connections are used last
-    in, first out, so that those the load does not need grow cold and can be closed.
+    in, first out, so that those the load does not need stay idle and can be closed.
 
     Args:
         driver: opens, tests and closes the connections.
         config: the options.
-        listener: is told of the rare events.
-        clock, workers, maintenance, random: where time, threads and randomness come from; tests
-            bring their own.
+        listener: is notified of rare events.
+        clock, workers, scheduler, random: the sources of time, threads and randomness; tests
+            replace them.
     """
 
     def __init__(
@@ -79,21 +70,19 @@ class Pool(Generic[C]):
         clock: Clock = SYSTEM_CLOCK,
         workers: Workers = WORKERS,
         scheduler: Scheduler = SCHEDULER,
-        random: Callable[[], float] = random.random,
+        random: Callable[[], float] = random_module.random,
     ) -> None:
-        self.driver = driver
-        """What opens this pool's connections."""
+        self._driver = driver
         self._listener = listener
         self._clock = clock
         self._now = clock.now
-        self._scheduler = scheduler
         self._reset_lock()
         self._state: PoolState[C] = PoolState(config or PoolConfig(), clock.now, random)
-        """Who owns what; for the core alone, and only with the lock."""
-        self._tasks = TaskRunner(self, driver, listener, clock, workers)
-        forks.register(self)
+        """Owners and queue; used by the core alone, and only with the lock."""
+        self._tasks = TaskRunner(self, driver, listener, clock, workers, scheduler)
+        forks.register(self._tasks)
 
-    # ---- what callers do -----------------------------------------------------------------------
+    # ---- leases ----------------------------------------------------------------------------------
 
     def acquire(
         self,
@@ -102,32 +91,35 @@ class Pool(Generic[C]):
         thread_bound: bool = False,
         note: str | None = None,
     ) -> Lease[C]:
-        """Take a connection; the caller owns the lease until it releases it.
+        """Lease a connection; the caller owns the lease until it releases it.
 
-        Blocks while no connection is free, at most `timeout` seconds: that covers queueing, opening
-        and testing. `None` means the pool's own `timeout`.
+        Blocks while no connection is free, at most `timeout` seconds, everything included:
+        queueing, opening, testing. `None` means the pool's own `timeout`.
 
         `with pool.acquire() as connection:` gives the raw connection and releases it at the end.
 
         Args:
-            timeout: seconds; 0 takes only what is there.
-            thread_bound: only the acquiring thread will use the lease, so its death ends it. Other
-                leases come back by garbage collection when they are forgotten.
-            note: what it is for, in a few words, for those who look at `holders`.
+            timeout: seconds; 0 takes only what is free now.
+            thread_bound: only the acquiring thread will use the lease, so the end of the thread
+                ends it. Other leases come back when they are garbage-collected.
+            note: what it is for, in a few words, for `holders` and error messages.
 
         Raises:
-            PoolTimeout: nothing became free in time. Its cause is the last failure to connect.
+            PoolTimeout: no connection became free in time. Its cause is the last connect error.
             TooManyWaiters: `max_waiting` was reached.
-            ServerDown: the server has been away for `fail_fast` seconds, and nobody has a
-                connection that could become free. Its cause is the last failure to connect.
+            ServerDown: the server has been down for `fail_fast` seconds, and there is no connection
+                that could become free. Its cause is the last connect error.
             PoolClosed: the pool is closed.
-            Exception: what the driver said when it could not connect and trying again is useless.
+            TypeError, ValueError: `timeout` is not a number of seconds.
+            Exception: the driver's own error when it could not connect and retrying is useless.
 
-        The pool's own errors are at the same time the driver's `OperationalError`.
+        The pool's own errors are also instances of the driver's `OperationalError`.
         """
-        lease: Lease[C] = Lease(self)
+        if timeout is not None:
+            _check_timeout(timeout)
+        lease: Lease[C] = Lease(self, thread_bound, note)
         try:
-            record = self._try_acquire(lease, thread_bound, note) or self._wait(lease, timeout)
+            record = self._try_acquire(lease) or self._wait(lease, timeout)
             record.uses += 1
         except BaseException:
             self._abandon(lease)
@@ -137,20 +129,22 @@ class Pool(Generic[C]):
     def release(self, lease: Lease[C], *, ping: bool = False) -> None:
         """Give a connection back. Blocks for a round trip only if the session has to be cleaned.
 
+        A connection that cannot be cleaned is discarded; that is not an error of the caller's.
+
         Args:
-            ping: pay a round trip to learn whether the connection still works, after errors.
+            ping: test the connection with a round trip, after errors for instance.
 
         Raises:
-            LeaseError: the lease is over, or another pool's. Nothing has changed then.
+            LeaseError: the lease is over, or belongs to another pool. Nothing has changed then.
         """
-        record = lease.owned
-        if record is None or record.owner is not lease.reference or lease.pool is not self:
+        record = lease._owned
+        if record is None or record.owner is not lease._reference or lease._pool is not self:
             raise self._not_ours(lease)
         reason: DiscardReason | None = BROKEN
         try:
-            self.driver.reset(record.connection)
+            self._driver.reset(record.connection)
             if ping:
-                self.driver.ping(record.connection)
+                self._driver.ping(record.connection)
             reason = None
         except Exception as error:  # whatever it is, the connection cannot be trusted any more
             logger.debug("%r: a connection could not be reset: %s", self, error)
@@ -158,21 +152,21 @@ class Pool(Generic[C]):
             self._return(record, lease, reason)
 
     def discard(self, lease: Lease[C]) -> None:
-        """Give up a leased connection as broken. It is closed in the background.
+        """Give a leased connection up as broken. It is closed in the background. Does not block.
 
         Raises:
-            LeaseError: the lease is over, or another pool's.
+            LeaseError: the lease is over, or belongs to another pool.
         """
-        record = lease.owned
-        if record is None or record.owner is not lease.reference or lease.pool is not self:
+        record = lease._owned
+        if record is None or record.owner is not lease._reference or lease._pool is not self:
             raise self._not_ours(lease)
         self._return(record, lease, BROKEN)
 
-    # ---- what operators do ---------------------------------------------------------------------
+    # ---- management ------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:
-        """What logs and errors call this pool."""
+        """What logs, errors and metrics call this pool."""
         return self._state.config.name
 
     @property
@@ -188,59 +182,52 @@ class Pool(Generic[C]):
     def drain(self) -> None:
         """Replace all connections and keep serving.
 
-        Blocks while the idle ones are closed and others opened, at most `QUIESCENCE_TIMEOUT` seconds.
-
-        Idle connections are closed now, leased ones when they come back, and those being opened
-        as soon as they are open.
+        Idle connections are closed now, leased ones when they come back, and those being opened as
+        soon as they are open. Blocks until workers have closed and opened what they can, at most
+        5 seconds.
         """
-        self.run_locked(self._state.drain)
+        self._run_locked(self._state.drain)
         self._tasks.wait_quiescent()
 
     def resize(self, *, min_size: int | None = None, max_size: int | None = None) -> None:
-        """Change the pool's limits while it runs. Does not block.
+        """Change the pool's limits while it runs; `None` leaves one as it is. Does not block.
 
         A smaller pool closes idle connections at once and leased ones when they come back; a larger
-        one opens connections for those who wait.
+        one opens connections for waiting callers.
 
         Raises:
-            PoolConfigError: the new limits make no sense. Nothing has changed then.
+            PoolConfigError: the limits contradict each other. Nothing has changed then.
         """
-        self.run_locked(lambda: self._state.resize(min_size=min_size, max_size=max_size))
+        self._run_locked(lambda: self._state.resize(min_size=min_size, max_size=max_size))
         self._tasks.submit_pending()
 
     def suspend(self) -> None:
         """Make callers wait, each at most its own timeout, until `resume`. Does not block.
 
-        For a planned failover: what is leased goes on and comes back, nothing new is lent out.
+        For a planned fail-over: existing leases go on and come back, new ones are not granted.
         """
-        self.run_locked(self._state.suspend)
+        self._run_locked(self._state.suspend)
 
     def resume(self) -> None:
-        """Go on after `suspend`; connections are tested before those who waited get them."""
-        self.run_locked(self._state.resume)
+        """Grant leases again after `suspend`, to waiting callers first. Does not block.
+
+        Idle connections are tested before waiting callers get them.
+        """
+        self._run_locked(self._state.resume)
         self._tasks.submit_pending()
 
     def clear_stats(self) -> None:
-        """Count all totals from zero again."""
-        self.run_locked(self._state.clear_totals)
+        """Count all totals from zero again. Does not block."""
+        self._run_locked(self._state.clear_counters)
 
     def close(self) -> None:
         """End the pool for good; may be called again.
 
-        Blocks while idle connections, and those just being opened, are closed: at most
-        `QUIESCENCE_TIMEOUT` seconds.
-
-        Waiting callers get `PoolClosed`. Leased connections are closed when they come back.
+        Waiting callers get `PoolClosed`. Idle connections are closed now, leased ones when they
+        come back. Blocks while idle connections and those being opened are closed, at most
+        5 seconds.
         """
-        self.run_locked(lambda: self._state.close(self._closed_error))
-        self._tasks.wait_quiescent()
-        self.schedule_maintenance()
-
-    def leave_leases(self) -> None:
-        """Leave what is still leased to the operating system, at the very end of the process."""
-        with self._lock:
-            for record in self._state.records:
-                forks.immortalise(record)
+        close_all([self])
 
     def stats(self) -> PoolStats:
         """Return the pool's numbers at this instant. Never waits for a connection."""
@@ -248,12 +235,12 @@ class Pool(Generic[C]):
             return stats.snapshot(self._state)
 
     def holders(self) -> tuple[Holder, ...]:
-        """Return who holds connections at this instant, longest first."""
+        """Return the holders of connections at this instant, longest first. Does not block."""
         with self._lock:
             return stats.holders(self._state)
 
     def __repr__(self) -> str:
-        # No lock: this is for logs and debuggers, which may come by at any moment.
+        # No lock: logs and debuggers may call this at any moment.
         state = self._state
         return (
             f"<Pool {self.name!r} {len(state.records)}/{state.config.max_size}: "
@@ -264,44 +251,38 @@ class Pool(Generic[C]):
             + ">"
         )
 
-    # ---- acquiring -----------------------------------------------------------------------------
+    # ---- acquiring -------------------------------------------------------------------------------
 
-    def _try_acquire(
-        self, lease: Lease[C], thread_bound: bool, note: str | None
-    ) -> PooledConnection[C] | None:
-        """Lease an idle connection that may be used as it is; if there is none, queue up."""
+    def _try_acquire(self, lease: Lease[C]) -> PooledConnection[C] | None:
+        """Lease an idle connection that may be used as it is; if there is none, join the queue."""
         state = self._state
-        thread = current_thread()
-        # Here, since it looks at source files, which is not for the lock.
-        stack = None if state.leak_after is None else messages.stack()
+        if state.leak_after is not None:
+            lease._stack = messages.stack()  # it looks at files: not for the lock
         now = self._now()
         if self._lock_is_mine():
-            raise self._reentrant_use_error()
+            raise self._reentrant_use()
         with self._lock:
             try:
                 if state.idle and not state.waiters and not state.suspended:
                     record = state.idle[-1]
-                    state.lease(record, lease, now, thread, thread_bound, note)
+                    state.lease(record, lease, now)
                     state.idle.pop()
                 else:
                     record = None
-                    refusal = self._queue_locked(lease, now, thread, thread_bound, note, stack)
+                    refusal = self._queue_locked(lease, now)
             except BaseException:
-                housekeeping.restore_invariants(state)
+                state.restore_invariants()
                 raise
         if record is None:
             if refusal is not None:
                 raise refusal
-            self._expect_service(now)
+            self._tasks.serve_soon(now)
             return None
-        if stack is not None:
-            record.stack = stack
-            record.leak_reported = False
         try:
             if (
                 now < record.ping_due_at
                 and now < record.expires_at
-                and self.driver.is_alive(record.connection)
+                and self._driver.is_alive(record.connection)
             ):
                 return record
         except Exception:
@@ -309,191 +290,171 @@ class Pool(Generic[C]):
         self._test(record, lease, now)
         return None
 
-    def _queue_locked(
-        self,
-        lease: Lease[C],
-        now: float,
-        thread: threading.Thread,
-        thread_bound: bool,
-        note: str | None,
-        stack: StackSummary | None,
-    ) -> PoolError | None:
+    def _queue_locked(self, lease: Lease[C], now: float) -> PoolError | None:
         """Put `lease` into the queue, or return why it cannot be served."""
         state = self._state
         if state.closed:
             return self._closed_error()
-        if now >= state.next_recovery:
+        if now >= state.next_search:
             housekeeping.recover_lost_leases(state, now)
         if state.queue_is_full():
-            state.totals.rejected += 1
+            state.counters.rejected += 1
             return self._error(TooManyWaiters, messages.too_many_waiters(stats.snapshot(state)))
         if state.should_fail_fast(now) and not state.may_open(now):
-            state.totals.rejected += 1
-            return self.server_down()
-        state.queue(Waiter(lease, now, thread, thread_bound, note, stack))
+            state.counters.rejected += 1
+            return self._server_down()
+        state.queue(Waiter(lease, now))
         return None
 
-    def _expect_service(self, now: float) -> None:
-        """Set to work those who can serve somebody that has just begun to wait."""
-        self._tasks.submit_pending()
-        self._scheduler.schedule(self, now + housekeeping.LOST_PAUSE)
-
     def _test(self, record: PooledConnection[C], lease: Lease[C], since: float) -> None:
-        """Have a doubtful connection tested, or replaced if it is too old, while `lease` waits.
+        """Have a doubtful connection tested, or replaced if it is outdated, while `lease` waits.
 
-        The caller had come to its turn, so it becomes the first in the queue.
+        The caller had reached the head of the queue, so it goes there again.
         """
-        thread = current_thread()
-        if not self.run_locked(lambda: self._state.requeue_for_test(record, lease, thread, since)):
+        if not self._run_locked(lambda: self._state.requeue_for_test(record, lease, since)):
             raise self._closed_error()
-        self._expect_service(self._now())
+        self._tasks.serve_soon(self._now())
 
     def _wait(self, lease: Lease[C], timeout: float | None) -> PooledConnection[C]:
-        """Block until the lease in the queue is served, and return what it is served with.
+        """Block until the lease in the queue is served, and return its connection.
 
-        A waiter may be served at the very moment its time is up: 1. its wait ends empty-handed;
-        2. somebody takes it out of the queue and settles it; 3. we get the lock, find it resolved,
-        and use what came. From 2 on the lease owns the connection, so it cannot get lost.
+        A waiter may be served at the very moment it times out: 1. its wait ends without a
+        connection; 2. another thread takes it out of the queue and resolves it; 3. this thread gets
+        the lock, sees that it is resolved, and uses the connection. From 2 on the lease owns the
+        connection, so it cannot get lost.
 
-        What came may have died in the claimed it came from, after their last query. So it is tested
-        like one that was idle, and if need be we are the first in the queue again.
+        A connection that was handed over may have died since its last query. So it is tested like
+        an idle one, and if it fails the caller is at the head of the queue again.
         """
         if timeout is None:
             timeout = self._state.config.timeout
         while True:
-            waiter = lease.waiter
+            waiter = lease._waiter
             if waiter is None:
-                raise LeaseError(f"pool {self.name!r}: this lease does not wait for anything")
+                raise LeaseError(f"pool {self.name!r}: this lease does not wait for a connection")
             left = None if timeout is None else waiter.since + timeout - self._now()
             self._clock.wait(waiter.wakeup, left)
             if not waiter.resolved:
-                self.run_locked(partial(self._time_out_locked, waiter, timeout))
-            lease.waiter = None
+                self._run_locked(partial(self._time_out_locked, waiter, timeout))
+            lease._waiter = None
             error, waiter.error = waiter.error, None
             if error is not None:
                 if isinstance(error, PoolTimeout):
-                    self.notify(self._listener.acquire_timed_out, error)
+                    self._notify(self._listener.acquire_timed_out, error)
                 try:
                     raise error
                 finally:
                     del error  # its traceback holds this frame: without this, a cycle
-            record = lease.record
+            record = lease._record
             try:
-                if waiter.tested or self.driver.is_alive(record.connection):
+                if waiter.tested or self._driver.is_alive(record.connection):
                     return record
             except Exception:
                 logger.debug("%r: the liveness test failed", self, exc_info=True)
             self._test(record, lease, waiter.since)
 
     def _time_out_locked(self, waiter: Waiter[C], timeout: float | None) -> None:
-        """Take a waiter out of the queue and say why it got nothing, unless it did by now."""
+        """Take a waiter out of the queue with a `PoolTimeout`, unless it was served by now."""
         state = self._state
-        if waiter.resolved or waiter.lease.current:
+        if waiter.resolved or waiter.lease._current:
             return
-        obstacle = stats.obstacle(state)
+        cause = state.connect_error()
         error = self._error(
             PoolTimeout,
             messages.timeout(
                 stats.snapshot(state),
                 timeout,
                 stats.holders(state),
-                own=stats.held_by(state, waiter.thread),
-                last_connect_error=None if obstacle is None else state.backoff.error_text,
+                own=stats.held_by(state, waiter.lease._thread),
+                last_connect_error=None if cause is None else state.backoff.error_text,
             ),
         )
-        error.__cause__ = obstacle
+        error.__cause__ = cause
         waiter.error = error
         state.withdraw(waiter)
-        state.totals.timeouts += 1
+        state.counters.timeouts += 1
 
     def _abandon(self, lease: Lease[C]) -> None:
         """Clean up after an acquire that failed or was interrupted."""
-        if lease.waiter is not None:
-            self.run_locked(partial(self._state.withdraw, lease.waiter))
-            lease.waiter = None
-        if lease.current:
-            self._return(lease.record, lease, None)
+        if lease._waiter is not None:
+            self._run_locked(partial(self._state.withdraw, lease._waiter))
+            lease._waiter = None
+        if lease._current:
+            self._return(lease._record, lease, None)
         self._tasks.submit_pending()
 
-    # ---- giving back ---------------------------------------------------------------------------
+    # ---- releasing -------------------------------------------------------------------------------
 
     def _not_ours(self, lease: Lease[C]) -> LeaseError:
-        """Return the error for who wants to give back what `lease` does not own."""
-        if lease.pool is self:
-            return lease.over()
+        """Return the error for a lease that cannot be released here."""
+        if lease._pool is self:
+            return lease._over()
         return LeaseError(
-            f"pool {self.name!r} cannot take back a connection of pool {lease.pool.name!r}"
+            f"pool {self.name!r} cannot take back a connection of pool {lease._pool.name!r}"
         )
 
     def _return(
         self, record: PooledConnection[C], lease: Lease[C], reason: DiscardReason | None
     ) -> None:
-        """Take `record` out of `lease`, and keep it unless there is a `reason` not to."""
+        """Take `record` from `lease`, and keep it unless there is a `reason` not to."""
         state = self._state
         now = self._now()
         if self._lock_is_mine():
-            # It cannot join in, but it can leave the connection to the next search for lost ones.
-            if record.owner is lease.reference:
+            # A nested call in the middle of a decision of this thread: it must not decide as well,
+            # but it can leave the connection to the next search for lost leases.
+            if record.owner is lease._reference:
                 if reason is not None:
                     record.expires_at = NEVER
                 record.owner = ABANDONED
-            lease.owned = None
+            lease._owned = None
             return
         with self._lock:
-            if record.owner is not lease.reference:
-                raise lease.over()
+            if record.owner is not lease._reference:
+                raise lease._over()
             try:
                 state.return_(record, reason, now)
-                lease.owned = None
+                lease._owned = None
             except BaseException:
-                housekeeping.restore_invariants(state)
+                state.restore_invariants()
                 raise
         if state.pending:
             self._tasks.submit_pending()
 
-    def run_locked(self, decision: Callable[[], T]) -> T:
-        """Have something decided under the lock; an interrupt meanwhile leaves the state in order.
+    # ---- the lock --------------------------------------------------------------------------------
 
-        `_try_acquire` and `_return`, through which every use of the pool comes, do the same by hand. (A
+    def _run_locked(self, decision: Callable[[], T]) -> T:
+        """Make a decision under the lock; restore the invariants if it is interrupted.
+
+        `_try_acquire` and `_return`, part of every lease, do the same without a call. (This is a
         function, since a context manager written in Python can be interrupted between taking the
         lock and protecting it.)
         """
         if self._lock_is_mine():
-            raise self._reentrant_use_error()
+            raise self._reentrant_use()
         with self._lock:
             try:
                 return decision()
             except BaseException:
-                housekeeping.restore_invariants(self._state)
+                self._state.restore_invariants()
                 raise
 
-    # ---- maintenance and forks -----------------------------------------------------------------
+    def _reset_lock(self) -> None:
+        """Make the lock. It knows its owner: a finaliser or a signal handler may run in the middle
+        of a decision and call the pool as well."""
+        self._lock = threading.RLock()
+        self._lock_is_mine: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]
 
-    def maintain(self) -> float | None:
-        """Do what is due: close, open, recover, report. The maintenance thread calls this.
-
-        Returns:
-            When to come again at the latest, by the pool's clock; `None` if never.
-        """
-        leaks, due = self.run_locked(lambda: housekeeping.maintain(self._state))
-        for holder in leaks:
-            logger.warning("%s", messages.leak(repr(self), holder))
-            self.notify(self._listener.lease_leaked, holder)
-        self._tasks.submit_pending()
-        return due
-
-    def schedule_maintenance(self) -> None:
-        """Have maintenance come when it is next due, which may be sooner than it thinks."""
+    def _leave_leases(self) -> None:
+        """Leave leased connections to the operating system, at the very end of the process."""
         with self._lock:
-            due = housekeeping.due(self._state, self._now())
-        if due is not None:
-            self._scheduler.schedule(self, due)
+            for record in self._state.records:
+                forks.immortalise(record)
 
-    def after_fork_in_child(self) -> None:
-        """Leave all connections to the parent and begin with empty state.
+    def _forget_inherited(self) -> None:
+        """Leave all connections to the parent process and begin with an empty state, after a fork.
 
         They are forgotten without being closed, and kept from ever being collected: either would
-        say goodbye on the parent's behalf. Leases that the fork copied are over in the child.
+        end the parent's sessions. Leases that the fork copied are over in the child.
         """
         inherited = self._state
         forks.immortalise(inherited)
@@ -501,37 +462,53 @@ class Pool(Generic[C]):
             record.owner = ABANDONED
         self._reset_lock()
         self._state = PoolState(inherited.config, inherited.now, inherited.random)
-        self._state.closed = inherited.closed  # but not suspended: nobody would resume it here
+        self._state.closed = inherited.closed  # not `suspended`: no code here would resume it
 
-    def _reset_lock(self) -> None:
-        """Make the lock. It knows its owner, since code may run in the middle of a decision that
-        wants to use the pool as well: a finaliser, or a signal's handler."""
-        self._lock = threading.RLock()
-        self._lock_is_mine: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
+    # ---- events and errors -----------------------------------------------------------------------
 
-    def notify(self, event: Callable[..., None], *what: object) -> None:
-        """Tell the listener; what it raises is logged."""
+    def _notify(self, event: Callable[..., None], *arguments: object) -> None:
+        """Call a method of the listener; its errors are logged."""
         try:
-            event(self, *what)
+            event(self, *arguments)
         except Exception:
             logger.exception("%r: a listener failed", self)
 
-    def server_down(self) -> PoolError:
-        """Return the error for who would wait in vain. Caller holds the lock."""
-        backoff = self._state.backoff
+    def _server_down(self) -> PoolError:
+        """Return the error for a caller that would wait in vain. Caller holds the lock."""
+        backoff, config = self._state.backoff, self._state.config
         seconds = max(backoff.down_for(self._now()), 0.0)
-        error = self._error(
-            ServerDown, messages.server_down(self.name, seconds, backoff.error_text)
-        )
+        text = messages.server_down(self.name, seconds, config.fail_fast, backoff.error_text)
+        error = self._error(ServerDown, text)
         error.__cause__ = backoff.error
         return error
 
-    def _reentrant_use_error(self) -> PoolError:
+    def _reentrant_use(self) -> PoolError:
         return self._error(PoolError, messages.reentrant_use(self.name))
 
     def _closed_error(self) -> PoolError:
-        return self._error(PoolClosed, f"pool {self.name!r} is closed")
+        return self._error(PoolClosed, messages.closed(self.name))
 
     def _error(self, error: type[PoolError], message: str) -> PoolError:
         """Make an error that user code may also catch as the driver's `OperationalError`."""
-        return as_driver_error(error, self.driver.operational_error)(message)
+        return as_driver_error(error, self._driver.operational_error)(message)
+
+
+def close_all(pools: Iterable[Pool[Any]], timeout: float = QUIESCENCE_TIMEOUT) -> None:
+    """Close pools together; see `Pool.close`. Blocks at most `timeout` seconds for all of them."""
+    closing = [(pool, pool._now() + timeout) for pool in pools]
+    for pool, _ in closing:
+        pool._run_locked(partial(pool._state.close, pool._closed_error))
+        pool._tasks.submit_pending()
+    for pool, end in closing:
+        pool._tasks.wait_quiescent(max(end - pool._now(), 0.0))
+        pool._tasks.schedule_maintenance()
+
+
+def _check_timeout(timeout: object) -> None:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(
+            "acquire(timeout): must be a number of seconds or None for the pool's own timeout, "
+            f"not {timeout!r}"
+        )
+    if timeout != timeout:  # NaN is the only number that differs from itself
+        raise ValueError("acquire(timeout): must be a number of seconds, not NaN")

@@ -1,131 +1,146 @@
-"""The one background thread of the process, which does for all pools what is due."""
+"""The process's one background thread: calls each pool's housekeeping when it is due."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import weakref
+from functools import partial
 from typing import Any, Protocol
 
 from pooling.core import forks
 from pooling.core.clock import SYSTEM_CLOCK, Clock
+from pooling.core.threads import DAEMONS, has_ended
 
 logger = logging.getLogger("pooling")
 
-AFTER_AN_ERROR = 1.0
-"""Seconds until a pool whose maintenance failed gets its next turn."""
+RETRY_PAUSE = 1.0
+"""Seconds until `maintain` is called again after it failed."""
+
+EXIT_TIMEOUT = 0.1
+"""Seconds that a caller waits for the scheduler's lock while the process exits."""
 
 
 class Maintainable(Protocol):
     """Something with work to do from time to time."""
 
     def maintain(self) -> float | None:
-        """Do what is due now; return when to come again at the latest, or None for never."""
+        """Do what is due now; return when to call again at the latest, or None for never."""
         ...
 
 
 class Scheduler:
-    """Call every watched pool when it is due.
+    """Call `maintain` of everything that was scheduled, when it is due.
 
-    The thread starts with the first pool that is used and ends when none is left. It holds pools
-    weakly: a pool that nobody uses any more is not kept alive by its own housekeeping.
+    The thread starts with the first pool that is used and ends when nothing is scheduled. Pools are
+    referenced weakly: housekeeping does not keep an unused pool alive.
     """
 
     def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
-        self._companions: list[Maintainable] = []
-        self._start_over()
+        self._periodic: list[Maintainable] = []
+        self._reset()
         forks.register(self)
 
-    def _start_over(self) -> None:
+    def _reset(self) -> None:
         # Re-entrant: a finaliser may run at any allocation, and it may use a pool.
         self._lock = threading.RLock()
-        self._bell = threading.Lock()
-        self._bell.acquire()
+        self._wakeup = threading.Lock()
+        self._wakeup.acquire()
         self._thread: threading.Thread | None = None
+        self._token: object = None
+        """Identifies the current thread: an interrupted start may have left another one."""
         self._due: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
         self._wakes_at = float("inf")
 
-    def schedule(self, pool: Maintainable, when: float) -> None:
-        """Have `pool` maintained at `when` (the clock's seconds) or sooner.
+    def schedule(self, what: Maintainable, when: float) -> None:
+        """Have `what` maintained at `when` (the clock's seconds) or sooner.
 
-        Never blocks, so it may be called under a pool's lock.
+        Blocks at most while a thread is started. Not to be called under a pool's lock.
         """
+        if DAEMONS.exiting and not self._is_responsive():
+            return
         with self._lock:
-            sooner = when < self._due.get(pool, float("inf"))
+            sooner = when < self._due.get(what, float("inf"))
             if sooner:
-                self._due[pool] = when
-                for periodic in self._companions:
-                    if periodic not in self._due:
-                        self._due[periodic] = when = min(when, self._clock.now())
-            if self._thread is None or not self._thread.is_alive():
+                self._due[what] = when
+                for each in self._periodic:
+                    if each not in self._due:
+                        self._due[each] = when = min(when, self._clock.now())
+            if self._thread is None or has_ended(self._thread):
                 self._start_locked()
             elif sooner and when < self._wakes_at:
                 self._wakes_at = when
-                self._ring_locked()
+                self._wake_locked()
 
-    def add_periodic(self, periodic: Maintainable) -> None:
-        """Have `periodic` maintained as well, from the next use of a pool on.
+    def _is_responsive(self) -> bool:
+        """Tell whether the lock can be had: threads that end with the process never release it."""
+        free = self._lock.acquire(timeout=EXIT_TIMEOUT)
+        if free:
+            self._lock.release()
+        return free
 
-        In a forked child, too, as soon as a pool is used there. A periodic may be asked sooner
-        than it wants; one that wants no more is asked again when a pool is due sooner than before.
+    def add_periodic(self, what: Maintainable) -> None:
+        """Have `what` maintained as well, from the next use of a pool on, and in forked children.
+
+        It may be called sooner than it asked for; if it asked for no more calls, it is called again
+        when a pool is scheduled sooner than before.
         """
         with self._lock:
-            if periodic not in self._companions:
-                self._companions.append(periodic)
+            if what not in self._periodic:
+                self._periodic.append(what)
 
     def run_once(self) -> float | None:
-        """Maintain the pools that are due; return when the next one is, None if there is none."""
+        """Maintain what is due; return when the next call is due, None if nothing is scheduled."""
         now = self._clock.now()
-        pools: list[Any] = []
+        due: list[Any] = []
         try:
             with self._lock:
-                pools += [pool for pool, when in list(self._due.items()) if when <= now]
-                for pool in pools:
-                    del self._due[pool]
-            while pools:
-                self._maintain(pools[-1], now)
-                pools.pop()
-        except BaseException:  # this thread comes to its end: the next one does what it has left
+                due += [what for what, when in list(self._due.items()) if when <= now]
+                for what in due:
+                    del self._due[what]
+            while due:
+                self._maintain(due[-1], now)
+                due.pop()
+        except BaseException:  # this thread ends: the next one does the rest
             with self._lock:
-                self._due.update(dict.fromkeys(pools, now))
+                self._due.update(dict.fromkeys(due, now))
             raise
         with self._lock:
             return min(self._due.values(), default=None)
 
-    def _maintain(self, pool: Any, now: float) -> None:
+    def _maintain(self, what: Any, now: float) -> None:
         try:
-            again = pool.maintain()
+            again = what.maintain()
         except Exception:
-            logger.exception("the maintenance of %r failed and will be tried again", pool)
-            again = now + AFTER_AN_ERROR
+            logger.exception("housekeeping of %r failed and will be tried again", what)
+            again = now + RETRY_PAUSE
         if again is not None:
             with self._lock:
-                self._due[pool] = min(again, self._due.get(pool, float("inf")))
+                self._due[what] = min(again, self._due.get(what, float("inf")))
 
     def after_fork_in_child(self) -> None:
-        """Forget the parent's thread, and the pools until they are used here."""
-        self._start_over()
+        """Forget the parent's thread, and its pools until they are used here."""
+        self._reset()
 
     def _start_locked(self) -> None:
-        # `Thread.start` waits until the new thread runs, not until it has our lock: no deadlock.
-        self._thread = threading.Thread(target=self._run, name="pooling-maintenance", daemon=True)
-        try:
-            self._thread.start()
-        except RuntimeError:
-            # No thread can be had, at the interpreter's end for instance. The next call tries
-            # again; until then pools serve their callers and only their upkeep waits.
-            self._thread = None
+        # `start` waits until the new thread runs, not until it has this lock: no deadlock. Without
+        # a thread (the process exits, or has no more of them) the next call tries again; until
+        # then pools serve their callers, and only housekeeping waits.
+        self._token = token = object()
+        self._thread = DAEMONS.start(partial(self._run, token), "pooling-maintenance")
 
-    def _ring_locked(self) -> None:
-        if self._bell.locked():
-            self._bell.release()
+    def _wake_locked(self) -> None:
+        if self._wakeup.locked():
+            self._wakeup.release()
 
-    def _run(self) -> None:
-        wakeup = self._bell
+    def _run(self, token: object) -> None:
+        wakeup = self._wakeup
         while True:
             self.run_once()
             with self._lock:
+                if self._token is not token:
+                    return
                 due = min(self._due.values(), default=None)
                 if due is None:
                     self._thread = None
@@ -136,4 +151,4 @@ class Scheduler:
 
 
 SCHEDULER = Scheduler()
-"""The process's maintenance, for all pools."""
+"""The process's scheduler, for all pools."""

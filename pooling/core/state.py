@@ -1,20 +1,20 @@
-"""The pool's state: who owns which connection, who waits, and what has to be done about it.
+"""The pool's state and every decision about it: owners, queue, and the tasks that follow.
 
-Everything here is a decision and none of it takes time. Every method is called with the pool's lock
-held. What a decision entails (open a connection, test one, clean one, close one) is written down as
-an task, which the pool claimed to its workers when it has let go of the lock; an task that an
-interrupt kept from being handed over is still written down, and whoever comes next does it.
+Every method is called with the pool's lock held, and none blocks. What a decision entails (open,
+test, clean or close a connection) is noted as a pending task, which the pool submits to its workers
+after it has released the lock. A task that an interrupt kept from being submitted is still pending,
+and the next caller submits it.
 
-The invariants between any two calls:
+Invariants between any two calls:
 
-* size = connecting + idle + leased <= max_size (after a `resize` to less, as soon as leases end).
-* A connection has one owner: a worker (connecting, closed), the state (idle), or a lease (leased).
-* Nobody waits while something is idle, unless a worker is at work for each of those who wait.
+* size = connecting + idle + leased <= max_size (after a `resize` to less, as leases end).
+* A connection has one owner: a task (connecting, closed), the pool (idle), or a lease (leased).
+* No caller waits while a connection is idle, unless a task is under way for each waiting caller.
 
-An interrupt (Ctrl-C) can strike between any two lines, also here. So the lines stand in an order in
-which each connection has an owner after every one of them: who gets it is written down before who
-had it is crossed out, and the change of a record's `owner` is the moment at which it passes from
-one to the other. `housekeeping.mend` then puts right what such a moment left double or uncounted.
+An interrupt (Ctrl-C) can arrive between any two lines of this file. So the lines are ordered such
+that each connection has an owner after every one of them: the new owner gets its reference before
+the old one loses its own, and the assignment of `record.owner` is the moment at which ownership
+passes. `restore_invariants` then corrects what is counted twice or not at all.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ import itertools
 import sys
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Generic, NamedTuple
-from weakref import ref
 
+from pooling.core import housekeeping
 from pooling.core.backoff import NEVER, ConnectBackoff
-from pooling.core.connection import LEASED, DiscardReason, Lease, PooledConnection, State
+from pooling.core.connection import LEASED, DiscardReason, PooledConnection, State
 from pooling.core.driver import C
-from pooling.core.stats import Totals
+from pooling.core.stats import Counters
 from pooling.core.waiter import Waiter
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pooling.core.config import PoolConfig
+    from pooling.core.connection import Lease
 
-MOST_TESTS = 2
-"""How many distrusted are tested at a time, beside those for which somebody waits."""
+MAX_CONCURRENT_TESTS = 2
+"""How many distrusted idle connections are tested at a time, beside those for waiting callers."""
 
 RECYCLE_SPREAD = 0.2
 """The part of `recycle` over which ages are spread (HikariCP: 0.25, psycopg_pool: 0.05)."""
@@ -56,19 +57,19 @@ class TaskKind(enum.Enum):
     OPEN = enum.auto()
     PING = enum.auto()
     RECOVER = enum.auto()
-    """Clean what a holder that is gone has left behind."""
+    """Clean what a lost lease has left behind."""
     CLOSE = enum.auto()
 
 
 class Task(NamedTuple, Generic[C]):
     """Something to be done without the lock."""
 
-    task: TaskKind
+    kind: TaskKind
     record: PooledConnection[C]
     number: int
-    """What names it as the record's owner; if another one does, the task never came to be."""
+    """Identifies the task as the record's owner; with another owner the task is void."""
     reason: DiscardReason | None = None
-    """Why the connection is closed, if that is the task."""
+    """Why the connection is closed, for `CLOSE`."""
 
 
 class PoolState(Generic[C]):
@@ -84,34 +85,39 @@ class PoolState(Generic[C]):
         self.closed = False
         self.suspended = False
         self.used = False
-        """Whether anybody has asked for a connection yet; before that, none is opened."""
+        """Whether callers need connections: not before the first use, nor after a long rest."""
+        self.holds_seen = 0
+        """How many leases had ended when housekeeping last looked."""
+        self.unused_since = now()
+        """Since when there have been neither leases nor callers, as far as housekeeping saw."""
         self.records: set[PooledConnection[C]] = set()
         self.idle: deque[PooledConnection[C]] = deque()
-        """The right end is the warm one: what came back last is used first."""
+        """The right end is used first: what was returned last."""
         self.waiters: OrderedDict[Waiter[C], None] = OrderedDict()
         self.pending: deque[Task[C]] = deque()
+        """Tasks that no worker has claimed yet."""
         self.connecting = 0
         self.opening = 0
         """The part of `connecting` that is new, not being tested or cleaned."""
         self.stalled: set[PooledConnection[C]] = set()
-        """The part of `connecting` on which nobody should rely any more."""
+        """The part of `connecting` that takes too long to rely on."""
         self.closing: set[PooledConnection[C]] = set()
         """Discarded connections that no worker has closed yet."""
         self.quiescence_waiters: list[threading.Lock] = []
         """To be released as soon as nothing is connecting and nothing closing."""
         self.numbers = itertools.count(1)
-        """Numbers the owners of all connections. No number comes twice, so what an interrupt kept
-        from becoming an owner never does so by chance later."""
+        """Numbers of tasks. None is used twice, so a task that an interrupt kept from becoming an
+        owner never becomes one by coincidence."""
         self.generation = 0
-        self.totals = Totals()
+        self.counters = Counters()
         self.backoff = ConnectBackoff(random)
-        """What is known of the server: whether to try, and whether to wait."""
-        self.next_recovery = NEVER
+        self.next_search = NEVER
+        """When callers look for lost leases again."""
         self.has_distrusted = False
-        """Whether idle connections wait for a test because others were found dead."""
+        """Whether idle connections need a test because another one was found dead."""
 
     def set_config(self, config: PoolConfig) -> None:
-        """Take over options, those that every release asks for in the handiest form."""
+        """Use these options, with those that every release reads in their cheapest form."""
         self.config = config
         self.max_size = config.max_size
         self.max_uses = sys.maxsize if config.max_uses is None else config.max_uses
@@ -121,85 +127,80 @@ class PoolState(Generic[C]):
 
     @property
     def leased(self) -> int:
-        """How many connections are in somebody's claimed."""
+        """How many connections are leased."""
         return len(self.records) - len(self.idle) - self.connecting
 
     @property
     def has_unserved_waiters(self) -> bool:
-        """Whether somebody waits for whom no worker is at work."""
+        """Whether a caller waits for whom no task is under way."""
         return bool(self.waiters) and len(self.waiters) > self.connecting - len(self.stalled)
 
-    # ---- leases --------------------------------------------------------------------------------
+    # ---- leases and the queue --------------------------------------------------------------------
 
-    def lease(
-        self,
-        record: PooledConnection[C],
-        lease: Lease[C],
-        now: float,
-        thread: threading.Thread,
-        thread_bound: bool,
-        note: str | None,
-    ) -> None:
-        """Make `lease` the owner of `record`, whose former lease, if any, is over with that."""
+    def lease(self, record: PooledConnection[C], lease: Lease[C], now: float) -> None:
+        """Make `lease` the owner of `record`, which ends the lease that had it before."""
         record.since = now
-        record.thread = thread
-        record.thread_bound = thread_bound
-        record.note = note
-        lease.reference = ref(lease)
-        lease.owned = record
-        record.owner = lease.reference
+        record.thread = lease._thread
+        record.thread_bound = lease._thread_bound
+        record.note = lease._note
+        record.stack = lease._stack
+        lease._owned = record
+        record.owner = lease._reference
         record.state = LEASED
 
     def queue(self, waiter: Waiter[C], *, first: bool = False) -> None:
-        """Put a waiter into the queue, and see to it that somebody is at work for it."""
+        """Put a caller into the queue, and start what is needed to serve it."""
         self.used = True
-        waiter.lease.waiter = waiter
+        waiter.lease._waiter = waiter
         self.waiters[waiter] = None
         if first:
             self.waiters.move_to_end(waiter, last=False)
-        self.totals.waited += 1
+        self.counters.waited += 1
         self.fill()
 
     def withdraw(self, waiter: Waiter[C]) -> None:
-        """Take a waiter out of the queue, if it is still there."""
+        """Take a caller out of the queue, if it is still there."""
         if waiter in self.waiters:
             del self.waiters[waiter]
-            self.totals.waits.count(max(self.now() - waiter.since, 0.0))
+            self.counters.waits.add(max(self.now() - waiter.since, 0.0))
+
+    def resolve(self, waiter: Waiter[C], now: float, error: BaseException | None = None) -> None:
+        """Take a caller out of the queue that is served, or raises `error`."""
+        waiter.resolve(error)
+        del self.waiters[waiter]
+        self.counters.waits.add(max(now - waiter.since, 0.0))
 
     def queue_is_full(self) -> bool:
         """Tell whether `max_waiting` turns the next caller away.
 
-        Those for whom the pool has a place do not count: they only wait for the server.
+        Callers for which the pool has room do not count: they only wait for the server.
         """
         limit = self.config.max_waiting
         return (
             limit is not None and len(self.waiters) - max(self.max_size - self.leased, 0) >= limit
         )
 
-    # ---- what becomes of a connection ----------------------------------------------------------
+    # ---- what becomes of a connection ------------------------------------------------------------
 
     def return_(
         self, record: PooledConnection[C], reason: DiscardReason | None, now: float
     ) -> None:
-        """Decide on a connection whose lease ends; unless there is a `reason`, it works."""
-        self.totals.holds.count(now - record.since)
+        """End the lease of a connection: discard it if there is a `reason`, else keep it."""
+        self.counters.holds.add(now - record.since)
         record.ping_due_at = now + self.ping_after
         self.keep_or_discard(record, reason, now)
 
     def keep_or_discard(
         self, record: PooledConnection[C], reason: DiscardReason | None, now: float
     ) -> None:
-        """Decide on a connection that nobody needs any more.
-
-        Unless there is a reason against it, it goes to the first in the queue, or becomes idle.
-        """
+        """Hand a free connection to the first in the queue, keep it idle, or discard it."""
         if reason is None and (
             now >= record.expires_at
             or record.uses >= self.max_uses
             or record.generation != self.generation
             or len(self.records) > self.max_size
         ):
-            reason = self.retirement(record, now)
+            reason = housekeeping.retirement_reason(self, record, now)
         if reason is not None:
             if reason is DiscardReason.BROKEN:
                 self._distrust_idle(record)
@@ -208,9 +209,7 @@ class PoolState(Generic[C]):
         elif self.waiters and not self.suspended:
             waiter = next(iter(self.waiters))
             waiter.tested = record.state is State.CONNECTING
-            self.lease(record, waiter.lease, now, waiter.thread, waiter.thread_bound, waiter.note)
-            record.stack = waiter.stack
-            record.leak_reported = False
+            self.lease(record, waiter.lease, now)
             self.resolve(waiter, now)
         else:
             record.since = now
@@ -220,9 +219,9 @@ class PoolState(Generic[C]):
             self.idle.append(record)
 
     def _distrust_idle(self, dead: PooledConnection[C]) -> None:
-        """Have idle connections tested, before anybody gets them: where one died, others may have.
+        """Have idle connections tested before they are used, since one was found dead.
 
-        Those that have shown since then that they live are left alone.
+        Those that have proved alive since then are left alone.
         """
         found = dead.since if dead.state is State.CONNECTING else INFINITE
         for record in self.idle:
@@ -231,51 +230,31 @@ class PoolState(Generic[C]):
                 self.has_distrusted = True
 
     def _test_distrusted(self) -> None:
-        """Have distrusted tested, a few at a time, beginning with those that are used last."""
+        """Test distrusted connections, a few at a time, beginning with those that are used last."""
         distrusted = [record for record in self.idle if record.ping_due_at == NEVER]
         self.has_distrusted = bool(distrusted)
-        for record in distrusted[: max(MOST_TESTS - (self.connecting - self.opening), 0)]:
+        for record in distrusted[: max(MAX_CONCURRENT_TESTS - (self.connecting - self.opening), 0)]:
             self.start_task(TaskKind.PING, record)
             self.idle.remove(record)
 
-    def resolve(self, waiter: Waiter[C], now: float, error: BaseException | None = None) -> None:
-        """Take a waiter out of the queue that is served, or will raise `error`."""
-        waiter.resolve(error)
-        del self.waiters[waiter]
-        self.totals.waits.count(max(now - waiter.since, 0.0))
-
-    def retirement(self, record: PooledConnection[C], now: float) -> DiscardReason | None:
-        """Return why a connection that works must not be used any more, if so."""
-        if self.closed:
-            return DiscardReason.CLOSED
-        if record.generation != self.generation:
-            return DiscardReason.DRAINED
-        if now >= record.expires_at:
-            return DiscardReason.RECYCLED
-        if len(self.records) > self.max_size:
-            return DiscardReason.SURPLUS
-        if record.uses >= self.max_uses:
-            return DiscardReason.USED_UP
-        return None
-
     def discard(self, record: PooledConnection[C], reason: DiscardReason) -> None:
-        """Take a connection out of the state and have it closed."""
+        """Stop counting a connection and have it closed."""
         number = next(self.numbers)
         self.pending.append(Task(TaskKind.CLOSE, record, number, reason))
         record.owner = number
         self.closing.add(record)
         record.state = State.CLOSED
         self.records.discard(record)
-        self.totals.discards[reason] += 1
-        self.totals.retired_uses += record.uses
+        self.counters.discards[reason] += 1
+        self.counters.retired_uses += record.uses
 
     def connection_closed(self, record: PooledConnection[C]) -> None:
-        """Note that a worker has closed a connection that was discarded."""
+        """Note that a worker has closed a discarded connection."""
         self.closing.discard(record)
         self._notify_if_quiescent()
 
     def notify_when_quiescent(self, wakeup: threading.Lock) -> bool:
-        """Have `wakeup` rung when no worker has a connection any more; False if none has one now."""
+        """Release `wakeup` as soon as no worker has a connection; return False if none has now."""
         if self.closing or self.connecting:
             self.quiescence_waiters.append(wakeup)
             return True
@@ -284,33 +263,34 @@ class PoolState(Generic[C]):
     def _notify_if_quiescent(self) -> None:
         if not (self.closing or self.connecting):
             for wakeup in self.quiescence_waiters:
-                if wakeup.locked():  # an interrupt may have come before they were forgotten
+                if wakeup.locked():  # not released yet, by a call that was interrupted
                     wakeup.release()
             self.quiescence_waiters.clear()
 
-    def discard_idle(self, reason: DiscardReason) -> None:
-        """Take all idle connections out of the state and have them closed."""
-        for record in self.idle:
-            self.discard(record, reason)
-        self.idle.clear()
+    # ---- management ------------------------------------------------------------------------------
 
     def close(self, error: Callable[[], BaseException]) -> None:
-        """Serve nobody any more; `error` makes what those who wait shall raise."""
+        """Serve no caller any more; `error` makes what waiting callers raise."""
         self.closed = True
         self.generation += 1
         now = self.now()
         for waiter in list(self.waiters):
             self.resolve(waiter, now, error())
-        self.discard_idle(DiscardReason.CLOSED)
+        self._discard_all_idle(DiscardReason.CLOSED)
 
     def drain(self) -> None:
-        """Have all connections replaced: the idle ones now, the others when they come back."""
+        """Replace all connections: idle ones now, the others when they come back."""
         self.generation += 1
-        self.discard_idle(DiscardReason.DRAINED)
+        self._discard_all_idle(DiscardReason.DRAINED)
         self.fill()
 
+    def _discard_all_idle(self, reason: DiscardReason) -> None:
+        for record in self.idle:
+            self.discard(record, reason)
+        self.idle.clear()
+
     def resize(self, *, min_size: int | None, max_size: int | None) -> None:
-        """Go on with other limits; None leaves one as it is."""
+        """Change the limits; None leaves one as it is."""
         self.set_config(
             dataclasses.replace(
                 self.config,
@@ -324,22 +304,22 @@ class PoolState(Generic[C]):
         self.fill()
 
     def suspend(self) -> None:
-        """Serve nobody until `resume`."""
+        """Serve no caller until `resume`."""
         self.suspended = True
 
     def resume(self) -> None:
-        """Go on serving, beginning with those who wait; idle connections are tested for them."""
+        """Serve again, waiting callers first; idle connections are tested for them."""
         self.suspended = False
         self.fill()
 
-    def clear_totals(self) -> None:
+    def clear_counters(self) -> None:
         """Count from zero again."""
-        self.totals = Totals(retired_uses=-sum(record.uses for record in self.records))
+        self.counters = Counters(retired_uses=-sum(record.uses for record in self.records))
 
-    # ---- providing connections -----------------------------------------------------------------
+    # ---- filling the pool ------------------------------------------------------------------------
 
     def fill(self) -> None:
-        """See to it that somebody is at work for everyone who waits, and for `min_size`."""
+        """Start a task for each caller that waits without one, and open up to `min_size`."""
         if self.closed or not self.used:
             return
         now = self.now()
@@ -361,7 +341,7 @@ class PoolState(Generic[C]):
             self._open(now)
 
     def may_open(self, now: float) -> bool:
-        """Tell whether an attempt to connect may be made now."""
+        """Tell whether a connect may be attempted now."""
         return (
             len(self.records) < self.max_size
             and self.opening < self.backoff.max_concurrent_connects + len(self.stalled)
@@ -369,11 +349,17 @@ class PoolState(Generic[C]):
         )
 
     def should_fail_fast(self, now: float) -> bool:
-        """Tell whether waiting is in vain: `fail_fast` is over, and nobody has a connection."""
+        """Tell whether waiting is useless: down for `fail_fast`, and nothing could be freed."""
         return self.backoff.down_for(now) >= self.fail_fast and len(self.records) == self.opening
 
+    def connect_error(self) -> BaseException | None:
+        """Return why the pool cannot grow, if it would and the server does not let it."""
+        return self.backoff.error if len(self.records) < self.max_size else None
+
+    # ---- tasks -----------------------------------------------------------------------------------
+
     def _open(self, now: float) -> None:
-        """Reserve a place and have a connection opened for it."""
+        """Reserve a slot and have a connection opened for it."""
         if not self.opening:
             self.backoff.begin(now)
         record: PooledConnection[C] = PooledConnection(self.generation, now)
@@ -381,23 +367,23 @@ class PoolState(Generic[C]):
         self.opening += 1
         self.records.add(record)
 
-    def start_task(self, task: TaskKind, record: PooledConnection[C]) -> None:
-        """Give a connection into the claimed of a worker, who reports back when it is done."""
+    def start_task(self, kind: TaskKind, record: PooledConnection[C]) -> None:
+        """Make a task the owner of a connection; the worker that has done it ends it."""
         number = next(self.numbers)
-        self.pending.append(Task(task, record, number))
+        self.pending.append(Task(kind, record, number))
         record.since = self.now()
         record.owner = number
         record.state = State.CONNECTING
         self.connecting += 1
 
     def claim_task(self, claimed: list[Task[C]]) -> None:
-        """Move the next task, if there is one, into the claimed of a worker."""
+        """Move the next pending task, if there is one, to the list of a worker."""
         if self.pending:
             claimed.append(self.pending[0])
             self.pending.popleft()
 
     def abort_task(self, task: Task[C]) -> None:
-        """Take back an task from a worker that came to its end before the task did."""
+        """Take back a task whose worker ended before the task did."""
         kind, record, number, _ = task
         if record.owner != number or task in self.pending:
             return
@@ -420,16 +406,16 @@ class PoolState(Generic[C]):
         self.stalled.discard(record)
 
     def opened(self, record: PooledConnection[C], connection: C) -> None:
-        """Enter a connection that a worker has opened."""
+        """Add a connection that a worker has opened."""
         now = self.now()
-        self.records.add(record)  # it is there, unless an interrupt struck before it was
+        self.records.add(record)  # missing only if an interrupt came before it was added
         record.connection = connection
         if self.config.recycle is not None:
             record.expires_at = now + self.config.recycle * (1 - RECYCLE_SPREAD * self.random())
         record.ping_due_at = now + self.ping_after
         self.opening -= 1
         self._end_task(record)
-        self.totals.connects += 1
+        self.counters.connects += 1
         self.backoff.succeeded()
         self.keep_or_discard(record, None, now)
         self.fill()
@@ -442,25 +428,24 @@ class PoolState(Generic[C]):
         error_text: str,
         server_down: Callable[[], BaseException] | None,
     ) -> None:
-        """Decide what becomes of those who wait for a connection that could not be opened.
+        """Decide what waiting callers get after a failed connect.
 
-        When the server is away for the moment, they go on waiting: for the next attempt, or for
-        somebody's release, until the server counts as down. When trying again is useless, the first
-        in the queue gets the error, and an attempt is made for the next one, who may have more luck
-        (a password that just changed).
+        If the server is down for the moment, they go on waiting: for the next attempt or for a
+        release, until `fail_fast`. If another attempt is useless, the first in the queue gets the
+        error, and the next one gets its own attempt (a password may just have been changed).
 
         Args:
-            words: what the error says. It is not asked here: that would run somebody else's code.
-            server_down: makes what those who wait shall raise when the server counts as down; None
-                if trying again is useless.
+            error_text: the error as text. Converted by the caller: `str()` may run any code.
+            server_down: makes what waiting callers raise when the server counts as down; None if
+                another attempt is useless.
         """
         now = self.now()
         self.records.discard(record)
         record.state = State.CLOSED
         self.opening -= 1
         self._end_task(record)
-        self.totals.connect_errors += 1
-        self.totals.last_error = error_text
+        self.counters.connect_errors += 1
+        self.counters.last_error = error_text
         if server_down is None:
             self.backoff.refused(error_text, now)
             if self.waiters:
@@ -469,42 +454,99 @@ class PoolState(Generic[C]):
             self.backoff.failed(error, error_text, now)
             if self.should_fail_fast(now):
                 for waiter in list(self.waiters):
-                    self.totals.rejected += 1
+                    self.counters.rejected += 1
                     self.resolve(waiter, now, server_down())
         self.fill()
         self._notify_if_quiescent()
 
     def tested(self, record: PooledConnection[C], reason: DiscardReason | None) -> None:
-        """Take back a connection that a worker has tested or cleaned; `reason` is what it found."""
+        """Take back a connection that was tested or cleaned; discard it if there is a `reason`."""
         now = self.now()
         self._end_task(record)
-        record.thread = None
         if reason is None:
             record.ping_due_at = now + self.ping_after
         self.keep_or_discard(record, reason, now)
         self.fill()
         self._notify_if_quiescent()
 
-    def requeue_for_test(
-        self,
-        record: PooledConnection[C],
-        lease: Lease[C],
-        thread: threading.Thread,
-        since: float,
-    ) -> bool:
-        """Take a doubtful connection out of `lease`, which has to wait now; False if it cannot.
+    def requeue_for_test(self, record: PooledConnection[C], lease: Lease[C], since: float) -> bool:
+        """Take a doubtful connection from `lease`, which waits again; False if the pool is closed.
 
-        The connection is tested, or replaced if it is too old. Its lease had come to its turn, so
-        it becomes the first in the queue; it has waited `since` then.
+        The connection is tested, or replaced if it is outdated. Its lease had reached the head of
+        the queue, so it goes there again; `since` is when it began to wait.
         """
-        now = self.now()
-        waiter = Waiter(lease, since, thread, record.thread_bound, record.note, record.stack)
-        reason = self.retirement(record, now)
+        reason = housekeeping.retirement_reason(self, record, self.now())
         if reason is None:
             self.start_task(TaskKind.PING, record)
         else:
             self.discard(record, reason)
-        lease.owned = None
+        lease._owned = None
         if not self.closed:
-            self.queue(waiter, first=True)
+            self.queue(Waiter(lease, since), first=True)
         return not self.closed
+
+    # ---- housekeeping ----------------------------------------------------------------------------
+
+    def note_use(self, now: float) -> None:
+        """Note whether the pool has been used since the last call."""
+        holds = self.counters.holds.count
+        if holds != self.holds_seen or self.waiters or self.leased:
+            self.holds_seen = holds
+            self.unused_since = now
+
+    def rest(self) -> None:
+        """Stop keeping `min_size` connections, until the pool is used again."""
+        self.used = False
+
+    def discard_idle(self, outdated: Iterable[tuple[PooledConnection[C], DiscardReason]]) -> None:
+        """Discard these idle connections."""
+        for record, reason in outdated:
+            self.discard(record, reason)
+        self.idle = deque(record for record in self.idle if record.state is IDLE)
+
+    def recover(self, lost: Iterable[PooledConnection[C]], *, next_search: float) -> None:
+        """Take back the connections of lost leases, and have them cleaned."""
+        self.next_search = next_search
+        for record in lost:
+            self.counters.recovered += 1
+            self.start_task(TaskKind.RECOVER, record)
+
+    def note_leak(self, record: PooledConnection[C]) -> None:
+        """Note that the present lease of a connection has been reported as a leak."""
+        record.leak_reported = record.owner
+
+    def mark_stalled(self, records: Iterable[PooledConnection[C]]) -> None:
+        """Stop relying on the tasks of these connections: `fill` starts others in their stead."""
+        self.stalled.update(records)
+
+    def restore_invariants(self) -> None:
+        """Correct counts and collections after an interrupt, by who owns each connection."""
+        self.set_config(self.config)
+        for task in list(self.pending):
+            record = task.record
+            if task.number != record.owner:
+                continue
+            if task.kind is TaskKind.CLOSE:
+                self.closing.add(record)
+                record.state = State.CLOSED
+                self.records.discard(record)
+            else:
+                record.state = State.CONNECTING
+                self.records.add(record)
+        for record in self.records:
+            if record.owner is None:
+                record.state = State.IDLE
+            elif callable(record.owner):
+                record.state = LEASED
+        idle = dict.fromkeys(record for record in self.idle if record.state is State.IDLE)
+        idle.update(dict.fromkeys(each for each in self.records if each.state is State.IDLE))
+        self.idle = deque(idle)
+        busy = [record for record in self.records if record.state is State.CONNECTING]
+        self.connecting = len(busy)
+        self.opening = sum(not hasattr(record, "connection") for record in busy)
+        self.stalled.intersection_update(busy)
+        now = self.now()
+        for waiter in list(self.waiters):
+            if waiter.resolved or waiter.lease._current:
+                self.resolve(waiter, now, waiter.error)
+        self.fill()

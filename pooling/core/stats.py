@@ -1,4 +1,7 @@
-"""Statistics of a pool: the snapshot types, the counters, and how a snapshot is taken."""
+"""Statistics of a pool: the public snapshots, the counters behind them, and how they are taken.
+
+The functions are called with the pool's lock held and change nothing.
+"""
 
 from __future__ import annotations
 
@@ -28,22 +31,22 @@ class PoolStats:
         max_size: see `PoolConfig`.
         size: connections in the pool: `connecting + idle + leased`.
         idle: open and free.
-        leased: in somebody's claimed.
-        connecting: being opened, or tested after a long rest.
+        leased: held by callers.
+        connecting: being opened, tested or cleaned.
         waiting: callers in the queue.
-        suspended: whether callers are made to wait until `resume`.
+        suspended: whether callers wait until `resume`.
         closed: whether the pool was closed for good.
-        acquired: leases that reached their caller, in total; like all totals it never goes down.
-        waited: acquires that had to queue, whatever became of them; who is handed a connection that
-            has died queues once more, and is counted once more.
-        waits: how long those that had to queue did so, if that is over.
-        holds: how long leases lasted, those that are over.
+        acquired: leases that reached their caller, in total; totals never go down.
+        waited: acquires that had to queue, however they ended; one that is handed a connection
+            that has died queues again and is counted again.
+        waits: how long finished waits in the queue lasted.
+        holds: how long finished leases lasted.
         timeouts: acquires that ended with `PoolTimeout`.
-        rejected: acquires that were turned away, with `TooManyWaiters` or `ServerDown`.
+        rejected: acquires that ended with `TooManyWaiters` or `ServerDown`.
         connects: connections opened.
         connect_errors: attempts to open one that failed.
-        recovered: connections taken back from a holder that was gone.
-        last_error: why connecting failed the last time it did, in the server's words.
+        recovered: connections taken back from lost leases.
+        last_error: why connecting failed last, in the server's words; None if it never did.
         discards: connections thrown away, by reason.
     """
 
@@ -72,12 +75,12 @@ class PoolStats:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a connection.
+    """A caller that holds a connection.
 
     Attributes:
         thread: the name of the thread that acquired it.
         seconds: for how long.
-        note: what it was acquired for, if the caller said so: a request's path for instance.
+        note: what it was acquired for, if the caller said so, such as the path of a request.
         frames: where it was acquired; only known with `leak_after`.
     """
 
@@ -88,12 +91,12 @@ class Holder:
 
     @property
     def stack(self) -> str | None:
-        """Where it was acquired, as text. This reads source files: not for the pool's lock."""
+        """Where it was acquired, as text; reads source files. None without `leak_after`."""
         return None if self.frames is None else "".join(self.frames.format())
 
 
-class Totals:
-    """The counters behind `PoolStats`, changed only under the pool's lock."""
+class Counters:
+    """The counters behind `PoolStats`. Changed only under the pool's lock."""
 
     __slots__ = (
         "connect_errors",
@@ -121,16 +124,12 @@ class Totals:
         self.last_error: str | None = None
         self.discards = dict.fromkeys(DiscardReason, 0)
         self.retired_uses = retired_uses
-        """Uses of the connections that are gone: with those of the present ones, all leases."""
-
-    def discards_now(self) -> Mapping[DiscardReason, int]:
-        """Return a copy that nobody can change."""
-        return MappingProxyType(dict(self.discards))
+        """Uses of closed connections; with those of the present ones, the number of all leases."""
 
 
 def snapshot(state: PoolState[C]) -> PoolStats:
     """Return the numbers of this instant."""
-    totals = state.totals
+    counters = state.counters
     return PoolStats(
         name=state.config.name,
         min_size=state.config.min_size,
@@ -142,27 +141,22 @@ def snapshot(state: PoolState[C]) -> PoolStats:
         waiting=len(state.waiters),
         suspended=state.suspended,
         closed=state.closed,
-        acquired=totals.retired_uses + sum(record.uses for record in state.records),
-        waited=totals.waited,
-        waits=totals.waits.read(),
-        holds=totals.holds.read(),
-        timeouts=totals.timeouts,
-        rejected=totals.rejected,
-        connects=totals.connects,
-        connect_errors=totals.connect_errors,
-        recovered=totals.recovered,
-        last_error=totals.last_error,
-        discards=totals.discards_now(),
+        acquired=counters.retired_uses + sum(record.uses for record in state.records),
+        waited=counters.waited,
+        waits=counters.waits.snapshot(),
+        holds=counters.holds.snapshot(),
+        timeouts=counters.timeouts,
+        rejected=counters.rejected,
+        connects=counters.connects,
+        connect_errors=counters.connect_errors,
+        recovered=counters.recovered,
+        last_error=counters.last_error,
+        discards=MappingProxyType(dict(counters.discards)),
     )
 
 
-def obstacle(state: PoolState[C]) -> BaseException | None:
-    """Return why the pool cannot grow, if it should and the server does not let it."""
-    return state.backoff.error if len(state.records) < state.max_size else None
-
-
 def holders(state: PoolState[C]) -> tuple[Holder, ...]:
-    """Return who holds connections, longest first."""
+    """Return the holders of connections, longest first."""
     now = state.now()
     leased = [record for record in state.records if record.state is LEASED]
     leased.sort(key=lambda record: record.since)
@@ -170,7 +164,7 @@ def holders(state: PoolState[C]) -> tuple[Holder, ...]:
 
 
 def holder(record: PooledConnection[C], now: float) -> Holder:
-    """Return who holds a leased connection."""
+    """Return the holder of a leased connection."""
     return Holder(
         thread=record.thread.name if record.thread else "(unknown)",
         seconds=now - record.since,

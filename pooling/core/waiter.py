@@ -1,4 +1,4 @@
-"""The rendezvous between a thread that waits and whoever serves it."""
+"""A caller that waits in the pool's queue."""
 
 from __future__ import annotations
 
@@ -8,58 +8,34 @@ from typing import TYPE_CHECKING, Generic
 from pooling.core.driver import C
 
 if TYPE_CHECKING:
-    from traceback import StackSummary
-
     from pooling.core.connection import Lease
 
 
 class Waiter(Generic[C]):
-    """A caller in the queue, which is resolved once: with a connection or with an error.
+    """A place in the queue, resolved once: with a connection or with an error.
 
-    `settle` is called under the pool's lock by the one who took the waiter out of the queue. What a
-    waiter is served with lands in its lease, so that it has an owner at every instant: should the
-    waiting thread be gone by then, the lease goes with it, and the pool sees that it is lost.
+    It is resolved as it is taken out of the queue, under the pool's lock. The connection it
+    is served with belongs to its lease at once, so it has an owner at every instant: if the waiting
+    thread is gone by then, its lease is as well, and housekeeping recovers the connection.
     """
 
-    __slots__ = (
-        "error",
-        "lease",
-        "note",
-        "resolved",
-        "since",
-        "stack",
-        "tested",
-        "thread",
-        "thread_bound",
-        "wakeup",
-    )
+    __slots__ = ("error", "lease", "resolved", "since", "tested", "wakeup")
 
-    def __init__(
-        self,
-        lease: Lease[C],
-        now: float,
-        thread: threading.Thread,
-        thread_bound: bool,
-        note: str | None,
-        stack: StackSummary | None,
-    ) -> None:
+    def __init__(self, lease: Lease[C], since: float) -> None:
         self.lease = lease
-        self.since = now
-        self.thread = thread
-        self.thread_bound = thread_bound
-        self.note = note
-        self.stack = stack
+        self.since = since
+        """When the caller began to wait (the pool's clock)."""
         self.error: BaseException | None = None
         self.resolved = False
         self.tested = False
-        """Whether a worker has just opened or tested what the waiter is served with."""
-        # A lock that is released by another thread is the cheapest one-shot signal of the standard
-        # library; `threading.Event` has three objects where this has one.
+        """Whether the connection it is served with has just been opened or tested by a worker."""
+        # A lock that another thread releases is the cheapest one-shot signal of the standard
+        # library; `threading.Event` consists of three objects.
         self.wakeup = threading.Lock()
         self.wakeup.acquire()
 
     def resolve(self, error: BaseException | None = None) -> None:
-        """Wake the waiting thread; `error` is what it shall raise. Caller holds the pool's lock."""
+        """Wake the waiting thread; `error` is what it raises. Caller holds the pool's lock."""
         self.error = error
         self.resolved = True
         if self.wakeup.locked():

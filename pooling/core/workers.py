@@ -1,4 +1,4 @@
-"""Threads for the calls that may hang: connecting, testing, closing."""
+"""Worker threads for the calls that may hang: connecting, testing, closing."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import threading
 from collections.abc import Callable
 
 from pooling.core import forks
+from pooling.core.threads import DAEMONS
 
 logger = logging.getLogger("pooling")
 
 Job = Callable[[], None]
 
-IDLE_SECONDS = 5.0
-"""How long a worker without a job waits for the next one before it ends."""
+IDLE_TIMEOUT = 5.0
+"""Seconds that a worker without a job waits for the next one before it ends."""
 
 FORK_TIMEOUT = 1.0
-"""How long a fork waits at most for jobs in progress: one may hang, and a fork must not."""
+"""Seconds that a fork waits at most for jobs in progress: one may hang, and a fork must not."""
 
 
 class Workers:
@@ -26,15 +27,15 @@ class Workers:
     A caller of the pool never makes a network call that it cannot walk away from: it waits in the
     queue, where its deadline holds, while a worker is stuck in the driver. The cache of threads is
     that of Trio's `_thread_cache`: a dictionary is a thread-safe stack (`popitem` is atomic), and
-    who removes the worker from it, a new job or the worker itself, decides what becomes of it.
+    the thread that removes a worker from it, to give it a job or to end it, decides.
     """
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
-        self._start_over()
+        self._reset()
         forks.register_pausable(self)
 
-    def _start_over(self) -> None:
+    def _reset(self) -> None:
         self._idle: dict[_Worker, None] = {}
         # `with` takes the lock itself: a Condition's own `__enter__` and `__exit__` are written in
         # Python, and an interrupt inside them would leave the lock taken for ever.
@@ -42,22 +43,23 @@ class Workers:
         self._changed = threading.Condition(self._lock)
         self._running: set[object] = set()
         """One token for each job in progress."""
-        self._forks: set[int] = set()
+        self._forking: set[int] = set()
         """The threads that are about to fork."""
 
     def run(self, job: Job) -> None:
         """Run `job` soon in another thread, or here and now when no thread can be had.
 
-        The latter happens when the interpreter is about to end, and when the machine is out of
-        threads: then late is better than never. Errors of a job are logged.
+        The latter happens when the process exits, and when the machine is out of threads: then late
+        is better than never. Errors of a job are logged.
         """
+        if DAEMONS.exiting:  # idle workers are still there and may never run again
+            _attempt(job)
+            return
         try:
             worker, _ = self._idle.popitem()
         except KeyError:
             worker = _Worker(self, self._idle, job)
-            try:
-                worker.start(f"pooling-worker-{next(self._numbers)}")
-            except RuntimeError:
+            if DAEMONS.start(worker.run, f"pooling-worker-{next(self._numbers)}") is None:
                 worker.work()
         else:
             worker.job = job
@@ -68,11 +70,9 @@ class Workers:
         token = object()
         try:
             with self._lock:
-                self._changed.wait_for(lambda: not self._forks, FORK_TIMEOUT)
+                self._changed.wait_for(lambda: not self._forking, FORK_TIMEOUT)
                 self._running.add(token)
-            job()
-        except Exception:
-            logger.exception("a background job of the connection pool failed")
+            _attempt(job)
         finally:
             try:
                 self._end(token)
@@ -92,22 +92,29 @@ class Workers:
         opening a SQLite file would wait for ever for SQLite's.
         """
         with self._lock:
-            self._forks.add(threading.get_ident())
+            self._forking.add(threading.get_ident())
             self._changed.wait_for(lambda: not self._running, FORK_TIMEOUT)
 
     def after_fork_in_parent(self) -> None:
         """Let the workers go on."""
         with self._lock:
-            self._forks.discard(threading.get_ident())
+            self._forking.discard(threading.get_ident())
             self._changed.notify_all()
 
     def after_fork_in_child(self) -> None:
         """Forget the parent's threads."""
-        self._start_over()
+        self._reset()
 
 
-def _nothing() -> None:
-    """Do no job."""
+def _attempt(job: Job) -> None:
+    try:
+        job()
+    except Exception:
+        logger.exception("a background job of the connection pool failed")
+
+
+def _no_job() -> None:
+    """Do nothing."""
 
 
 class _Worker:
@@ -122,25 +129,23 @@ class _Worker:
         self.wakeup = threading.Lock()
         self.wakeup.acquire()
 
-    def start(self, name: str) -> None:
-        threading.Thread(target=self._run, name=name, daemon=True).start()
-
     def work(self) -> None:
-        """Do the job at hand."""
-        job, self.job = self.job, _nothing  # an idle worker keeps nothing alive
+        """Do the present job."""
+        job, self.job = self.job, _no_job  # an idle worker keeps nothing alive
         self._workers.perform(job)
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Do jobs until there has been none for `IDLE_TIMEOUT`."""
         while True:
             self.work()
             self._idle[self] = None
-            if self.wakeup.acquire(timeout=IDLE_SECONDS):
+            if self.wakeup.acquire(timeout=IDLE_TIMEOUT):
                 continue
             try:
                 del self._idle[self]
             except KeyError:
-                # 1. The wait for a job ran out. 2. `run` took this worker off the stack. 3. We
-                # are here: the job is ours and the wakeup will ring at once.
+                # 1. The wait for a job ran out. 2. `Workers.run` took this worker off the stack.
+                # 3. This thread finds that: the job is its own, and the wakeup comes at once.
                 self.wakeup.acquire()
             else:
                 return

@@ -8,7 +8,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from pooling.backends.driver import DatabaseDriver
+from pooling.backends.driver import driver_of
 from pooling.core import forks
 from pooling.core.errors import PoolError
 from pooling.core.workers import WORKERS
@@ -84,8 +84,8 @@ class ServerSessions:
         `application_name`, `state`, `own_database`, `count`), `max_connections`, `reserved`,
         `total`, `version`; `age` in seconds; and `problem`, why there is no newer one.
         """
-        driver = pool.driver
-        if not isinstance(driver, DatabaseDriver) or driver.vendor != "postgresql":
+        driver = driver_of(pool)
+        if driver is None or driver.vendor != "postgresql":
             return None
         with self._lock:
             state = self._states.setdefault(pool, _ServerState())

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from pooling.backends.driver import DatabaseDriver
+from pooling.backends.driver import driver_of
 from pooling.core import forks
 from pooling.registry import REGISTRY
 
@@ -100,11 +100,11 @@ def command_name(argv: list[str]) -> str:
 
 
 def _pool(pool: Pool[Any], history: History | None) -> dict[str, Any]:
-    driver = pool.driver
+    driver = driver_of(pool)
     settings: Mapping[str, Any] = {}
     aliases: list[str] = []
     vendor = "unknown"
-    if isinstance(driver, DatabaseDriver):
+    if driver is not None:
         settings, aliases, vendor = driver.settings, sorted(driver.aliases), driver.vendor
     redact = Redactor(settings)
     stats = pool.stats()
@@ -135,8 +135,8 @@ def _pool(pool: Pool[Any], history: History | None) -> dict[str, Any]:
 
 def redacted(pool: Pool[Any], text: str) -> str:
     """Return `text` without the secrets of the pool's settings."""
-    driver = pool.driver
-    return Redactor(driver.settings if isinstance(driver, DatabaseDriver) else {})(text)
+    driver = driver_of(pool)
+    return Redactor({} if driver is None else driver.settings)(text)
 
 
 def _stats(stats: PoolStats, redact: Redactor) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Instruments for OpenTelemetry; needs `opentelemetry-api` (the extra `opentelemetry`).
+"""Instruments for OpenTelemetry; install with `pip install "django-pooling[opentelemetry]"`.
 
     from pooling.metrics.opentelemetry import instrument
 

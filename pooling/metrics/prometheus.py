@@ -1,4 +1,4 @@
-"""Collector for `prometheus_client` (the extra `prometheus`).
+"""Collector for `prometheus_client`; install with `pip install "django-pooling[prometheus]"`.
 
 from prometheus_client import REGISTRY
 from pooling.metrics.prometheus import PoolCollector

@@ -160,7 +160,7 @@ def test_names_are_escaped(staff: Staff, reports: PostgresDatabase) -> None:
     assert "<b>x</b>" not in page
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-    lease.pool.release(lease)
+    lease._pool.release(lease)
 
 
 # ---- when the user database is unavailable -----------------------------------------------------

@@ -183,10 +183,10 @@ def check(wrapper: BaseDatabaseWrapper, outcomes: set[int]) -> None:
     gc.collect()
     assert not wrapper.in_atomic_block
     if wrapper.connection is not None:
-        pool.maintain()
+        pool._tasks.maintain()
         assert pool.stats().leased == 1, "it goes on with a connection that is not its own"
     wrapper.close()
-    pool.maintain()
+    pool._tasks.maintain()
     eventually(lambda: not pool.stats().connecting)
     assert pool.stats().leased == 0, "a lease is left after close()"
     count = select(wrapper)
@@ -205,7 +205,7 @@ def test_a_worker_that_ends_at_any_bytecode_of_a_connect_leaves_no_session(
 ) -> None:
     """Scenario 15: what was opened when the interrupt struck is closed."""
     wrapper = database.wrapper(pool={"reset": reset})
-    driver: Any = wrapper.resolve_pool().driver
+    driver: Any = wrapper.resolve_pool()._driver
 
     def once(interrupter: Interrupter) -> None:
         with interrupter:
@@ -261,7 +261,7 @@ def test_an_interrupted_wrapper_that_is_dropped_gives_its_connection_back(
             request(wrapper)
         del wrapper
         gc.collect()
-        pool.maintain()
+        pool._tasks.maintain()
         eventually(lambda: not pool.stats().connecting)
         if leased := pool.stats().leased:
             pool.close()  # the next one begins with a pool that is whole

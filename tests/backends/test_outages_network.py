@@ -240,7 +240,7 @@ def test_a_close_that_hangs_delays_nobody(
 ) -> None:
     """scenario 27: whatever the driver waits for; it has a thread of its own for that."""
     [wrapper] = idle_sessions(proxied, 1, max_size=1, timeout=PATIENCE, max_uses=1)
-    driver = wrapper.resolve_pool().driver
+    driver = wrapper.resolve_pool()._driver
     gate, close = threading.Event(), driver.close
     monkeypatch.setattr(driver, "close", lambda raw: (gate.wait(PATIENCE), close(raw)))
     try:

@@ -53,11 +53,11 @@ def test_nothing_happens_when_the_wall_clock_jumps(
         real = time.time, time.time_ns
         monkeypatch.setattr(time, "time", lambda: real[0]() + jump)
         monkeypatch.setattr(time, "time_ns", lambda: real[1]() + int(jump * 1e9))
-        pool.maintain()
+        pool._tasks.maintain()
         assert not future.done()
         wrapper.close()
         assert future.result(PATIENCE) == (1,)
-    pool.maintain()
+    pool._tasks.maintain()
     request(wrapper)
     stats = pool.stats()
     assert (stats.connects, stats.timeouts, sum(stats.discards.values())) == (1, 0, 0)

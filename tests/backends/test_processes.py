@@ -90,7 +90,7 @@ from pooling import get_pool
 call_command("check")
 pool = get_pool()
 repr(pool), pool.stats(), pool.holders()
-assert pool.maintain() is None
+assert pool._tasks.maintain() is None
 stats = pool.stats()
 assert (stats.connects, stats.connect_errors, stats.size) == (0, 0, 0), stats
 import threading

@@ -233,7 +233,7 @@ def test_what_receivers_have_set_up_counts_as_the_begin(
         raw = wrapper.connection
         raw.execute("PRAGMA foreign_keys = OFF")
         raw.execute(f"ATTACH DATABASE '{tmp_path / 'extra.sqlite3'}' AS extra")
-        wrapper.resolve_pool().driver.mark_baseline(raw)
+        wrapper.resolve_pool()._driver.mark_baseline(raw)
         wrapper.close()
         for _ in range(2):
             assert schemas(wrapper) == ["main", "extra"]

@@ -204,8 +204,8 @@ class InjectionHarness:
         self.error = error
         self.losses: list[str] = []
         self.uncounted = 1
-        """How many events the totals may miss: the one that was interrupted as it was counted. The
-        numbers of this instant, how many are idle, leased and so on, are always exact."""
+        """How many events the counters may miss: the one that was interrupted as it was counted.
+        The numbers of this instant, how many are idle, leased and so on, are always exact."""
         self.leases: list[Lease[FakeConnection]] = []
         """What a scenario holds on to: released, if still current, before the pool is looked at."""
 
@@ -286,7 +286,7 @@ class InjectionHarness:
         self.clock._meanwhile.clear()
         self.driver._plans.clear()
         for lease in self.leases:
-            if lease.current:
+            if lease._current:
                 lease.release()
         self.leases.clear()
         gc.collect()
@@ -324,7 +324,7 @@ class InjectionHarness:
             except Exception as error:
                 self.losses.append(f"a following acquire failed: {error}")
             self.clock._meanwhile.clear()
-        current = [lease for lease in leases if lease.current]
+        current = [lease for lease in leases if lease._current]
         if len(current) < len(leases):
             self.losses.append("a lease was over before its end")
         if len({id(lease.connection) for lease in current}) != len(current):
@@ -350,7 +350,7 @@ class InjectionHarness:
         if len(self.driver.open) != stats.size:
             found.append(f"open={self.driver.open}, but {self.pool!r}")
         if abs(stats.connects - stats.size - sum(stats.discards.values())) > self.uncounted:
-            found.append(f"the totals do not add up: {stats}")
+            found.append(f"the counters do not add up: {stats}")
         return found
 
 

@@ -32,7 +32,7 @@ def test_nothing_happens_when_the_wall_clock_jumps(
     pool.acquire().release()
     wall = time.time
     monkeypatch.setattr(time, "time", lambda: wall() + hours * 3600)
-    pool.maintain()
+    pool._tasks.maintain()
     pool.acquire().release()
     held.release()
     stats = pool.stats()

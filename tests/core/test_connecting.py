@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from itertools import pairwise
+from operator import attrgetter
 
 import pytest
 
@@ -29,10 +30,10 @@ def test_nothing_is_opened_before_the_first_use(harness: PoolHarness) -> None:
     assert harness.driver.connections == []
 
 
-@pytest.mark.parametrize("act", ["drain", "resize", "maintain"])
+@pytest.mark.parametrize("act", ["drain", "resize", "_tasks.maintain"])
 def test_what_operators_do_is_no_first_use(harness: PoolHarness, act: str) -> None:
     pool = harness.pool(min_size=3)
-    getattr(pool, act)()
+    attrgetter(act)(pool)()
     assert harness.driver.connections == []
 
 
@@ -82,10 +83,10 @@ def test_workers_that_hang_are_not_waited_for() -> None:
     hanging.wait_for(MAX_CONCURRENT_CONNECTS)
     harness.clock.wait_for_sleepers(MAX_CONCURRENT_CONNECTS)
     harness.clock.advance(STALL / 2)
-    pool.maintain()
+    pool._tasks.maintain()
     assert pool.stats().size == MAX_CONCURRENT_CONNECTS
     harness.clock.advance(STALL / 2)
-    pool.maintain()
+    pool._tasks.maintain()
     harness.clock.wait_for_sleepers(MAX_CONCURRENT_CONNECTS - 1)
     assert pool.stats().leased == 1
     hanging.open()

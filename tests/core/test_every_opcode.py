@@ -215,7 +215,7 @@ def resume_while_another_waits(injection: InjectionHarness) -> None:
 
 def clear_stats(injection: InjectionHarness) -> None:
     injection.warm()
-    injection.uncounted = 2  # totals of before the clearing and of after it
+    injection.uncounted = 2  # counters of before the clearing and of after it
     injection.strike(injection.pool.clear_stats)
 
 
@@ -252,7 +252,7 @@ def maintain_with_a_lost_lease(injection: InjectionHarness) -> None:
 
     def maintain() -> None:
         mine.clear()
-        injection.strike(injection.pool.maintain)
+        injection.strike(injection.pool._tasks.maintain)
 
     injection.while_another_waits(maintain)
 
@@ -261,20 +261,20 @@ def maintain_with_old_idle_connections(injection: InjectionHarness) -> None:
     injection.pool = injection.harness.pool(max_size=2, max_idle=10.0, min_size=1)
     injection.warm(2)
     injection.clock.advance(11.0)
-    injection.strike(injection.pool.maintain)
+    injection.strike(injection.pool._tasks.maintain)
 
 
 def maintain_with_too_few_connections(injection: InjectionHarness) -> None:
     injection.pool = injection.harness.pool(max_size=2, min_size=2)
     injection.hold().discard()
-    injection.strike(injection.pool.maintain)
+    injection.strike(injection.pool._tasks.maintain)
 
 
 def maintain_with_a_leak(injection: InjectionHarness) -> None:
     injection.pool = injection.harness.pool(max_size=2, leak_after=10.0)
     injection.hold()
     injection.clock.advance(11.0)
-    injection.strike(injection.pool.maintain)
+    injection.strike(injection.pool._tasks.maintain)
 
 
 # ---- workers, whose threads are another kind of victim -------------------------------------------
@@ -307,7 +307,7 @@ def find_dead_in_worker(injection: InjectionHarness) -> None:
 def clean_in_worker(injection: InjectionHarness) -> None:
     injection.clock.meanwhile(injection.let_others_work)
     injection.pool.acquire()
-    injection.pool.maintain()
+    injection.pool._tasks.maintain()
     injection.while_another_waits(lambda: injection.strike(injection.work))
 
 

@@ -48,7 +48,9 @@ def test_when_it_is_over_all_who_wait_get_the_servers_words(harness: PoolHarness
     harness.clock.wait_for_sleepers(5)
     harness.pass_time(11.0)
     for caller in callers:
-        with pytest.raises(ServerDown, match=r"away for 10\.\d s.*connection refused") as caught:
+        with pytest.raises(
+            ServerDown, match=r"unreachable for 10\.\d s.*connection refused"
+        ) as caught:
             caller.result()
         assert isinstance(caught.value.__cause__, RefusedError)
         assert isinstance(caught.value, FakeOperationalError)
@@ -132,12 +134,12 @@ def test_while_the_server_is_away_one_attempt_is_made_at_a_time(
     harness.workers.work_all()
     for _ in range(10):
         harness.clock.advance(0.5)
-        pool.maintain()
+        pool._tasks.maintain()
         assert pool.stats().connecting == 1
         harness.workers.work_all()
     harness.driver.always("connect", None)
     harness.clock.advance(0.5)
-    pool.maintain()
+    pool._tasks.maintain()
     harness.workers.work_all()
     for caller in callers:
         caller.result().release()
@@ -192,7 +194,7 @@ def test_callers_fail_fast_even_when_all_places_are_taken_by_attempts_that_hang(
     harness.clock.wait_for_sleepers(1)
     for _ in range(2):  # its attempt hangs, nobody does the job, and then another one's
         harness.clock.advance(STALL)
-        pool.maintain()
+        pool._tasks.maintain()
     assert pool.stats().connecting == 2
     with pytest.raises(ServerDown):
         pool.acquire()

@@ -59,7 +59,7 @@ def test_a_child_begins_with_empty_books_and_its_own_connections(harness: PoolHa
         assert [each.closes for each in harness.driver.connections] == [0, 0]
 
     in_a_child(child)
-    assert held.current
+    assert held._current
     held.release()
     assert pool.stats().idle == 1
 
@@ -70,7 +70,7 @@ def test_a_lease_from_before_the_fork_is_over_in_the_child(harness: PoolHarness)
     lease = pool.acquire()
 
     def child() -> None:
-        assert not lease.current
+        assert not lease._current
         with pytest.raises(LeaseError):
             lease.release()
         with pytest.raises(LeaseError):
@@ -88,7 +88,7 @@ def test_a_child_closes_nothing_of_its_parents(harness: PoolHarness) -> None:
 
     def child() -> None:
         leases.clear()
-        pool.maintain()
+        pool._tasks.maintain()
         pool.drain()
         pool.close()
         assert [each.closes for each in harness.driver.connections] == [0, 0, 0]
@@ -112,7 +112,7 @@ def test_a_child_never_collects_what_it_inherited() -> None:
 
     leases = [pool.acquire() for _ in range(3)]
     for lease in leases:
-        lease.record.context = Noticed()
+        lease._record.context = Noticed()
     leases.pop().release()
     jobs: list[object] = []
     harness.workers.run = jobs.append  # type: ignore[method-assign, assignment]
@@ -272,7 +272,7 @@ def test_a_grandchild_is_a_child_too(harness: PoolHarness) -> None:
         lease = pool.acquire()
 
         def grandchild() -> None:
-            assert not lease.current
+            assert not lease._current
             assert pool.stats().size == 0
 
         in_a_child(grandchild)

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-7, 3e-6, 0.001, 0.25, 1.0, 59.9, 86_400.0])
 def test_a_quantile_is_at_most_forty_one_percent_above_the_truth(seconds: float) -> None:
-    stopwatch = Histogram()
-    stopwatch.count(seconds)
-    quantile = stopwatch.read().quantile(0.5)
+    histogram = Histogram()
+    histogram.add(seconds)
+    quantile = histogram.snapshot().quantile(0.5)
     assert quantile is not None
     assert seconds <= quantile <= max(seconds * 1.4143, 1.5e-6)
 
 
 def test_quantiles_order_what_was_counted() -> None:
-    stopwatch = Histogram()
+    histogram = Histogram()
     durations = [random.Random(7).expovariate(100.0) for _ in range(1000)]
     for seconds in durations:
-        stopwatch.count(seconds)
-    counted = stopwatch.read()
+        histogram.add(seconds)
+    counted = histogram.snapshot()
     for part in (0.5, 0.95, 0.99, 1.0):
         truth = sorted(durations)[int(part * 1000) - 1]
         quantile = counted.quantile(part)
@@ -36,22 +36,22 @@ def test_quantiles_order_what_was_counted() -> None:
 
 
 def test_nothing_counted_has_no_quantile() -> None:
-    assert Histogram().read().quantile(0.5) is None
+    assert Histogram().snapshot().quantile(0.5) is None
 
 
 def test_longer_than_the_last_bucket_is_counted_in_it() -> None:
-    stopwatch = Histogram()
-    stopwatch.count(1e12)
-    assert stopwatch.read().buckets[-1] == 1
-    assert stopwatch.read().quantile(1.0) == HistogramSnapshot.upper_bound(BUCKETS - 1)
+    histogram = Histogram()
+    histogram.add(1e12)
+    assert histogram.snapshot().buckets[-1] == 1
+    assert histogram.snapshot().quantile(1.0) == HistogramSnapshot.upper_bound(BUCKETS - 1)
 
 
 def test_the_difference_is_what_was_counted_between() -> None:
-    stopwatch = Histogram()
-    stopwatch.count(1.0)
-    before = stopwatch.read()
-    stopwatch.count(0.001)
-    between = stopwatch.read() - before
+    histogram = Histogram()
+    histogram.add(1.0)
+    before = histogram.snapshot()
+    histogram.add(0.001)
+    between = histogram.snapshot() - before
     assert (between.count, round(between.seconds, 6)) == (1, 0.001)
     assert between.quantile(1.0) == pytest.approx(0.001, rel=0.42)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pooling.core import forks, workers
+from pooling.core import forks, scheduler, workers
 from pooling.core.scheduler import Scheduler
 from pooling.core.workers import Workers
 from tests.core.fakes import FakeClock
@@ -56,6 +56,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[StandIn]:
     started: list[StandIn] = []
     monkeypatch.setattr("threading.Thread", StandIn)
     monkeypatch.setattr(StandIn, "started", started, raising=False)
+    monkeypatch.setattr(scheduler, "has_ended", lambda thread: not thread.is_alive())
     return started
 
 
@@ -75,15 +76,15 @@ def test_maintenance_goes_on_after_the_end_of_its_thread_at_any_bytecode(
     def once(interrupter: Interrupter) -> None:
         threads.clear()
         clock = FakeClock()
-        maintenance, ward, other = Scheduler(clock), Ward(), Ward()
-        maintenance.schedule(ward, clock.now())
-        maintenance.schedule(other, clock.now())
+        subject, ward, other = Scheduler(clock), Ward(), Ward()
+        subject.schedule(ward, clock.now())
+        subject.schedule(other, clock.now())
         with interrupter:
             threads.pop().run()
         clock.advance(1.0)
         late = Ward()
-        maintenance.schedule(late, clock.now())
-        maintenance.schedule(ward, clock.now())
+        subject.schedule(late, clock.now())
+        subject.schedule(ward, clock.now())
         if threads:
             threads.pop().run()
         assert late.visits
@@ -96,7 +97,7 @@ def test_maintenance_goes_on_after_the_end_of_its_thread_at_any_bytecode(
 def test_workers_go_on_after_the_end_of_one_at_any_bytecode(
     threads: list[StandIn], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(workers, "IDLE_TIMEOUT", 0.0)
 
     def once(interrupter: Interrupter) -> None:
         threads.clear()
@@ -119,7 +120,7 @@ def test_workers_go_on_after_the_end_of_one_at_any_bytecode(
 def test_a_caller_who_is_interrupted_on_its_way_to_the_workers_does_them_no_harm(
     threads: list[StandIn], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(workers, "IDLE_TIMEOUT", 0.0)
 
     def once(interrupter: Interrupter) -> None:
         threads.clear()
@@ -166,7 +167,7 @@ def test_an_interrupted_fork_does_not_slow_the_workers_down(
         with interrupter:
             hooks.call("before")
             hooks.call("after_in_parent")
-        assert not tasks._forks, "every job would wait for the end of this fork"
+        assert not tasks._forking, "every job would wait for the end of this fork"
 
     everywhere(once, at_least=20)
 
@@ -185,14 +186,14 @@ def test_a_child_forgets_everything_though_it_is_interrupted(
         injection.warm()
         lease = injection.hold()
         inherited = list(injection.driver.connections)
-        hooks.module.register(injection.pool)
-        hooks.module.register(other)
+        hooks.module.register(injection.pool._tasks)
+        hooks.module.register(other._tasks)
         pid = next(pids)
         injection.strike(lambda: hooks.call("after_in_child"))
         for pool in (injection.pool, other):
             if pool.stats().size:
                 injection.losses.append(f"{pool!r} goes on with its parent's connections")
-        if lease.current:
+        if lease._current:
             injection.losses.append("the parent's lease goes on in the child")
         if any(each.closes or each.resets > 1 for each in inherited):
             injection.losses.append(f"the child used its parent's connections: {inherited}")

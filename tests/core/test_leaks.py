@@ -45,7 +45,7 @@ def test_a_lease_beyond_leak_after_is_reported_once(
     harness.pass_time(1000.0)
     [warning] = warnings
     assert "thread 'MainThread' has held a connection for 60.0 s" in warning
-    assert lease.current
+    assert lease._current
     lease.release()
 
 
@@ -102,7 +102,7 @@ def test_a_leak_after_a_recovered_one_is_reported_again(
     leases = [pool.acquire()]
     harness.pass_time(60.0)
     leases.clear()
-    pool.maintain()
+    pool._tasks.maintain()
     warnings.clear()
     lease = pool.acquire()
     assert lease.connection.number == 1
@@ -118,7 +118,7 @@ def test_without_leak_after_no_stack_is_taken_and_nothing_is_reported(
     lease = pool.acquire()
     harness.pass_time(100_000.0)
     assert warnings == []
-    assert lease.record.stack is None
+    assert lease._record.stack is None
     lease.release()
 
 
@@ -136,7 +136,7 @@ def test_a_connect_that_hangs_is_no_leak_and_does_not_keep_maintenance_busy(
     waiting = Caller(pool.acquire)
     manual_harness.clock.wait_for_sleepers(1)
     manual_harness.clock.advance(10.0)
-    assert (pool.maintain() or 0) > manual_harness.clock.now()
+    assert (pool._tasks.maintain() or 0) > manual_harness.clock.now()
     assert warnings == []
     manual_harness.workers.work_all()
     waiting.result().release()

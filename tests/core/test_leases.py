@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pooling.core.connection import DiscardReason, Lease
@@ -12,9 +14,9 @@ from tests.core.fakes import FakeOperationalError, PoolHarness
 def test_a_lease_gives_the_drivers_own_connection(harness: PoolHarness) -> None:
     lease = harness.pool().acquire()
     assert lease.connection is harness.driver.connections[0]
-    assert lease.current
+    assert lease._current
     lease.release()
-    assert not lease.current
+    assert not lease._current
 
 
 def test_a_with_block_gives_the_connection_and_releases_it(harness: PoolHarness) -> None:
@@ -83,7 +85,7 @@ def test_a_stale_handle_does_not_touch_the_next_lease(harness: PoolHarness) -> N
         stale.release()
     with pytest.raises(LeaseError):
         stale.discard()
-    assert lease.current
+    assert lease._current
     assert pool.stats().leased == 1
     lease.release()
 
@@ -111,7 +113,7 @@ def test_a_lease_goes_back_to_its_own_pool_only(harness: PoolHarness) -> None:
 
 def test_a_lease_that_never_began_is_over(harness: PoolHarness) -> None:
     lease = Lease(harness.pool())
-    assert not lease.current
+    assert not lease._current
     with pytest.raises(LeaseError):
         lease.release()
 
@@ -182,7 +184,7 @@ def test_an_interrupted_reset_throws_the_connection_away(
     harness.driver.plan("reset", error)
     with pytest.raises(error):
         lease.release()
-    assert not lease.current
+    assert not lease._current
     assert harness.driver.open == []
     assert pool.stats().size == 0
 
@@ -205,3 +207,24 @@ def test_a_failing_close_is_of_no_consequence(harness: PoolHarness) -> None:
     assert pool.stats().size == 0
     with pool.acquire() as connection:
         assert connection.number == 2
+
+
+def test_a_lease_may_be_given_up_inside_its_own_block(harness: PoolHarness) -> None:
+    pool = harness.pool()
+    with (lease := pool.acquire()):
+        lease.discard()
+    with (lease := pool.acquire()):
+        lease.release()
+    assert pool.stats().discards[DiscardReason.BROKEN] == 1
+    with pytest.raises(LeaseError, match="this lease is over"):
+        lease.release()
+
+
+@pytest.mark.parametrize("timeout", ["5", True, [], b"1"])
+def test_a_timeout_that_is_no_number_is_named(harness: PoolHarness, timeout: Any) -> None:
+    pool = harness.pool()
+    with pytest.raises(TypeError, match=r"acquire\(timeout\): must be a number of seconds or None"):
+        pool.acquire(timeout)
+    with pytest.raises(ValueError, match="not NaN"):
+        pool.acquire(float("nan"))
+    assert pool.stats().waited == 0

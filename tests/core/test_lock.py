@@ -23,7 +23,7 @@ def time_out(pool: Pool[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "act", [time_out, lambda pool: pool.holders()[0].stack, lambda pool: pool.maintain()]
+    "act", [time_out, lambda pool: pool.holders()[0].stack, lambda pool: pool._tasks.maintain()]
 )
 def test_no_source_file_is_looked_at_under_the_lock(
     harness: PoolHarness, monkeypatch: pytest.MonkeyPatch, act: Callable[[Pool[Any]], object]

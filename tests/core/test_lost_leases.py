@@ -36,7 +36,7 @@ def test_maintenance_takes_a_forgotten_lease_back_by_itself(harness: PoolHarness
     pool = harness.pool()
     pool.acquire()
     assert pool.stats().leased == 1
-    pool.maintain()
+    pool._tasks.maintain()
     assert (pool.stats().leased, pool.stats().idle) == (0, 1)
 
 
@@ -53,7 +53,7 @@ def test_a_forgotten_lease_serves_a_caller_who_waits_already(harness: PoolHarnes
 def test_a_lease_that_ended_properly_is_not_taken_back_again(harness: PoolHarness) -> None:
     pool = harness.pool()
     pool.acquire().release()
-    pool.maintain()
+    pool._tasks.maintain()
     assert pool.stats().recovered == 0
 
 
@@ -63,7 +63,7 @@ def test_a_lease_may_be_lost_in_a_thread_that_holds_the_lock(harness: PoolHarnes
     leases = [pool.acquire()]
     with pool._lock:
         leases.clear()  # would hang here if that took the lock
-    pool.maintain()
+    pool._tasks.maintain()
     assert pool.stats().idle == 1
 
 
@@ -75,7 +75,7 @@ def test_a_lease_of_a_thread_that_ended_is_back_for_the_next_caller(harness: Poo
     with pool.acquire(timeout=0) as connection:
         assert connection.number == 1
         assert connection.resets == 1
-        assert not lease.current
+        assert not lease._current
         with pytest.raises(LeaseError):
             lease.release()
         assert pool.stats().leased == 1
@@ -90,7 +90,7 @@ def test_the_stale_handle_of_a_dead_threads_lease_is_collected_without_consequen
     harness.clock.advance(RECOVERY_PAUSE)
     with pool.acquire(timeout=0):
         leases.clear()
-        pool.maintain()
+        pool._tasks.maintain()
         assert (pool.stats().leased, pool.stats().recovered) == (1, 1)
 
 
@@ -99,16 +99,16 @@ def test_maintenance_takes_the_lease_of_a_dead_thread_back(harness: PoolHarness)
     lease = Caller(lambda: pool.acquire(thread_bound=True)).result()
     harness.pass_time(30.0)
     assert pool.stats().idle == 1
-    assert not lease.current
+    assert not lease._current
 
 
 def test_a_lease_that_is_not_bound_outlives_its_thread(harness: PoolHarness) -> None:
     pool = harness.pool(max_size=1)
     lease = Caller(pool.acquire).result()
-    pool.maintain()
+    pool._tasks.maintain()
     with pytest.raises(PoolTimeout):
         pool.acquire(timeout=0)
-    assert lease.current
+    assert lease._current
     lease.release()
 
 
@@ -123,13 +123,13 @@ def test_a_bound_lease_of_a_living_thread_is_left_alone(harness: PoolHarness) ->
 
     holder = Caller(hold)
     end.wait_for(1)
-    pool.maintain()
-    assert leases[0].current
+    pool._tasks.maintain()
+    assert leases[0]._current
     end.open()
     holder.result()
     harness.clock.advance(RECOVERY_PAUSE)
-    pool.maintain()
-    assert not leases[0].current
+    pool._tasks.maintain()
+    assert not leases[0]._current
 
 
 def test_a_bound_lease_is_still_bound_after_it_was_tested(harness: PoolHarness) -> None:
@@ -139,8 +139,8 @@ def test_a_bound_lease_is_still_bound_after_it_was_tested(harness: PoolHarness) 
 
     lease = Caller(lambda: pool.acquire(thread_bound=True)).result()
     assert lease.connection.pings == 1
-    pool.maintain()
-    assert not lease.current
+    pool._tasks.maintain()
+    assert not lease._current
 
 
 def test_a_lost_connection_that_cannot_be_cleaned_is_replaced(harness: PoolHarness) -> None:
@@ -169,4 +169,4 @@ def test_callers_at_an_exhausted_pool_do_not_all_search_for_dead_threads(
         pool.acquire(timeout=0)
     harness.clock.advance(RECOVERY_PAUSE)
     pool.acquire(timeout=0).release()
-    assert not lease.current
+    assert not lease._current

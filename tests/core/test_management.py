@@ -8,9 +8,10 @@ import pytest
 
 from pooling.core.connection import DiscardReason
 from pooling.core.errors import LeaseError, PoolClosed, PoolConfigError, PoolTimeout
+from pooling.core.pool import close_all
 from pooling.core.tasks import QUIESCENCE_TIMEOUT
 from pooling.core.workers import Workers
-from tests.core.fakes import Caller, FakeOperationalError, Gate, PoolHarness
+from tests.core.fakes import Caller, FakeOperationalError, Gate, ManualWorkers, PoolHarness
 
 
 def test_drain_closes_idle_connections_and_keeps_serving(harness: PoolHarness) -> None:
@@ -208,9 +209,9 @@ def test_a_closed_pool_opens_nothing_any_more(harness: PoolHarness) -> None:
     pool.close()
     pool.drain()
     pool.resize(max_size=20, min_size=5)
-    pool.maintain()
+    pool._tasks.maintain()
     assert harness.driver.open == []
-    assert pool.maintain() is None
+    assert pool._tasks.maintain() is None
 
 
 def test_two_threads_may_close_at_once() -> None:
@@ -327,4 +328,19 @@ def test_close_waits_for_a_connection_that_was_just_being_opened(
     assert len(harness.driver.open) == 1
     harness.workers.work_all()
     closing.result()
+    assert harness.driver.open == []
+
+
+def test_pools_that_are_closed_together_have_one_bound() -> None:
+    """Servers that do not answer, three pools: the process ends after one bound, not three."""
+    harness = PoolHarness(ManualWorkers())
+    pools = [harness.pool(name=f"pool {number}") for number in range(3)]
+    for pool in pools:
+        harness.clock.meanwhile(harness.workers.work_all)
+        pool.acquire().release()
+    began = harness.clock.now()
+    close_all(pools)
+    assert harness.clock.now() - began == QUIESCENCE_TIMEOUT
+    assert all(pool.closed for pool in pools)
+    harness.workers.work_all()
     assert harness.driver.open == []

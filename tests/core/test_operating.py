@@ -132,7 +132,7 @@ def test_a_listener_hears_of_the_rare_events_and_of_no_acquire(harness: PoolHarn
     with pytest.raises(PoolTimeout):
         pool.acquire()
     harness.clock.advance(60.0)
-    pool.maintain()
+    pool._tasks.maintain()
     lease.release()
     pool.close()
     assert diary.entries == [

@@ -85,7 +85,7 @@ def test_connections_that_were_opened_together_are_not_replaced_together(
 
 
 def test_no_recycle_means_no_age(harness: PoolHarness) -> None:
-    pool = harness.pool(min_size=1, recycle=None)
+    pool = harness.pool(min_size=1, recycle=None, max_idle=None)
     pool.acquire().release()
     harness.pass_time(10_000.0)
     assert numbers(harness.driver.open) == [1]
@@ -118,10 +118,10 @@ def test_connections_that_nobody_needs_are_closed_the_coldest_first(harness: Poo
         lease.release()
         harness.clock.advance(1.0)
     harness.clock.advance(57.0)
-    pool.maintain()
+    pool._tasks.maintain()
     assert numbers(harness.driver.open) == [1, 2]
     harness.clock.advance(1.0)
-    pool.maintain()
+    pool._tasks.maintain()
     assert numbers(harness.driver.open) == [2]
     assert pool.stats().discards[DiscardReason.IDLE] == 2
 
@@ -135,14 +135,43 @@ def test_maintenance_comes_when_a_connection_gets_too_cold(harness: PoolHarness)
     assert pool.stats().idle == 0
 
 
-def test_the_pool_never_shrinks_below_min_size(harness: PoolHarness) -> None:
-    pool = harness.pool(min_size=2, max_idle=60.0)
+def test_a_pool_in_use_never_shrinks_below_min_size(harness: PoolHarness) -> None:
+    pool = harness.pool(min_size=2, max_idle=60.0, recycle=None)
     leases = [pool.acquire() for _ in range(4)]
     for lease in leases:
         lease.release()
-    harness.pass_time(3000.0)
+    for _ in range(60):
+        harness.pass_time(50.0)
+        assert pool.stats().size >= 2
+        pool.acquire().release()
     assert pool.stats().size == 2
     assert len(harness.driver.connections) == 4  # and keeps what it has instead of replacing it
+
+
+def test_a_pool_that_is_not_used_for_max_idle_closes_everything(harness: PoolHarness) -> None:
+    """`min_size` is for pools in use: a tenant's pool must not hold sessions for ever."""
+    pool = harness.pool(min_size=2, max_idle=60.0)
+    pool.acquire().release()
+    harness.pass_time(59.0)
+    assert pool.stats().size == 2
+    harness.pass_time(62.0)
+    assert pool.stats().size == 0
+    assert harness.driver.open == []
+    assert harness.scheduler.due == float("inf")  # nothing is left to do for it
+    harness.pass_time(1000.0)
+    assert pool.stats().size == 0
+    pool.acquire().release()  # and then it begins again
+    assert pool.stats().size == 2
+
+
+def test_a_lease_keeps_min_size_however_long_it_lasts(harness: PoolHarness) -> None:
+    pool = harness.pool(min_size=2, max_idle=60.0, recycle=None)
+    lease = pool.acquire()
+    harness.pass_time(1000.0)
+    assert pool.stats().size == 2
+    lease.release()
+    harness.pass_time(200.0)
+    assert pool.stats().size == 0
 
 
 def test_connections_in_use_count_for_min_size(harness: PoolHarness) -> None:

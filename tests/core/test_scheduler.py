@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pooling.core.scheduler import AFTER_AN_ERROR, Scheduler
+from pooling.core.scheduler import RETRY_PAUSE, Scheduler
 from tests.core.fakes import TEST_TIMEOUT, FakeClock, Gate, PoolHarness
 
 if TYPE_CHECKING:
@@ -141,9 +141,9 @@ def test_an_error_in_one_pools_maintenance_does_not_end_it(
     scheduler = Scheduler(clock := FakeClock())
     failing, other = Chore(ValueError("oh")), Chore()
     scheduler._due.update({failing: clock.now(), other: clock.now()})
-    assert scheduler.run_once() == clock.now() + AFTER_AN_ERROR
+    assert scheduler.run_once() == clock.now() + RETRY_PAUSE
     assert len(other.threads) == 1
-    clock.advance(AFTER_AN_ERROR)
+    clock.advance(RETRY_PAUSE)
     assert scheduler.run_once() is None
     assert len(failing.threads) == 2
     assert "will be tried again" in caplog.text
@@ -235,7 +235,7 @@ def test_a_pool_at_rest_needs_no_maintenance_any_more(harness: PoolHarness) -> N
     pool = harness.pool(min_size=0)
     pool.acquire().discard()
     harness.pass_time(1000.0)
-    assert pool.maintain() is None
+    assert pool._tasks.maintain() is None
     assert harness.scheduler.due == float("inf")
 
 

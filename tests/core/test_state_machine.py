@@ -119,7 +119,7 @@ class PoolMachine(RuleBasedStateMachine):
         lease = self.take(data)
         with suppress(KeyboardInterrupt):
             self.pool.release(lease, ping=ping)
-        assert not lease.current
+        assert not lease._current
         with pytest.raises(LeaseError):
             lease.release()
         self.resolve()
@@ -192,7 +192,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @rule()
     def maintain(self) -> None:
-        self.pool.maintain()
+        self.pool._tasks.maintain()
         self.resolve()
 
     @rule(outcome=OUTCOMES)
@@ -263,8 +263,8 @@ class PoolMachine(RuleBasedStateMachine):
         closes = [each.closes for each in inherited]
         leases = self.leases + self.dead
         self.workers.jobs.clear()
-        self.pool.after_fork_in_child()
-        assert not any(lease.current for lease in leases)
+        self.pool._tasks.after_fork_in_child()
+        assert not any(lease._current for lease in leases)
         assert [each.closes for each in inherited] == closes
         self.leases, self.dead = [], []
         self.driver.forget()
@@ -302,8 +302,8 @@ class PoolMachine(RuleBasedStateMachine):
         assert not stats.idle or stats.suspended or stats.waiting <= stats.connecting
 
     def leases_have_their_own_connections(self) -> None:
-        held = self.leases + [lease for lease in self.dead if lease.current]
-        assert all(lease.current for lease in self.leases)
+        held = self.leases + [lease for lease in self.dead if lease._current]
+        assert all(lease._current for lease in self.leases)
         assert len({lease.connection.number for lease in held}) == len(held)
         assert not any(lease.connection.closes for lease in held)
         assert self.pool.stats().leased >= len(held)
@@ -363,7 +363,7 @@ class PoolMachine(RuleBasedStateMachine):
                 self.workers.work()
         self.pool._state.backoff.error = None  # its traceback holds frames, and those hold leases
         gc.collect()
-        self.pool.maintain()  # which comes by itself after half a minute, if nobody waits
+        self.pool._tasks.maintain()  # which comes by itself after half a minute, if nobody waits
         self.harness.pass_time(1.0)
 
 

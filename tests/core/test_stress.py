@@ -132,7 +132,7 @@ def test_the_invariants_hold_under_stress() -> None:
 
     pool, driver = stress.pool, stress.driver
     gc.collect()
-    pool.maintain()
+    pool._tasks.maintain()
     stats = pool.stats()
     assert (stats.waiting, stats.leased) == (0, 0)
     assert stats.acquired == sum(stress.acquired) > 0

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from pooling.core import workers as workers_module
+from pooling.core.errors import PoolTimeout
+from pooling.core.threads import DAEMONS
 from pooling.core.workers import Workers
-from tests.core.fakes import TEST_TIMEOUT, Gate
+from tests.core.fakes import TEST_TIMEOUT, Gate, PoolHarness
 
 
 class Stack(dict[Any, None]):
@@ -71,7 +73,7 @@ def test_a_thread_is_used_again(workers: Workers) -> None:
 
 
 def test_a_thread_without_a_job_ends(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers_module, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(workers_module, "IDLE_TIMEOUT", 0.0)
     seen: list[threading.Thread] = []
     workers.run(lambda: seen.append(threading.current_thread()))
     wait_for_rests(workers, 1)
@@ -87,10 +89,10 @@ def test_a_thread_without_a_job_ends(workers: Workers, monkeypatch: pytest.Monke
 def test_a_job_that_comes_as_the_wait_ends_is_done(
     workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The numbers are those of `_Worker._run`, which runs in the test's own thread here."""
+    """The numbers are those of `_Worker.run`, which runs in the test's own thread here."""
     started: list[Any] = []
     done: list[str] = []
-    monkeypatch.setattr(workers_module._Worker, "start", lambda self, _: started.append(self))
+    monkeypatch.setattr(DAEMONS, "start", lambda run, _: started.append(run.__self__) or True)
     workers.run(lambda: done.append("first"))
     [worker] = started
 
@@ -110,7 +112,7 @@ def test_a_job_that_comes_as_the_wait_ends_is_done(
             return timeout is None
 
     worker.wakeup = Bell()
-    worker._run()
+    worker.run()
     assert worker.wakeup.heard
     assert done == ["first", "second"]
     assert started == [worker]
@@ -160,3 +162,21 @@ def test_an_idle_worker_keeps_nothing_of_its_last_job_alive(workers: Workers) ->
     wait_for_rests(workers, 1)
     gc.collect()
     assert reference() is None
+
+
+def test_workers_are_as_many_as_tasks_however_many_callers_there_are(
+    manual_harness: PoolHarness,
+) -> None:
+    """A fork holds the workers up while callers come and are turned away, each of which looks at
+    the tasks that nobody has claimed yet."""
+    pool = manual_harness.pool(max_size=2)
+    for _ in range(100):
+        with pytest.raises(PoolTimeout):
+            pool.acquire(timeout=0)
+    assert len(manual_harness.workers.jobs) <= 2
+    manual_harness.clock.advance(2.0)  # a job that was lost does not count for ever
+    with pytest.raises(PoolTimeout):
+        pool.acquire(timeout=0)
+    assert 1 <= len(manual_harness.workers.jobs) <= 4
+    manual_harness.workers.work_all()
+    assert pool.stats().idle >= 1

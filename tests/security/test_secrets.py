@@ -125,9 +125,9 @@ def test_no_object_shows_the_password(
     )
     wrapper.ensure_connection()
     pool, lease = wrapper.resolve_pool(), wrapper._lease
-    assert_clean(wrapper, pool, lease, lease.record, pool.driver, pool.config, pool.stats())
+    assert_clean(wrapper, pool, lease, lease._record, pool._driver, pool.config, pool.stats())
     assert_clean(*pool.holders(), pool._state, *vars(pool).values())
-    assert_clean(pool.driver.opener(), copy.copy(wrapper), wrapper._cursors, wrapper.connection)
+    assert_clean(pool._driver.opener(), copy.copy(wrapper), wrapper._cursors, wrapper.connection)
     with wrapper.cursor() as cursor:
         assert_clean(cursor, cursor.cursor)
     assert_clean(*forks.__dict__.values(), wrapper._binding)

@@ -108,7 +108,7 @@ class Worker:
             self.watch.mark(cursor, token)
             time.sleep(self.random.random() * 0.02)
             found = self.watch.read_mark(cursor)
-        if found != token and wrapper._lease is lease and lease.current:
+        if found != token and wrapper._lease is lease and lease._current:
             self.watch.wrong(f"somebody else was in this session: {found!r}, not {token!r}")
 
     def commit(self) -> None:
@@ -246,6 +246,6 @@ class Claims:
         if before is None:
             return None
         other = before[1]()
-        if other is not None and other is not lease and other.current and lease.current:
+        if other is not None and other is not lease and other._current and lease._current:
             return f"{connection} is leased twice: {other} and {lease}"
         return None

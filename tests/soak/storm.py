@@ -327,7 +327,7 @@ class SqliteStorm(Storm):
             return files
         # While anybody in the process has a lock on the file, SQLite keeps the descriptors of
         # connections that were closed (POSIX locks would go with them): so they come down late.
-        driver: Any = self.watch.pool.driver
+        driver: Any = self.watch.pool._driver
         return min(files, len(driver._sessions))
 
     def make_faults(self) -> Faults:

@@ -106,7 +106,7 @@ class Watch:
         pool = self.pool
         deadline = time.monotonic() + BOUND
         while True:
-            pool.maintain()
+            pool._tasks.maintain()
             stats = pool.stats()
             if not (stats.leased or stats.connecting or stats.waiting):
                 return

@@ -42,7 +42,7 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
         """Make a server-side cursor, whose statements nobody looks at."""
         cursor = super().chunked_cursor()
         if self._lease is not None:
-            self._lease.pool.driver.mark_dirty(self._lease.connection)  # type: ignore[attr-defined]
+            self._lease._pool.driver.mark_dirty(self._lease.connection)  # type: ignore[attr-defined]
         return cursor
 
     def session_identity(self, params: dict[str, Any]) -> Hashable:

@@ -1,13 +1,13 @@
 """Deadlines for the pool's own round trips, for when packets vanish without an error.
 
 The pool sends statements of its own: a ping, a rollback of a transaction that was left open.
-Without an answer the driver would wait until TCP gives up, about fifteen minutes, and until then the
-connection would occupy a slot of the pool. So each such round trip has `ANSWER_TIMEOUT` seconds.
-After that the socket is shut down, which works for every driver and from any thread: the call fails
-and the pool replaces the connection.
+Without an answer the driver would wait until TCP gives up, about fifteen minutes, and until then
+the connection would occupy a slot of the pool. So each such round trip has `ANSWER_TIMEOUT`
+seconds. After that the socket is shut down, which works for every driver and from any thread: the
+call fails and the pool replaces the connection.
 
-Users' queries have no such deadline; for those there are `statement_timeout`, `tcp_user_timeout` and
-keepalives.
+Users' queries have no such deadline; for those there are `statement_timeout`, `tcp_user_timeout`
+and keepalives.
 """
 
 from __future__ import annotations

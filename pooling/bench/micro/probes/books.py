@@ -54,8 +54,8 @@ class HandOff(Probe):
 def enqueue(pool: pooling.Pool[Stub]) -> pooling.Lease[Stub]:
     """Put somebody into the queue as `acquire` does, without a thread that waits."""
     lease: pooling.Lease[Stub] = pooling.Lease(pool)
-    waiter = Waiter(lease, time.monotonic(), threading.current_thread(), False, None, None)
-    pool.run_locked(lambda: pool._state.queue(waiter))  # noqa: SLF001
+    waiter = Waiter(lease, time.monotonic())
+    pool._run_locked(lambda: pool._state.queue(waiter))  # noqa: SLF001
     return lease
 
 
@@ -156,7 +156,7 @@ class Threads(Probe):
     """
 
     def __init__(self, pool: str) -> None:
-        workers.IDLE_SECONDS = 0.1
+        workers.IDLE_TIMEOUT = 0.1
         self.new_pool = POOLS[pool]
 
     def turn(self, number: int) -> dict[str, float]:
