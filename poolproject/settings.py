@@ -1,7 +1,7 @@
 """Settings of the demo project.
 
-Whatever differs between machines comes from the environment, or from `.env` beside manage.py;
-`.env.example` explains each variable. What is not set is safe for production.
+Machine-specific values come from the environment or from `.env` beside manage.py; `.env.example`
+documents each variable. The defaults are safe for production.
 """
 
 from pathlib import Path
