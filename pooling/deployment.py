@@ -54,18 +54,18 @@ def _variable(name: str) -> Known | None:
 def _argument(names: Sequence[str]) -> Known | None:
     """Read an option from gunicorn's environment variable."""
     try:
-        words = shlex.split(os.environ.get("GUNICORN_CMD_ARGS", ""))
+        arguments = shlex.split(os.environ.get("GUNICORN_CMD_ARGS", ""))
     except ValueError:
         return None
     found = None
-    for word, following in zip(words, [*words, ""][1:], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         for name in names:
-            if word == name:
+            if argument == name:
                 found = following
-            elif word.startswith(f"{name}="):
-                found = word.partition("=")[2]
-            elif len(name) == 2 and word.startswith(name) and word[2:].isdigit():
-                found = word[2:]
+            elif argument.startswith(f"{name}="):
+                found = argument.partition("=")[2]
+            elif len(name) == 2 and argument.startswith(name) and argument[2:].isdigit():
+                found = argument[2:]
     return _known(found, f"{names[0]} in GUNICORN_CMD_ARGS")
 
 

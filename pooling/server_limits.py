@@ -41,7 +41,7 @@ class Server:
         return self.max_connections - self.reserved
 
 
-def ask(alias: str) -> Server:
+def query_server(alias: str) -> Server:
     """Query the server of an alias over a connection of its own, which is closed afterwards.
 
     Raises:

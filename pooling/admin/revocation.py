@@ -72,9 +72,17 @@ class Revocations:
         self._sharing = False
 
     def record(self, name: str, value: str = ENDED) -> None:
-        """Record a revocation here, and in the shared cache by a worker. Does not block."""
+        """Record a revocation here, and in the shared cache by a worker.
+
+        Does not block, and raises nothing: it is called while users are saved and log out.
+        """
+        try:
+            self._record(name, value, shared=not sees_one_process())
+        except Exception:
+            logger.exception("an ended session cannot be recorded")
+
+    def _record(self, name: str, value: str, *, shared: bool) -> None:
         now = self._now()
-        shared = not sees_one_process()
         with self._lock:
             self._entries.pop(name, None)
             self._entries[name] = (now + LIFETIME, value)
@@ -86,7 +94,11 @@ class Revocations:
             start = shared and not self._sharing
             self._sharing = self._sharing or start
         if start:
-            WORKERS.run(self._share)
+            try:
+                WORKERS.run(self._share)
+            except BaseException:
+                self._sharing = False
+                raise
 
     def _share(self) -> None:
         """Write entries to the cache until none is left; one worker at a time does this."""
@@ -167,10 +179,10 @@ def _logged_in(request: HttpRequest | None = None, **_: Any) -> None:
 def _user_saved(instance: Any, created: bool = False, update_fields: Any = None, **_: Any) -> None:
     if created:
         return
-    if not instance.is_active:
+    if not getattr(instance, "is_active", True):
         REVOCATIONS.record(_user_name(str(instance.pk)))
     elif _may_have_new_password(instance, update_fields):
-        auth_hash = digest(instance.get_session_auth_hash())
+        auth_hash = digest(getattr(instance, "get_session_auth_hash", lambda: "")())
         REVOCATIONS.record(_user_name(str(instance.pk)), auth_hash)
 
 
@@ -178,7 +190,8 @@ def _may_have_new_password(user: Any, update_fields: Any) -> bool:
     if update_fields is not None:
         return "password" in update_fields
     # `_password` is a new raw password until Django's `save` has sent the signal.
-    return getattr(user, "_password", None) is not None or not user.has_usable_password()
+    usable = getattr(user, "has_usable_password", lambda: True)()
+    return getattr(user, "_password", None) is not None or not usable
 
 
 def _user_deleted(instance: Any, **_: Any) -> None:
@@ -198,7 +211,7 @@ def _session_name(session: str) -> str:
 
 
 def _user_name(user_id: str) -> str:
-    return f"user:{user_id}"
+    return f"user:{digest(user_id)}"
 
 
 def _key(name: str) -> str:

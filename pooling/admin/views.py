@@ -86,7 +86,7 @@ class ConnectionPoolAdmin(Base):
         by_admin = self.admin_site.admin_view(restricted)
         by_cookie = never_cache(csrf_protect(restricted))
 
-        # The admin's login_required and Django's middleware of that name would ask the database.
+        # The admin's login_required and Django's LoginRequiredMiddleware would query the database.
         @login_not_required
         @non_atomic_requests
         def guarded(request: HttpRequest) -> HttpResponse:

@@ -40,7 +40,7 @@ def check_servers(
             if "postgresql" not in str(entry["ENGINE"]):
                 _try_sqlite_options(alias)
                 continue
-            server = seen[alias] = server_limits.ask(alias)
+            server = seen[alias] = server_limits.query_server(alias)
         except Exception as error:
             found.append(_connect_failure(alias, entry, error))
             continue
@@ -92,7 +92,7 @@ def _room(
     wanted = number * together
     if wanted <= server.room:
         return []
-    origin = "at least" if processes is None else f"as {processes.source} says:"
+    origin = "at least" if processes is None else f"according to {processes.source}:"
     return [
         checks.Warning(
             f"DATABASES: {' + '.join(repr(alias) for alias in group)} may open {wanted} "

@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from pooling.admin import access
-from pooling.admin.revocation import LIFETIME, MAX_ENTRIES, Revocations, digest
+from pooling.admin.revocation import LIFETIME, MAX_ENTRIES, Revocations, _user_name, digest
 from tests.admin.conftest import PAGE, PASSWORD, Staff
 from tests.backends.databases import eventually
 from tests.fleet.members import file_cache
@@ -176,10 +176,10 @@ def test_another_process_learns_of_it(shared_cache: None) -> None:
     here.record("session:a")
     eventually(lambda: there.is_revoked("a", "1", "hash"))
     assert not there.is_revoked("b", "1", "hash")
-    here.record("user:1", "new hash")
+    here.record(_user_name("1"), "new hash")
     eventually(lambda: there.is_revoked("b", "1", "hash"))
     assert not there.is_revoked("b", "1", "new hash")
-    here.record("user:1")
+    here.record(_user_name("1"))
     eventually(lambda: there.is_revoked("b", "1", "new hash"))
 
 
@@ -210,6 +210,24 @@ def test_one_worker_writes_all_of_them(shared_cache: None, monkeypatch: pytest.M
     monkeypatch.undo()
     there = Revocations()
     assert all(there.is_revoked(str(number), "1", "hash") for number in range(50))
+
+
+def test_recording_raises_nothing(
+    shared_cache: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It must not keep a user from being saved or logged out."""
+
+    def fail(job: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    here, there = Revocations(), Revocations()
+    with monkeypatch.context() as patch:
+        patch.setattr("pooling.admin.revocation.WORKERS.run", fail)
+        here.record("session:a")
+    assert "cannot be recorded" in caplog.text
+    assert here.is_revoked("a", "1", "hash")
+    here.record("session:b")
+    eventually(lambda: there.is_revoked("a", "1", "hash"))
 
 
 def test_entries_expire_and_are_limited() -> None:

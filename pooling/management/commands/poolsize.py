@@ -130,7 +130,7 @@ def gather(
     entry = connections[alias].settings_dict
     server, origin = None, "" if cores is None else "--server-cores"
     if "postgresql" in entry["ENGINE"]:
-        server = server_limits.ask(alias)
+        server = server_limits.query_server(alias)
         host = str(entry["HOST"])
         if cores is None and (host in LOCAL or host.startswith("/")):
             cores, origin = os.cpu_count(), "cores of this machine, which also runs other work"
