@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 from django.db.utils import ConnectionHandler
 
-from pooling.bench.server import PrivatePostgres
+from pooling.bench.private_postgres import PrivatePostgres
 from pooling.registry import REGISTRY
 from tests.servers import execute, settings_from_url
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pooling.bench.server import PostgresUnavailableError, PrivatePostgres, ServerError
+from pooling.bench.private_postgres import PostgresUnavailableError, PrivatePostgres, ServerError
 from tests.servers import choose_driver, driver, execute
 
 if TYPE_CHECKING:

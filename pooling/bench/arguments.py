@@ -1,17 +1,12 @@
-"""From the words of a command line to a plan; what is wrong is said with the choices there are."""
+"""From the command line's arguments to a plan; errors name the choices."""
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .contenders import CONTENDERS, POSTGRESQL, USUAL, VENDORS
-from .http import suite as http
-from .micro.contests import CONTESTS
-from .micro.runner import QUICK as QUICK_AMOUNT
-from .micro.runner import Amount
+from .contenders import CONTENDERS, USUAL, VENDORS
 from .plan import Plan
 from .workloads import WORKLOADS
 
@@ -19,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .contenders import Contender
-    from .micro.contest import Contest
 
 T = TypeVar("T")
 
@@ -36,31 +30,23 @@ QUICK: dict[str, Any] = {
     "usual": (WORKLOADS["connect"], WORKLOADS["crud"], WORKLOADS["contention"]),
 }
 
-# By the names they have in Python.
-ALL_OPTIONS = (
-    *("engine", "database", "contender", "workload", "baseline", "sweep", "quick", "rounds"),
-    *("iterations", "pool_size", "threads", "duration", "rtt", "timeout", "health_checks", "yes"),
-    *("seed", "simulated_open", "simulated_query", "simulated_unhealthy"),
-)
-
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0}
 
 
 class ArgumentError(ValueError):
-    """What was asked for does not exist or makes no sense; the message names the choices."""
+    """An argument does not exist or makes no sense; the message names the choices."""
 
 
 def at_least_one(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
+    """Return a whole number from 1."""
+    number = int(text) if text.strip().isdecimal() else 0
     if number < 1:
         raise ArgumentError(f"{text!r}: a whole number from 1 is needed")
     return number
 
 
 def pool_size(text: str) -> int:
+    """Return a number of connections."""
     if (number := at_least_one(text)) > MOST_THREADS:
         raise ArgumentError(f"{text!r}: {MOST_THREADS} connections at most")
     return number
@@ -86,13 +72,14 @@ def duration(text: str) -> float:
 
 
 def positive_duration(text: str) -> float:
+    """Return the seconds of a duration, which must not be 0."""
     if not (seconds := duration(text)):
         raise ArgumentError(f"{text!r}: more than 0 is needed")
     return seconds
 
 
 def share(text: str) -> float:
-    """Return a share from 0 to below 1; `5%` is one, too."""
+    """Return a share from 0 to 0.9; `5%` is one, too."""
     try:
         number = float(text.rstrip("% ")) / (100 if text.rstrip().endswith("%") else 1)
     except ValueError:
@@ -127,134 +114,68 @@ def make_plan(
     quick: bool,
     **knobs: Any,
 ) -> Plan:
-    """Return a plan that gives everybody at every database something to do.
+    """Return a plan in which every database and every chosen contender takes part.
 
     Args:
-        vendors: the kinds of databases that take part.
+        vendors: the kinds of databases.
         knobs: further attributes of the plan; None for the default.
 
     Raises:
-        ArgumentError: it would not; the message names the choices.
+        ArgumentError: there is no such plan; the message names the choices.
     """
     chosen = _contenders(contender, vendors)
     if baseline is not None:
         [base] = choose("contender", [baseline], CONTENDERS)
-        if base not in chosen:
-            chosen = (*chosen, base)
         if not set(base.vendors) & set(vendors):
             raise ArgumentError(
                 f"the baseline {baseline!r} does not work with {', '.join(vendors)}; "
-                f"choose from {', '.join(each.name for each in chosen if each != base)}"
+                f"choose from {_names(chosen)}"
             )
+        chosen = chosen if base in chosen else (*chosen, base)
     given = {name: value for name, value in knobs.items() if value is not None}
     if workload:
         given["workloads"] = choose("workload", workload, WORKLOADS)
-    plan = Plan(
-        **{
-            **(QUICK if quick else {}),
-            **given,
-            "contenders": chosen,
-            "baseline": baseline,
-            "sweep": sweep,
-        }
-    )
+    defaults = QUICK if quick else {}
+    plan = Plan(**{**defaults, **given, "contenders": chosen, "baseline": baseline, "sweep": sweep})
     if plan.sweep is not None and any(each.kind != "steady" for each in plan.workloads or ()):
-        raise ArgumentError(
-            "--sweep works with the workloads "
-            + ", ".join(name for name, each in WORKLOADS.items() if each.kind == "steady")
-        )
+        steady = [each.name for each in WORKLOADS.values() if each.kind == "steady"]
+        raise ArgumentError(f"--sweep works with the workloads {', '.join(steady)}")
     for vendor in vendors:
-        if not plan.turns(vendor):
+        if not plan.trials(vendor):
             raise ArgumentError(
-                f"none of the contenders {', '.join(each.name for each in plan.contenders)} "
-                f"can do this with {vendor}; choose from "
-                + ", ".join(each.name for each in CONTENDERS.values() if vendor in each.vendors)
+                f"none of the contenders {_names(plan.contenders)} can do this with {vendor}; "
+                f"choose from {_names(_working_with([vendor]))}"
             )
     return plan
 
 
 def _contenders(given: Sequence[str] | None, vendors: Sequence[str]) -> tuple[Contender, ...]:
-    if given:
-        chosen = choose("contender", given, CONTENDERS)
-    else:
-        chosen = USUAL
-        return tuple(each for each in chosen if set(each.vendors) & set(vendors))
+    able = _working_with(vendors)
+    if not given:
+        return tuple(each for each in able if each in USUAL)
+    chosen = choose("contender", given, CONTENDERS)
     for each in chosen:
-        if not set(each.vendors) & set(vendors):
+        if each not in able:
             raise ArgumentError(
                 f"{each.name} works with {', '.join(each.vendors)} and not with "
-                f"{', '.join(vendors)}; choose from "
-                + ", ".join(
-                    other.name for other in CONTENDERS.values() if set(other.vendors) & set(vendors)
-                )
+                f"{', '.join(vendors)}; choose from {_names(able)}"
             )
     if missing := [found for each in chosen if (found := each.missing())]:
         raise ArgumentError("; ".join(f"{each['contender']}: {each['reason']}" for each in missing))
     return chosen
 
 
-def with_simulation(plan: Plan, **changes: float | None) -> Plan:
-    """Return the plan with another simulated database; None leaves a value as it is."""
-    given = {name: value for name, value in changes.items() if value is not None}
-    return dataclasses.replace(plan, simulation=dataclasses.replace(plan.simulation, **given))
+def _working_with(vendors: Sequence[str]) -> list[Contender]:
+    return [each for each in CONTENDERS.values() if set(each.vendors) & set(vendors)]
+
+
+def _names(contenders: Sequence[Contender]) -> str:
+    return ", ".join(each.name for each in contenders)
 
 
 def vendors_for(given: Sequence[str] | None, contender: Sequence[str] | None) -> tuple[str, ...]:
     """Return the private databases: those that are named, or all that the contenders can use."""
     if given:
         return choose("engine", given, {vendor: vendor for vendor in VENDORS})
-    if not contender:
-        return VENDORS
-    chosen = choose("contender", contender, CONTENDERS)
+    chosen = choose("contender", contender, CONTENDERS) if contender else CONTENDERS.values()
     return tuple(each for each in VENDORS if any(each in other.vendors for other in chosen))
-
-
-def refuse_others(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
-    """Refuse options that would have no effect.
-
-    Raises:
-        ArgumentError: one was given; the message names it and the others.
-    """
-    for name in ALL_OPTIONS:
-        if name not in known and given.get(name):
-            options = ", ".join(_dashed(each) for each in known)
-            raise ArgumentError(f"{what} has no use for {_dashed(name)}; it takes {options}")
-
-
-def _dashed(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def choose_contests(given: Sequence[str] | None) -> tuple[Contest, ...]:
-    """Return the contests of the micro suite that are named, or all."""
-    return choose("workload", given, CONTESTS) if given else tuple(CONTESTS.values())
-
-
-def make_amount(
-    *, quick: bool, rounds: int | None, duration: float | None, seed: int | None
-) -> Amount:
-    """Return how much the micro suite measures; None for the default."""
-    usual = QUICK_AMOUNT if quick else Amount()
-    return Amount(
-        rounds=rounds or usual.rounds,
-        seconds=duration or usual.seconds,
-        seed=usual.seed if seed is None else seed,
-        quick=quick,
-    )
-
-
-def make_http_plan(
-    *, contender: Sequence[str] | None, workload: Sequence[str] | None, **knobs: Any
-) -> Plan:
-    """Return what the http suite measures.
-
-    Raises:
-        ArgumentError: something chosen does not exist, or cannot serve a page.
-    """
-    able = {name: each for name, each in CONTENDERS.items() if each.level == "orm"}
-    able = {name: each for name, each in able.items() if POSTGRESQL in each.vendors}
-    return http.make_plan(
-        contenders=choose("contender", contender, able) if contender else None,
-        workloads=choose("workload", workload, http.WORKLOADS) if workload else None,
-        **knobs,
-    )

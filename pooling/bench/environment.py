@@ -1,4 +1,4 @@
-"""On what the numbers were made: without it they mean nothing."""
+"""The environment of a run: the machine and the versions."""
 
 from __future__ import annotations
 
@@ -6,25 +6,31 @@ import os
 import platform
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pooling
 
 from .contenders import PACKAGES, version_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .results import Environment
+
+T = TypeVar("T")
 
 
 def describe() -> Environment:
-    """Return the machine and the versions; the servers are added by whoever meets them."""
+    """Return the machine and the versions; the servers are added later."""
     packages = {package: version_of(module) for module, package in PACKAGES.items()}
     return {
         "taken_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _processor(),
         "cores": os.cpu_count() or 1,
-        "load_average": _load(),
-        "memory_mb": _memory(),
+        "load_average": _or_none(lambda: [round(each, 2) for each in os.getloadavg()]),
+        "memory_mb": _or_none(
+            lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+        ),
         "system": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "packages": {
@@ -45,15 +51,8 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _load() -> list[float] | None:
+def _or_none(measure: Callable[[], T]) -> T | None:
     try:
-        return [round(value, 2) for value in os.getloadavg()]
-    except (OSError, AttributeError):  # unobtainable, or not Unix
-        return None
-
-
-def _memory() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    except (OSError, ValueError, AttributeError):
+        return measure()
+    except (OSError, ValueError, AttributeError):  # unobtainable, or not Unix
         return None

@@ -1,9 +1,12 @@
-"""How far the benchmark is, for a terminal or for a log."""
+"""The progress of a run, on a terminal or in a log."""
 
 from __future__ import annotations
 
+import itertools
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pooling.formatting import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -13,47 +16,37 @@ if TYPE_CHECKING:
 
 
 def describe(step: Step) -> str:
-    threads = "1 thread" if step.threads == 1 else f"{step.threads} threads"
-    return f"{step.database}: {step.workload}, {threads}"
+    """Return what is run, without the contender and the round."""
+    return f"{step.database}: {step.workload}, {plural(step.threads, 'thread')}"
+
+
+def new_bar(stream: TextIO) -> Any:
+    """Return a progress bar that no thread refreshes; None without a terminal or without rich."""
+    if not stream.isatty():
+        return None
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn as TimeLeft
+    except ImportError:
+        return None
+    columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
+    return Progress(*columns, console=Console(file=stream), auto_refresh=False, transient=True)
 
 
 @contextmanager
 def report_progress(stream: TextIO, steps: int) -> Iterator[Callable[[Step], None]]:
-    """Show each turn on a stream: as a bar with the time left, or as a line where something new
-    begins.
+    """Show each trial on a stream: on a terminal with rich a bar, else a line for each cell.
 
-    The bar takes a terminal and rich. Nothing is drawn while the clock runs: no thread refreshes
-    it.
+    Nothing is drawn while the clock runs.
     """
-    if stream.isatty():
-        try:
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-            from rich.progress import TimeRemainingColumn as TimeLeft
-        except ImportError:  # a bar is a nicety
-            pass
-        else:
-            bar = Progress(
-                TextColumn("{task.description:<44}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeLeft(),
-                console=Console(file=stream),
-                auto_refresh=False,
-                transient=True,
+    if (bar := new_bar(stream)) is not None:
+        with bar:
+            task, begun = bar.add_task("getting ready", total=steps), itertools.count()
+            yield lambda step: bar.update(
+                task, completed=next(begun), description=describe(step), refresh=True
             )
-            with bar:
-                task = bar.add_task("getting ready", total=steps)
-                begun = 0
-
-                def draw(step: Step) -> None:
-                    nonlocal begun
-                    bar.update(task, completed=begun, description=describe(step), refresh=True)
-                    begun += 1
-
-                yield draw
-            return
-
+        return
     latest = ""
 
     def write(step: Step) -> None:

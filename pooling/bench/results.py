@@ -1,4 +1,4 @@
-"""The result document: what a benchmark hands to whatever shows it, and what `--json` writes.
+"""The result document: what a benchmark returns, what reports show, and what `--json` writes.
 
 It is a plain dict of JSON values. Names and meanings of schema 1 do not change; names may be added.
 """
@@ -17,7 +17,7 @@ TOTAL = "total"
 
 
 class Sweep(TypedDict):
-    """The knob that was turned from one result to the next, and where it stood for this one."""
+    """The option that varies from one result to the next, and its value for this one."""
 
     name: Literal["iterations", "pool-size"]
     value: int
@@ -26,7 +26,7 @@ class Sweep(TypedDict):
 class Result(TypedDict):
     """What one contender did in one workload with one number of threads.
 
-    A figure that could not be measured, because nothing succeeded or nobody counted, is None.
+    A figure that could not be measured, because nothing succeeded or nothing was counted, is None.
     """
 
     database: str  # "SQLite", "PostgreSQL" or "simulated"
@@ -101,12 +101,16 @@ class Document(TypedDict):
 
     schema: int
     environment: Environment
-    settings: dict[
-        str, Any
-    ]  # the knobs, by name: "rounds", "iterations", "threads", "pool_size"...
+    settings: dict[str, Any]  # the options: "rounds", "iterations", "threads", "pool_size"...
     contenders: list[ContenderInfo]
     workloads: list[WorkloadInfo]
     results: list[Result]
     left_out: list[LeftOut]
     warnings: list[str]
     duration_seconds: float
+
+
+def is_clear(result: Result) -> bool | None:
+    """Whether the interval of the ratio lies on one side of 1; None if there is no interval."""
+    low, high = result["ratio_low"], result["ratio_high"]
+    return None if low is None or high is None else not low <= 1 <= high

@@ -1,35 +1,36 @@
-"""Runs the contenders in turns and collects what they report."""
+"""Runs the contenders in turns and collects their reports."""
 
 from __future__ import annotations
 
 import os
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from .adapters.base import RunConfig
+from .measurements import ConnectionCounts, Trial
 from .plan import WARM_UP
-from .processes import ContenderFailedError, ContenderProcess, ContenderStoppedError
+from .processes import ContenderProcess, WorkerFailedError, WorkerStoppedError
 from .relay import Relay
-from .tally import Turn
-from .ways.base import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .arenas import Arena
-    from .census import PostgresCensus
+    from .connection_counter import ConnectionCounter
     from .contenders import Contender
+    from .databases import DatabaseProvider
+    from .measurements import TrialReport
     from .plan import Cell, Plan
     from .results import LeftOut
-    from .tally import Opened, TurnReport
+
+T = TypeVar("T")
 
 # An operation that takes longer than this on average belongs to a contender that hangs.
 LONGEST_OPERATION = 0.2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """What is about to be run, for whoever watches. Round 0 is the warm-up."""
+class Step(NamedTuple):
+    """What is run next, for showing progress. Round 0 is the warm-up."""
 
     database: str
     contender: str
@@ -44,19 +45,24 @@ class Record:
 
     Attributes:
         rounds: its reports by round, those that there are.
-        opened: its connections, warm-up included, if anybody could count them.
+        opened: its connections, warm-up included, if they could be counted.
         problem: why it did not get to the end, if it did not.
     """
 
     contender: Contender
-    rounds: dict[int, TurnReport] = field(default_factory=dict)
-    opened: Opened | None = None
+    rounds: dict[int, TrialReport] = field(default_factory=dict)
+    opened: ConnectionCounts | None = None
     problem: str | None = None
 
+    def add_opened(self, new: ConnectionCounts | None) -> None:
+        """Add the counts of a pool that was closed, if its process knows them."""
+        if new is not None and (before := self.opened) is not None:
+            new = ConnectionCounts(before.opened + new.opened, max(before.peak, new.peak))
+        self.opened = new or self.opened
 
-@dataclass(slots=True)
-class CellRecords:
-    """What all of them did in one cell."""
+
+class CellRecords(NamedTuple):
+    """What all contenders did in one cell."""
 
     database: str
     cell: Cell
@@ -64,8 +70,8 @@ class CellRecords:
 
 
 @dataclass(slots=True)
-class Side:
-    """A contender at its own database.
+class Entrant:
+    """A contender with its own process and database.
 
     Attributes:
         entry: the database for the benchmark itself.
@@ -74,179 +80,158 @@ class Side:
     """
 
     contender: Contender
-    vendor: str
     process: ContenderProcess
     entry: dict[str, Any]
     outside: dict[str, Any]
-    census: PostgresCensus | None
+    counter: ConnectionCounter | None
     stopped: str | None = None
 
 
 def run(
-    arena: Arena,
+    provider: DatabaseProvider,
     plan: Plan,
     on_step: Callable[[Step], None] = lambda _: None,
     left_out: list[LeftOut] | None = None,
 ) -> list[CellRecords]:
-    """Measure all contenders in an arena; call `on_step` before each turn.
+    """Measure all contenders with a provider's databases; call `on_step` before each trial.
 
-    What was made is removed in any case. A contender that fails is reported and does not keep the
-    others from going on; who is not there at all is added to `left_out`.
+    What was made is removed in any case. A contender that fails is reported, and the others go on;
+    one that cannot even start is added to `left_out`.
 
     Raises:
-        ArenaError: the arena cannot be used, or not be cleaned up.
+        SetupError: no database could be made or removed.
     """
     left_out = [] if left_out is None else left_out
+    vendor = provider.vendor
     with ExitStack() as stack:
-        sides = _open_sides(stack, arena, plan, left_out)
-        found = []
-        for cell in plan.cells(arena.vendor):
-            admitted = [side for side in sides if cell.admits(side.contender, arena.vendor)]
-            if admitted:
-                found.append(_run_cell(arena, plan, cell, admitted, on_step))
-        return found
+        entrants = _open_entrants(stack, provider, plan, left_out)
+        return [
+            _CellRun(provider, plan, cell, on_step).run(admitted)
+            for cell in plan.cells(vendor)
+            if (admitted := [each for each in entrants if cell.admits(each.contender, vendor)])
+        ]
 
 
-def order(sides: Sequence[Side], number: int) -> list[Side]:
-    """Return the order of a round: another side begins each time, so that none always goes
-    first."""
-    start = number % len(sides)
-    return [*sides[start:], *sides[:start]]
+def order(entrants: Sequence[T], number: int) -> list[T]:
+    """Return the order of a round: another one begins each time, so that none is always first."""
+    start = number % len(entrants)
+    return [*entrants[start:], *entrants[:start]]
 
 
-def _open_sides(stack: ExitStack, arena: Arena, plan: Plan, left_out: list[LeftOut]) -> list[Side]:
+def _open_entrants(
+    stack: ExitStack, provider: DatabaseProvider, plan: Plan, left_out: list[LeftOut]
+) -> list[Entrant]:
     relayed: dict[str, str] = {}
-    if plan.rtt and arena.vendor == "postgresql":
-        host = arena.base.get("HOST") or os.environ.get("PGHOST") or "/var/run/postgresql"
-        port = int(arena.base.get("PORT") or os.environ.get("PGPORT") or 5432)
+    if plan.rtt and provider.vendor == "postgresql":
+        host = provider.base.get("HOST") or os.environ.get("PGHOST") or "/var/run/postgresql"
+        port = int(provider.base.get("PORT") or os.environ.get("PGPORT") or 5432)
         relay = stack.enter_context(Relay(host, port, plan.rtt))
         relayed = {"HOST": relay.host, "PORT": str(relay.port)}
-    sides = []
+    entrants = []
     for contender in plan.contenders:
-        if arena.vendor not in contender.vendors or contender.missing():
+        if provider.vendor not in contender.vendors or contender.missing():
             continue
-        entry = stack.enter_context(arena.new_database())
-        arena.prepare(entry)
+        entry = stack.enter_context(provider.new_database())
+        provider.prepare(entry)
         # Ended before its database is removed.
         process = stack.enter_context(ContenderProcess(contender))
         process.start()
-        outside = {**entry, **relayed}
-        census = arena.census_of(entry)
-        sides.append(Side(contender, arena.vendor, process, entry, outside, census))
+        counter = provider.connection_counter(entry)
+        entrants.append(Entrant(contender, process, entry, {**entry, **relayed}, counter))
     present = []
-    for side in sides:
+    for entrant in entrants:
         try:
-            side.process.ready()
-        except ContenderFailedError as error:
-            left_out.append(
-                {
-                    "contender": side.contender.name,
-                    "reason": str(error),
-                    "database": arena.title,
-                }
-            )
+            entrant.process.ready()
+        except WorkerFailedError as error:
+            name = entrant.contender.name
+            left_out.append({"contender": name, "reason": str(error), "database": provider.title})
         else:
-            present.append(side)
+            present.append(entrant)
     return present
 
 
-def _run_cell(
-    arena: Arena,
-    plan: Plan,
-    cell: Cell,
-    sides: Sequence[Side],
-    on_step: Callable[[Step], None],
-) -> CellRecords:
-    records = {side.contender.name: Record(side.contender) for side in sides}
-    for side in sides:
-        _begin(plan, cell, side, records[side.contender.name])
-    for number in range(1 - cell.warm_up, cell.rounds + 1):
-        for side in order(sides, number):
-            on_step(
-                Step(
-                    database=arena.title,
-                    contender=side.contender.name,
-                    workload=cell.workload.name,
-                    threads=cell.threads,
-                    round=number,
-                )
-            )
-            record = records[side.contender.name]
-            if record.problem is None:
-                _take_turn(plan, cell, side, record, number)
-    for side in sides:
-        _end(arena, cell, side, records[side.contender.name])
-    return CellRecords(arena.title, cell, list(records.values()))
+@dataclass(frozen=True, slots=True)
+class _CellRun:
+    """All trials of one cell."""
+
+    provider: DatabaseProvider
+    plan: Plan
+    cell: Cell
+    on_step: Callable[[Step], None]
+
+    def run(self, entrants: Sequence[Entrant]) -> CellRecords:
+        cell, title = self.cell, self.provider.title
+        records = {entrant.contender.name: Record(entrant.contender) for entrant in entrants}
+        for entrant in entrants:
+            self._begin(entrant, records[entrant.contender.name])
+        for number in range(1 - cell.warm_up, cell.rounds + 1):
+            for entrant in order(entrants, number):
+                name = entrant.contender.name
+                self.on_step(Step(title, name, cell.workload.name, cell.threads, number))
+                if records[name].problem is None:
+                    self._try(entrant, records[name], number)
+        for entrant in entrants:
+            self._end(entrant, records[entrant.contender.name])
+        return CellRecords(title, cell, list(records.values()))
+
+    def _begin(self, entrant: Entrant, record: Record) -> None:
+        if entrant.stopped is not None:
+            record.problem = entrant.stopped
+            return
+        if entrant.counter is not None:
+            entrant.counter.begin()
+        _guarded(entrant, record, lambda: self._open(entrant))
+
+    def _open(self, entrant: Entrant) -> None:
+        plan, cell = self.plan, self.cell
+        config = RunConfig(
+            vendor=self.provider.vendor,
+            entry=entrant.outside,
+            pool_size=cell.pool_size,
+            threads=cell.threads,
+            timeout=cell.timeout,
+            health_checks=plan.health_checks,
+            simulation=plan.simulation,
+            seed=f"{plan.seed}-{entrant.contender.name}",
+        )
+        entrant.process.open(config, plan.grace)
+
+    def _try(self, entrant: Entrant, record: Record, number: int) -> None:
+        cell, process = self.cell, entrant.process
+        trial = Trial(
+            workload=cell.workload,
+            iterations=cell.iterations if number else min(cell.iterations, WARM_UP),
+            seconds=cell.seconds,
+            seed=f"{self.plan.seed}-{cell.threads}-{number}",
+        )
+        timeout = self.plan.grace + (cell.seconds or cell.iterations * LONGEST_OPERATION)
+
+        def run_trial() -> None:
+            if cell.cold and number > 1 - cell.warm_up:
+                record.add_opened(process.close())
+                self._open(entrant)
+            with entrant.counter.trial() if entrant.counter is not None else nullcontext():
+                report = process.trial(trial, timeout)
+            if number:
+                record.rounds[number] = report
+
+        _guarded(entrant, record, run_trial)
+
+    def _end(self, entrant: Entrant, record: Record) -> None:
+        if entrant.stopped is None:
+            _guarded(entrant, record, lambda: record.add_opened(entrant.process.close()))
+        if entrant.stopped is None and entrant.counter is not None:
+            record.opened = entrant.counter.end()
+        if any(phase.action == "insert" for phase in self.cell.workload.phases):
+            self.provider.clear(entrant.entry)
 
 
-def _begin(plan: Plan, cell: Cell, side: Side, record: Record) -> None:
-    if side.stopped is not None:
-        record.problem = side.stopped
-        return
-    if side.census is not None:
-        side.census.begin()
-    _guarded(side, record, lambda: side.process.open(_place(plan, cell, side), plan.bound))
-
-
-def _take_turn(plan: Plan, cell: Cell, side: Side, record: Record, number: int) -> None:
-    turn = Turn(
-        workload=cell.workload,
-        iterations=cell.iterations if number else min(cell.iterations, WARM_UP),
-        seconds=cell.seconds,
-        seed=f"{plan.seed}-{cell.threads}-{number}",
-    )
-    bound = plan.bound + (cell.seconds or cell.iterations * LONGEST_OPERATION)
-
-    def take() -> None:
-        if cell.cold and number > 1 - cell.warm_up:
-            opened = side.process.close()
-            record.opened = _added(record.opened, opened)
-            side.process.open(_place(plan, cell, side), plan.bound)
-        with side.census.turn() if side.census is not None else nullcontext():
-            report = side.process.turn(turn, bound)
-        if number:
-            record.rounds[number] = report
-
-    _guarded(side, record, take)
-
-
-def _end(arena: Arena, cell: Cell, side: Side, record: Record) -> None:
-    def close() -> None:
-        record.opened = _added(record.opened, side.process.close())
-
-    if side.stopped is None:
-        _guarded(side, record, close)
-    if side.stopped is None and side.census is not None:
-        record.opened = side.census.end()
-    if any(phase.act == "insert" for phase in cell.workload.phases):
-        arena.clear(side.entry)
-
-
-def _guarded(side: Side, record: Record, act: Callable[[], None]) -> None:
-    """Do something with a contender; note what is wrong with it, if anything."""
+def _guarded(entrant: Entrant, record: Record, function: Callable[[], None]) -> None:
+    """Do something with a contender; note its failure."""
     try:
-        act()
-    except ContenderStoppedError as error:
-        # It would only stop again, and every time would cost the whole bound.
-        record.problem = side.stopped = str(error)
-    except ContenderFailedError as error:
+        function()
+    except WorkerStoppedError as error:
+        # It would only stop again, and every time would cost the whole timeout.
+        record.problem = entrant.stopped = str(error)
+    except WorkerFailedError as error:
         record.problem = record.problem or str(error)
-
-
-def _place(plan: Plan, cell: Cell, side: Side) -> Place:
-    return Place(
-        vendor=side.vendor,
-        entry=side.outside,
-        pool_size=cell.pool_size,
-        threads=cell.threads,
-        timeout=cell.timeout,
-        health_checks=plan.health_checks,
-        simulation=plan.simulation,
-        seed=f"{plan.seed}-{side.contender.name}",
-    )
-
-
-def _added(before: Opened | None, new: Opened | None) -> Opened | None:
-    if before is None or new is None:
-        return new or before
-    return type(new)(before.opened + new.opened, max(before.peak, new.peak))

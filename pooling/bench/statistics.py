@@ -1,4 +1,4 @@
-"""What the measured numbers say, and how sure one may be of it."""
+"""Statistics: ratios with intervals, percentiles, fairness, histograms."""
 
 from __future__ import annotations
 
@@ -25,22 +25,12 @@ BOUNDS = tuple(float(f"{0.001 * 10 ** (step / 6):.4g}") for step in range(48))
 class Ratio:
     """How many times the baseline's rate, with a 95 % interval.
 
-    Attributes:
-        value: the median over the rounds; above 1 is faster than the baseline.
-        low: the lower end of the interval.
-        high: its upper end.
-        rounds: how many there were.
+    The value is the median over the rounds; above 1 is faster than the baseline.
     """
 
     value: float
     low: float
     high: float
-    rounds: int
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether there is a difference larger than the noise, after enough rounds to tell."""
-        return self.rounds >= ENOUGH_ROUNDS and not self.low <= 1.0 <= self.high
 
 
 def ratio(baseline: Sequence[float], other: Sequence[float], *, seed: int = 1) -> Ratio:
@@ -53,10 +43,10 @@ def ratio(baseline: Sequence[float], other: Sequence[float], *, seed: int = 1) -
     if len(baseline) != len(other) or not baseline:
         raise ValueError(f"one rate per side and round wanted, got {len(baseline)}, {len(other)}")
     rounds = [after / before for before, after in zip(baseline, other, strict=True)]
-    draw = random.Random(seed)
-    medians = sorted(median(draw.choices(rounds, k=len(rounds))) for _ in range(RESAMPLES))
+    rng = random.Random(seed)
+    medians = sorted(median(rng.choices(rounds, k=len(rounds))) for _ in range(RESAMPLES))
     tail = round(RESAMPLES * 0.025)
-    return Ratio(median(rounds), medians[tail], medians[-tail - 1], len(rounds))
+    return Ratio(median(rounds), medians[tail], medians[-tail - 1])
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

@@ -1,10 +1,11 @@
-"""The users that the workloads work on, in a table of the benchmark's own."""
+"""The users that the workloads work on, in the benchmark's own table."""
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from django.apps.registry import Apps
 from django.db import models
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 NAMES = ("Ada", "Alan", "Barbara", "Donald", "Edsger", "Frances", "Grace", "Leslie", "Niklaus")
 TABLE = "poolbench_user"
 
-# How many users are there before anything is measured, with the ids from 1; `read` wants those
+# How many users there are before anything is measured, with the ids from 1: `read` selects those
 # below 10, `mixed` reads and updates all of them.
 KNOWN = 20
 
@@ -42,19 +43,9 @@ class BenchUser(models.Model):
         return self.username
 
 
-class Fields(TypedDict):
-    """A user without an id."""
-
-    username: str
-    first_name: str
-    email: str
-    is_active: bool
-    logins: int
-
-
 @dataclass(slots=True)
 class Row:
-    """A user for those who work without an ORM."""
+    """A user without an ORM."""
 
     username: str
     first_name: str
@@ -64,24 +55,21 @@ class Row:
     pk: int | None = None
 
 
-def new_users(seed: str) -> Iterator[Fields]:
+def new_users(seed: str) -> Iterator[dict[str, Any]]:
     """Make up users without end; the same seed makes up the same ones."""
-    draw = random.Random(seed)
-    number = 0
-    while True:
-        name = draw.choice(NAMES)
+    rng = random.Random(seed)
+    for number in itertools.count():
+        name = rng.choice(NAMES)
         username = f"{name.lower()}-{seed}-{number}"
         yield {
             "username": username,
             "first_name": name,
             "email": f"{username}@example.com",
-            "is_active": draw.random() < 0.9,
+            "is_active": rng.random() < 0.9,
             "logins": 0,
         }
-        number += 1
 
 
-def known_users() -> list[Fields]:
+def known_users() -> list[dict[str, Any]]:
     """Return the users that every database begins with, the one with id 1 first."""
-    found = new_users("known")
-    return [next(found) for _ in range(KNOWN)]
+    return list(itertools.islice(new_users("known"), KNOWN))

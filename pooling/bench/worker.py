@@ -1,6 +1,6 @@
-"""A contender's own process: what one does cannot harm the others, and each has its own driver.
+"""The contender's side of a process: a server that obeys one request at a time over a pipe.
 
-It is started by `processes`, which talks to it over a pipe: orders come, answers go, one at a time.
+A contender cannot harm the others there, and each has its own driver. Started by `processes`.
 """
 
 from __future__ import annotations
@@ -18,105 +18,98 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tally import Opened, Turn, TurnReport
-    from .ways.base import Place, Way
+    from .adapters.base import PoolAdapter, RunConfig
+    from .measurements import ConnectionCounts, Trial, TrialReport
 
 
 @dataclass(frozen=True, slots=True)
-class Hello:
+class Handshake:
     """The first message.
 
     Attributes:
-        way: where the contender's class is, as `module:name`.
+        adapter: where the class to work with is, as `module:name`.
         blocked: modules that have to look as if they were not installed.
     """
 
-    way: str
+    adapter: str
     blocked: tuple[str, ...] = ()
+
+    def load(self) -> Any:
+        """Hide the blocked modules, silence the logs, and return the class."""
+        for name in self.blocked:
+            sys.modules[name] = None  # type: ignore[assignment]
+        logging.disable(logging.WARNING)  # writing takes time, and is read by no one
+        return find_class(self.adapter)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An answer that is none."""
+    """The answer to a request that raised an error."""
 
     text: str
 
 
-class Stage:
-    """Where the contender works: a way to get connections, and a crew that uses it."""
+class TrialServer:
+    """Runs the trials of one contender: an adapter to get connections, and a load that uses it."""
 
-    def __init__(self, way_class: type[Way]) -> None:
-        self._way_class = way_class
-        self._way: Way | None = None
-        self._crew: Any = None
-        self._place: Place | None = None
+    def __init__(self, handshake: Handshake) -> None:
+        import django
+        from django.conf import settings
 
-    def open(self, place: Place) -> None:
-        """Open the contender's pool, if it has one. It has no connections yet, if it can do so."""
-        from .crew import new_crew
+        settings.configure(USE_TZ=True)
+        django.setup()
+        self._adapter_class: type[PoolAdapter] = handshake.load()
+        self._adapter: Any = None
+        self._load: Any = None
 
-        self._place = place
-        self._way = self._way_class(place)
-        self._crew = new_crew(self._way, place.threads)
-        # What is there by now will stay, and need not be swept again before every turn.
+    def open(self, config: RunConfig) -> None:
+        """Open the contender's pool, if it has one; as far as it can, without connections."""
+        from .load import new_load
+
+        self._adapter = self._adapter_class(config)
+        self._load = new_load(self._adapter, config.threads)
+        # What is there by now stays, and need not be collected again before every trial.
         gc.collect()
         gc.freeze()
 
-    def turn(self, turn: Turn) -> TurnReport:
-        """Let the crew do a turn."""
-        gc.collect()  # nobody is to sweep up after another
-        report: TurnReport = self._crew.work(turn)
+    def trial(self, trial: Trial) -> TrialReport:
+        """Run a trial, after collecting what the one before has left."""
+        gc.collect()
+        report: TrialReport = self._load.run(trial)
         return report
 
-    def close(self) -> Opened | None:
+    def close(self) -> ConnectionCounts | None:
         """Close everything; return how many connections there were, if this process knows."""
-        from .tally import Opened
-
-        way, crew = self._way, self._crew
-        self._way = self._crew = None
-        if way is None:
+        adapter, load = self._adapter, self._load
+        self._adapter = self._load = None
+        if load is not None:
+            load.close()
+        if adapter is None:
             return None
-        if crew is not None:
-            crew.close()
-        if not way.uses_tasks:
-            way.close()
-        return None if way.count is None else Opened(way.count.opened, way.count.peak)
+        adapter.close()
+        counts: ConnectionCounts | None = adapter.count and adapter.count.total()
+        return counts
 
 
-def serve(channel: Connection, new_stage: Callable[[Hello], Any]) -> None:
-    """Obey until the other side hangs up. The first order is who to be, the others are verbs."""
-    from .tally import describe_error
+def serve(channel: Connection, new_server: Callable[[Any], Any]) -> None:
+    """Answer requests until the other side hangs up; the first one makes the server."""
+    from .measurements import describe_error
 
-    stage = None
+    server = None
     while True:
         try:
             verb, *arguments = channel.recv()
         except EOFError:
             return
         try:
-            if stage is None:
-                stage = new_stage(*arguments)
+            if server is None:
+                server = new_server(*arguments)
                 answer = None
             else:
-                answer = getattr(stage, verb)(*arguments)
+                answer = getattr(server, verb)(*arguments)
         except Exception as error:
             answer = Failure(describe_error(error))
         channel.send(answer)
-
-
-def find_way(hello: Hello) -> type[Way]:
-    """Get Django and the contender's class ready."""
-    for name in hello.blocked:
-        sys.modules[name] = None  # type: ignore[assignment]
-
-    import django
-    from django.conf import settings
-
-    settings.configure(USE_TZ=True)
-    django.setup()
-    logging.disable(logging.WARNING)  # watching takes time, and nobody would read it
-    way: type[Way] = find_class(hello.way)
-    return way
 
 
 def find_class(name: str) -> Any:
@@ -125,8 +118,8 @@ def find_class(name: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def die_with_parent() -> None:
-    """End this process when the one that started it is gone, whatever is being done."""
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone, whatever it is doing."""
 
     def wait() -> None:
         sys.stdin.buffer.read()
@@ -135,9 +128,9 @@ def die_with_parent() -> None:
     threading.Thread(target=wait, name="poolbench-lifeline", daemon=True).start()
 
 
-def main(new_stage: Callable[[Hello], Any] = lambda hello: Stage(find_way(hello))) -> None:
-    die_with_parent()
-    channel = Connection(int(sys.argv[1]))
-    serve(channel, new_stage)
-    # Whatever a contender has forgotten must not keep the process.
+def main(new_server: Callable[[Any], Any] = TrialServer) -> None:
+    """Serve until the parent hangs up."""
+    end_with_parent()
+    serve(Connection(int(sys.argv[1])), new_server)
+    # What a contender has left open must not keep the process.
     os._exit(0)

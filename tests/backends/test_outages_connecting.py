@@ -14,7 +14,7 @@ import pytest
 from django.db import OperationalError
 
 from pooling import DiscardReason
-from pooling.bench.server import PrivatePostgres
+from pooling.bench.private_postgres import PrivatePostgres
 from tests.backends.databases import PATIENCE, PostgresDatabase, eventually, in_threads
 from tests.faults.servers import REPLICATION, error_server, fill, starting_up
 from tests.faults.timing import TRIES, overshoot

@@ -16,7 +16,7 @@ from tests.servers import execute
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pooling.bench.server import PrivatePostgres
+    from pooling.bench.private_postgres import PrivatePostgres
     from tests.conftest import DatabaseSettings
 
 READ_ONLY = "25006"

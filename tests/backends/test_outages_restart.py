@@ -11,7 +11,7 @@ import psutil
 import pytest
 from django.db import Error
 
-from pooling.bench.server import PrivatePostgres
+from pooling.bench.private_postgres import PrivatePostgres
 from tests.backends.databases import PATIENCE, PostgresDatabase, eventually
 from tests.faults.timing import TRIES
 

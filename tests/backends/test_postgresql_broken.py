@@ -12,7 +12,7 @@ from pooling import DiscardReason
 from tests.backends.databases import PATIENCE, PostgresDatabase, eventually, in_thread
 
 if TYPE_CHECKING:
-    from pooling.bench.server import PrivatePostgres
+    from pooling.bench.private_postgres import PrivatePostgres
     from tests.conftest import DatabaseSettings
 
 

@@ -11,7 +11,7 @@ from tests.backends.projects import HELPERS, Project
 from tests.servers import execute
 
 if TYPE_CHECKING:
-    from pooling.bench.server import PrivatePostgres
+    from pooling.bench.private_postgres import PrivatePostgres
     from tests.backends.databases import Database
     from tests.conftest import DatabaseSettings
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pooling.bench.arenas import Arena, PostgresArena, SimulatedArena, SqliteArena
-from pooling.bench.waiting import wait_until
+from pooling.bench.databases import (
+    DatabaseProvider,
+    PostgresProvider,
+    SimulatedProvider,
+    SqliteProvider,
+)
+from pooling.bench.polling import wait_until
 from tests.servers import settings_from_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from pytest_django.plugin import DjangoDbBlocker
 
@@ -25,39 +30,38 @@ def database_access(django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
 
 
 @pytest.fixture
-def sqlite_arena(tmp_path: Path) -> SqliteArena:
-    return SqliteArena({"NAME": tmp_path / "project.sqlite3"})
+def sqlite_provider(tmp_path: Path) -> SqliteProvider:
+    return SqliteProvider({"NAME": tmp_path / "project.sqlite3"})
 
 
 @pytest.fixture
-def postgres_arena(postgresql_url: str) -> Iterator[PostgresArena]:
-    arena = PostgresArena(settings_from_url(postgresql_url, "pooling.backends.postgresql"))
-    yield arena
-    arena.close()
+def postgres_provider(postgresql_url: str) -> Iterator[PostgresProvider]:
+    provider = PostgresProvider(settings_from_url(postgresql_url, "pooling.backends.postgresql"))
+    yield provider
+    provider.close()
 
 
 @pytest.fixture
-def simulated_arena() -> SimulatedArena:
-    return SimulatedArena()
+def simulated_provider() -> SimulatedProvider:
+    return SimulatedProvider()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def arena(request: pytest.FixtureRequest) -> Arena:
-    fixture = {"sqlite": "sqlite_arena", "postgresql": "postgres_arena"}[request.param]
+def provider(request: pytest.FixtureRequest) -> DatabaseProvider:
+    fixture = {"sqlite": "sqlite_provider", "postgresql": "postgres_provider"}[request.param]
     return request.getfixturevalue(fixture)
 
 
-def leftovers(arena: Arena) -> list[str]:
-    """Return what benchmarks have left behind in an arena."""
-    if isinstance(arena, PostgresArena):
-        found = arena.execute("SELECT datname FROM pg_database WHERE datname LIKE 'poolbench%%'")
+def leftovers(provider: DatabaseProvider) -> list[str]:
+    """Return what benchmarks have left behind on a server, or in a folder."""
+    if isinstance(provider, PostgresProvider):
+        found = provider.execute("SELECT datname FROM pg_database WHERE datname LIKE 'poolbench%%'")
         return [name for (name,) in found]
-    assert isinstance(arena, SqliteArena)
-    return [path.name for path in arena._folder.iterdir()]
+    return [path.name for path in Path(provider.base["NAME"]).parent.iterdir()]
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process ends soon. It has to be somebody else's child, or reaped."""
+    """Whether a process ends soon. It must not be a child that is yet to be reaped."""
 
     def gone() -> bool:
         try:

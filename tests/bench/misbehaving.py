@@ -1,4 +1,4 @@
-"""Contenders as one hopes never to meet them. They run in processes of their own."""
+"""Contenders that hang, fail or die. They run in processes of their own."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from pooling.bench.adapters.drivers import Bare
 from pooling.bench.contenders import SQLITE, Contender
-from pooling.bench.ways.drivers import Bare
 
 if TYPE_CHECKING:
-    from pooling.bench.ways.base import Place
+    from pooling.bench.adapters.base import RunConfig
 
 
 class Hanging(Bare):
@@ -31,7 +31,7 @@ class Raising(Bare):
 class Refusing(Bare):
     """Cannot even be made."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, config: RunConfig) -> None:
         raise ValueError("no such pool")
 
 
@@ -57,7 +57,7 @@ class Limping(Bare):
 
 
 class Leaving(Bare):
-    """Raises what nobody catches."""
+    """Raises what is not an Exception."""
 
     def acquire(self) -> Any:
         raise SystemExit("bye")
@@ -66,9 +66,9 @@ class Leaving(Bare):
 class Stingy(Bare):
     """Has few connections, and lets callers wait for ever."""
 
-    def __init__(self, place: Place) -> None:
-        super().__init__(place)
-        self._free = threading.Semaphore(place.pool_size)
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self._free = threading.Semaphore(config.pool_size)
 
     def acquire(self) -> Any:
         self._free.acquire()
@@ -79,14 +79,14 @@ class Stingy(Bare):
         self._free.release()
 
 
-def contender(way: type[Bare] | str) -> Contender:
-    """Return a contender for SQLite with one of the ways above, or with one that is not there."""
-    name = way if isinstance(way, str) else way.__name__
+def contender(adapter: type[Bare] | str) -> Contender:
+    """Return a contender for SQLite with one of the adapters above, or with a missing one."""
+    name = adapter if isinstance(adapter, str) else adapter.__name__
     return Contender(
         name=name.lower(),
         title=name,
         how="Badly.",
         level="driver",
-        way=f"{__name__}:{name}",
+        adapter=f"{__name__}:{name}",
         vendors=(SQLITE,),
     )

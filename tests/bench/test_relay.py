@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pooling.bench.contenders import POOLED, STOCK
+from pooling.bench.contenders import CONTENDERS
 from pooling.bench.plan import Plan
 from pooling.bench.relay import Relay, RelayError
 from pooling.bench.runner import run
-from pooling.bench.workloads import CONNECT
+from pooling.bench.workloads import WORKLOADS
 from tests.bench.conftest import is_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pooling.bench.arenas import PostgresArena
+    from pooling.bench.databases import PostgresProvider
 
 RTT = 0.02
 
@@ -86,15 +86,15 @@ def test_hangs_up_when_the_server_is_not_there() -> None:
         Relay("127.0.0.1", port, 0.001) as relay,
         socket.create_connection((relay.host, relay.port), timeout=10) as client,
     ):
-        client.sendall(b"anybody?")
+        client.sendall(b"hello?")
         with contextlib.suppress(ConnectionError):
             assert client.recv(10) == b""
 
 
 def test_its_process_ends_with_it(echo_port: int) -> None:
     with Relay("127.0.0.1", echo_port, RTT) as relay:
-        assert relay._process is not None
-        pid = relay._process.pid
+        assert relay.pid is not None
+        pid = relay.pid
     assert is_gone(pid)
 
 
@@ -103,16 +103,16 @@ def test_says_so_when_it_does_not_start() -> None:
         pytest.fail("started")
 
 
-def test_contenders_meet_it_and_the_census_does_not(postgres_arena: PostgresArena) -> None:
+def test_contenders_meet_it_and_the_counter_does_not(postgres_provider: PostgresProvider) -> None:
     plan = Plan(
-        contenders=(STOCK, POOLED),
-        workloads=(CONNECT,),
+        contenders=(CONTENDERS["stock"], CONTENDERS["pooled"]),
+        workloads=(WORKLOADS["connect"],),
         rounds=1,
         iterations=5,
         threads=(1,),
         rtt=RTT,
     )
-    [found] = run(postgres_arena, plan)
+    [found] = run(postgres_provider, plan)
     for record in found.records:
         assert min(record.rounds[1].phases["connect"].latencies) >= RTT
         assert record.opened is not None

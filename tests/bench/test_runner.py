@@ -8,35 +8,34 @@ import pytest
 from django.db import connections
 
 from pooling.bench import processes
-from pooling.bench.contenders import (
-    PERSISTENT,
-    POOLED,
-    POOLED_SIMULATION,
-    STOCK,
-    UNPOOLED_SIMULATION,
-    USUAL,
-)
-from pooling.bench.document import make_document
+from pooling.bench.adapters.base import Simulation
+from pooling.bench.aggregation import make_document
+from pooling.bench.contenders import CONTENDERS, USUAL
 from pooling.bench.environment import describe
 from pooling.bench.plan import Plan
 from pooling.bench.runner import Step, order, run
-from pooling.bench.ways.base import Simulation
-from pooling.bench.workloads import CONNECT, CONTENTION, CRUD, EXHAUSTION, SPIKE, WORKLOADS
+from pooling.bench.workloads import WORKLOADS
 from tests.bench import misbehaving
 from tests.bench.conftest import is_gone, leftovers
 from tests.bench.misbehaving import contender
 
 if TYPE_CHECKING:
-    from pooling.bench.arenas import Arena, SimulatedArena, SqliteArena
+    from pooling.bench.databases import (
+        DatabaseProvider,
+        PostgresProvider,
+        SimulatedProvider,
+        SqliteProvider,
+    )
     from pooling.bench.results import Document, LeftOut, Result
 
 FAST = Simulation(open_seconds=0.01, query_seconds=0.002, unhealthy=0.05)
-SIMULATED = (UNPOOLED_SIMULATION, POOLED_SIMULATION)
+STOCK, PERSISTENT, POOLED = (CONTENDERS[name] for name in ("stock", "persistent", "pooled"))
+SIMULATED = (CONTENDERS["simulated-unpooled"], CONTENDERS["simulated-pooled"])
 
 
-def measure(arena: Arena, plan: Plan) -> Document:
+def measure(provider: DatabaseProvider, plan: Plan) -> Document:
     left_out: list[LeftOut] = []
-    cells = run(arena, plan, left_out=left_out)
+    cells = run(provider, plan, left_out=left_out)
     return make_document(plan, cells, describe(), left_out, 1.0)
 
 
@@ -48,17 +47,21 @@ def by_contender(document: Document, operation: str) -> dict[str, Result]:
     }
 
 
-def test_another_side_begins_each_round() -> None:
+def test_another_one_begins_each_round() -> None:
     assert [order("ab", number) for number in range(3)] == [["a", "b"], ["b", "a"], ["a", "b"]]
     assert [order("abc", number)[0] for number in range(4)] == ["a", "b", "c", "a"]
 
 
-def test_sides_alternate_and_the_warm_up_comes_first(sqlite_arena: SqliteArena) -> None:
+def test_sides_alternate_and_the_warm_up_comes_first(sqlite_provider: SqliteProvider) -> None:
     steps: list[Step] = []
     plan = Plan(
-        contenders=(STOCK, POOLED), rounds=3, iterations=1, threads=(1,), workloads=(CONNECT,)
+        contenders=(STOCK, POOLED),
+        rounds=3,
+        iterations=1,
+        threads=(1,),
+        workloads=(WORKLOADS["connect"],),
     )
-    [found] = run(sqlite_arena, plan, steps.append)
+    [found] = run(sqlite_provider, plan, steps.append)
     assert [(step.round, step.contender) for step in steps] == [
         (0, "stock"),
         (0, "pooled"),
@@ -69,16 +72,20 @@ def test_sides_alternate_and_the_warm_up_comes_first(sqlite_arena: SqliteArena) 
         (3, "pooled"),
         (3, "stock"),
     ]
-    assert len(steps) == plan.turns("sqlite")
+    assert len(steps) == plan.trials("sqlite")
     assert [list(record.rounds) for record in found.records] == [[1, 2, 3], [1, 2, 3]]
 
 
-def test_every_contender_does_every_workload(arena: Arena) -> None:
-    plan = Plan(rounds=1, iterations=12, threads=(1, 3), pool_size=2, haste=4)
-    document = measure(arena, plan)
+def test_every_contender_does_every_workload(provider: DatabaseProvider) -> None:
+    plan = Plan(rounds=1, iterations=6, threads=(3,), pool_size=2, haste=8, timeout=0.05)
+    document = measure(provider, plan)
     present = [each for each in USUAL if each.missing() is None]
     assert len(document["left_out"]) == len(USUAL) - len(present)
-    expected = {each.name for each in present if arena.vendor in each.vendors}
+    expected = {
+        each.name
+        for each in present
+        if provider.vendor in each.vendors and each.most_threads is None
+    }
     assert {each["name"] for each in document["contenders"]} == expected
     assert {each["name"] for each in document["workloads"]} == set(WORKLOADS)
     for result in document["results"]:
@@ -95,32 +102,45 @@ def test_every_contender_does_every_workload(arena: Arena) -> None:
         assert sum(count for _, count in result["histogram"]) == result["operations"], where
         assert 0 <= result["wait_share"] <= 1, where
         assert result["ratio_low"] <= result["ratio"] <= result["ratio_high"], where
-    assert leftovers(arena) == []
+    assert leftovers(provider) == []
     assert not [name for name in connections.settings if name.startswith("poolbench")]
 
 
-def test_connections_are_counted_where_they_are_made(arena: Arena) -> None:
+def test_a_contender_for_one_thread_takes_part_with_one(
+    postgres_provider: PostgresProvider,
+) -> None:
+    single = CONTENDERS["psycopg2-simple"]
+    connect = (WORKLOADS["connect"],)
+    plan = Plan(
+        contenders=(STOCK, single), workloads=connect, rounds=1, iterations=2, threads=(1, 2)
+    )
+    results = measure(postgres_provider, plan)["results"]
+    assert [each["threads"] for each in results if each["contender"] == single.name] == [1]
+    assert [each["operations"] for each in results] == [2, 2, 2]
+
+
+def test_connections_are_counted_where_they_are_made(provider: DatabaseProvider) -> None:
     plan = Plan(
         contenders=(STOCK, PERSISTENT, POOLED),
-        workloads=(CRUD,),
+        workloads=(WORKLOADS["crud"],),
         rounds=2,
-        iterations=24,
-        threads=(6,),
-        pool_size=3,
+        iterations=12,
+        threads=(3,),
+        pool_size=2,
     )
-    found = by_contender(measure(arena, plan), "total")
-    assert found["stock"]["operations"] == 2 * 24
-    assert found["stock"]["connections_opened"] == 3 * 24  # with the warm-up
-    assert found["persistent"]["connections_opened"] == 6
-    assert 1 <= found["pooled"]["connections_opened"] <= 3
+    found = by_contender(measure(provider, plan), "total")
+    assert found["stock"]["operations"] == 2 * 12
+    assert found["stock"]["connections_opened"] == 3 * 12  # with the warm-up
+    assert found["persistent"]["connections_opened"] == 3
+    assert 1 <= found["pooled"]["connections_opened"] <= 2
     assert found["stock"]["baseline"]
     assert found["stock"]["ratio"] == 1.0
 
 
-def test_bad_contenders_are_reported_and_the_others_go_on(sqlite_arena: SqliteArena) -> None:
+def test_bad_contenders_are_reported_and_the_others_go_on(sqlite_provider: SqliteProvider) -> None:
     bad = [
-        contender(way)
-        for way in (
+        contender(adapter)
+        for adapter in (
             misbehaving.Hanging,
             misbehaving.Raising,
             misbehaving.Refusing,
@@ -132,13 +152,13 @@ def test_bad_contenders_are_reported_and_the_others_go_on(sqlite_arena: SqliteAr
     ]
     plan = Plan(
         contenders=(*bad, STOCK),
-        workloads=(CONNECT,),
+        workloads=(WORKLOADS["connect"],),
         rounds=2,
-        iterations=10,
+        iterations=4,
         threads=(1, 2),
-        bound=1.0,
+        grace=1.2,
     )
-    document = measure(sqlite_arena, plan)
+    document = measure(sqlite_provider, plan)
     [missing] = document["left_out"]
     assert missing["contender"] == "missing"
     assert "has no attribute 'Missing'" in missing["reason"]
@@ -146,27 +166,27 @@ def test_bad_contenders_are_reported_and_the_others_go_on(sqlite_arena: SqliteAr
     notes = {result["contender"]: result["note"] for result in results}
     assert notes == {
         "stock": None,
-        "hanging": "stopped: no answer within 3 s",
-        "raising": "20 x ConnectionError: out of luck",
+        "hanging": "stopped: no answer within 2 s",
+        "raising": "8 x ConnectionError: out of luck",
         "refusing": "ValueError: no such pool",
         "dying": "its process has ended (7): something is rotten",
         "limping": notes["limping"],
-        "leaving": "CrewError: SystemExit: bye",
+        "leaving": "LoadError: SystemExit: bye",
     }
     assert "other kinds of errors" in (notes["limping"] or "")
     by_name = {result["contender"]: result for result in results}
-    assert by_name["stock"]["operations"] == 20
+    assert by_name["stock"]["operations"] == 8
     assert by_name["stock"]["baseline"]
     assert by_name["limping"]["errors"] > 0
     assert by_name["limping"]["ratio"] is not None
-    assert by_name["raising"]["errors"] == 20
+    assert by_name["raising"]["errors"] == 8
     assert by_name["raising"]["ops_per_second"] is None
     assert by_name["hanging"]["operations"] == 0
-    assert leftovers(sqlite_arena) == []
+    assert leftovers(sqlite_provider) == []
 
 
 def test_ctrl_c_ends_the_run_and_leaves_nothing(
-    arena: Arena, monkeypatch: pytest.MonkeyPatch
+    provider: DatabaseProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pids: list[int] = []
     start = processes.ContenderProcess.start
@@ -183,21 +203,21 @@ def test_ctrl_c_ends_the_run_and_leaves_nothing(
     monkeypatch.setattr(processes.ContenderProcess, "start", noted)
     plan = Plan(contenders=(STOCK, POOLED), rounds=1, iterations=8)
     with pytest.raises(KeyboardInterrupt):
-        run(arena, plan, interrupt)
-    assert leftovers(arena) == []
+        run(provider, plan, interrupt)
+    assert leftovers(provider) == []
     assert len(pids) == 2
     assert all(is_gone(pid) for pid in pids)
     assert not [name for name in connections.settings if name.startswith("poolbench")]
 
 
-def test_exhaustion_tells_what_the_last_caller_got(sqlite_arena: SqliteArena) -> None:
+def test_exhaustion_tells_what_the_last_caller_got(sqlite_provider: SqliteProvider) -> None:
     plan = Plan(
         contenders=(STOCK, POOLED, contender(misbehaving.Stingy)),
-        workloads=(EXHAUSTION,),
+        workloads=(WORKLOADS["exhaustion"],),
         pool_size=2,
         timeout=0.1,
     )
-    found = by_contender(measure(sqlite_arena, plan), "exhaustion")
+    found = by_contender(measure(sqlite_provider, plan), "exhaustion")
     stock, pooled, stingy = found["stock"], found["pooled"], found["stingy"]
     assert (stock["note"] or "").startswith("the last caller got a connection (after")
     assert "no connection within 0.1 s (max_size=2, leased=2" in (pooled["note"] or "")
@@ -207,31 +227,37 @@ def test_exhaustion_tells_what_the_last_caller_got(sqlite_arena: SqliteArena) ->
     assert not any(each["baseline"] for each in found.values())
 
 
-def test_a_spike_meets_a_pool_without_connections(sqlite_arena: SqliteArena) -> None:
-    plan = Plan(contenders=(STOCK, POOLED), workloads=(SPIKE,), rounds=3, threads=(4,), pool_size=2)
-    found = by_contender(measure(sqlite_arena, plan), "spike")
+def test_a_spike_meets_a_pool_without_connections(sqlite_provider: SqliteProvider) -> None:
+    plan = Plan(
+        contenders=(STOCK, POOLED),
+        workloads=(WORKLOADS["spike"],),
+        rounds=3,
+        threads=(4,),
+        pool_size=2,
+    )
+    found = by_contender(measure(sqlite_provider, plan), "spike")
     assert found["stock"]["connections_opened"] == 4 * 4
-    # Somebody may be served before a second connection is needed.
+    # A caller may be served before a second connection is needed.
     assert 4 <= found["pooled"]["connections_opened"] <= 2 * 4
 
 
-def test_a_turn_may_be_ended_by_the_clock(sqlite_arena: SqliteArena) -> None:
+def test_a_trial_may_be_ended_by_the_clock(sqlite_provider: SqliteProvider) -> None:
     plan = Plan(
         contenders=(STOCK, POOLED),
-        workloads=(CRUD, CONTENTION),
+        workloads=(WORKLOADS["crud"], WORKLOADS["contention"]),
         rounds=1,
         threads=(3,),
         duration=0.1,
     )
-    document = measure(sqlite_arena, plan)
+    document = measure(sqlite_provider, plan)
     for result in document["results"]:
         assert result["operations"] > 0, result
         assert result["errors"] == 0, result
 
 
-def test_the_pool_pays_at_the_simulated_database(simulated_arena: SimulatedArena) -> None:
+def test_the_pool_pays_at_the_simulated_database(simulated_provider: SimulatedProvider) -> None:
     plan = Plan(contenders=SIMULATED, simulation=FAST)
-    found = by_contender(measure(simulated_arena, plan), "read")
+    found = by_contender(measure(simulated_provider, plan), "read")
     unpooled, pooled = found["simulated-unpooled"], found["simulated-pooled"]
     assert unpooled["operations"] == pooled["operations"] == 100
     assert unpooled["connections_opened"] >= 100
@@ -240,18 +266,20 @@ def test_the_pool_pays_at_the_simulated_database(simulated_arena: SimulatedArena
     assert pooled["ratio_low"] > 1
 
 
-def test_the_same_run_twice_gives_intervals_that_overlap(simulated_arena: SimulatedArena) -> None:
+def test_the_same_run_twice_gives_intervals_that_overlap(
+    simulated_provider: SimulatedProvider,
+) -> None:
     plan = Plan(
         contenders=SIMULATED,
         simulation=FAST,
-        workloads=(CONNECT,),
+        workloads=(WORKLOADS["connect"],),
         rounds=5,
         iterations=8,
         threads=(1,),
         seed=5,
     )
     first, second = (
-        by_contender(measure(simulated_arena, plan), "connect")["simulated-pooled"]
+        by_contender(measure(simulated_provider, plan), "connect")["simulated-pooled"]
         for _ in range(2)
     )
     assert first["ratio_low"] <= second["ratio_high"]
@@ -259,7 +287,9 @@ def test_the_same_run_twice_gives_intervals_that_overlap(simulated_arena: Simula
 
 
 @pytest.mark.parametrize(("sweep", "values"), [("iterations", [1, 2, 5, 7]), ("pool-size", [1, 2])])
-def test_a_sweep_varies_one_thing(sqlite_arena: SqliteArena, sweep: str, values: list[int]) -> None:
+def test_a_sweep_varies_one_thing(
+    sqlite_provider: SqliteProvider, sweep: str, values: list[int]
+) -> None:
     plan = Plan(
         contenders=(STOCK, POOLED),
         sweep=sweep,
@@ -269,7 +299,7 @@ def test_a_sweep_varies_one_thing(sqlite_arena: SqliteArena, sweep: str, values:
         pool_size=2,
         haste=4,
     )
-    document = measure(sqlite_arena, plan)
+    document = measure(sqlite_provider, plan)
     pooled = [each for each in document["results"] if each["contender"] == "pooled"]
     assert [each["sweep"] for each in pooled] == [
         {"name": sweep, "value": value} for value in values

@@ -18,32 +18,27 @@ def test_finds_a_known_difference() -> None:
     found = ratio(noisy(draw, 1.0), noisy(draw, 3.0))
     assert found.low < 3.0 < found.high
     assert found.low < found.value < found.high
-    assert found.is_clear
+    assert not found.low <= 1 <= found.high
 
 
 def test_finds_that_the_other_side_is_slower() -> None:
     draw = random.Random(4)
     found = ratio(noisy(draw, 2.0), noisy(draw, 1.0))
     assert found.value == pytest.approx(0.5, rel=0.2)
-    assert found.is_clear
+    assert not found.low <= 1 <= found.high
 
 
 def test_mostly_finds_no_difference_where_there_is_none() -> None:
     draw = random.Random(5)
     runs = [ratio(noisy(draw, 1.0), noisy(draw, 1.0)) for _ in range(40)]
     # A 95 % interval is wrong in 2 of 40 runs on average; a percentile bootstrap in a few more.
-    assert sum(found.is_clear for found in runs) <= 8
+    assert sum(not found.low <= 1 <= found.high for found in runs) <= 8
 
 
 def test_compares_within_rounds_so_that_a_slow_phase_of_the_machine_does_not_count() -> None:
     weather = [1.0, 1.0, 5.0, 40.0, 1.0, 7.0, 1.0]
     found = ratio(weather, [2 * factor for factor in weather])
     assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
-
-
-def test_is_not_sure_of_anything_after_a_few_rounds() -> None:
-    assert not ratio([1.0] * 4, [2.0] * 4).is_clear
-    assert ratio([1.0] * 5, [2.0] * 5).is_clear
 
 
 def test_gives_the_same_interval_twice_and_a_similar_one_with_another_seed() -> None:

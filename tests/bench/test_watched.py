@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pooling.bench.adapters.base import RunConfig
 from pooling.bench.contenders import CONTENDERS, USUAL
+from pooling.bench.measurements import Trial
+from pooling.bench.polling import wait_until
 from pooling.bench.processes import ContenderProcess
-from pooling.bench.tally import Turn
-from pooling.bench.waiting import wait_until
-from pooling.bench.ways.base import Place
-from pooling.bench.workloads import CONNECT
+from pooling.bench.workloads import WORKLOADS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,13 +28,13 @@ def test_it_publishes_while_it_works_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    place = Place(vendor="sqlite", entry={"NAME": str(tmp_path / "db.sqlite3")}, pool_size=2)
-    turn = Turn(workload=CONNECT, iterations=3, seconds=None, seed="x")
+    config = RunConfig(vendor="sqlite", entry={"NAME": str(tmp_path / "db.sqlite3")}, pool_size=2)
+    trial = Trial(workload=WORKLOADS["connect"], iterations=3, seconds=None, seed="x")
     with ContenderProcess(WATCHED) as process:
         process.start()
         process.ready()
-        process.open(place, 10)
-        assert not process.turn(turn, 10).phases["connect"].errors
+        process.open(config, 10)
+        assert not process.trial(trial, 10).phases["connect"].errors
         assert wait_until(lambda: bool(list(tmp_path.glob("poolbench-*/*.djcache"))))
         process.close()
     assert list(tmp_path.glob("poolbench-*")) == []

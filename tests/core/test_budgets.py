@@ -11,11 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pooling.bench.micro.probes.books import enqueue, idle_bytes, waiter_bytes
-from pooling.bench.micro.probes.stubs import Stub, StubDriver
 from pooling.core.clock import SYSTEM_CLOCK
 from pooling.core.config import PoolConfig
 from pooling.core.pool import Pool
+from tests.benchmarks.micro.probes.internals import enqueue, idle_bytes, waiter_bytes
+from tests.benchmarks.micro.probes.stubs import Stub, StubDriver
 from tests.core.fakes import InlineWorkers, ManualScheduler
 from tests.counting import blocks_kept, bytecodes, bytes_in_use, calls, names
 
@@ -160,7 +160,7 @@ import threading
 from pooling.core import workers
 workers.IDLE_TIMEOUT = 0.01
 import pooling
-from pooling.bench.micro.probes.stubs import StubDriver
+from tests.benchmarks.micro.probes.stubs import StubDriver
 
 pools = [pooling.Pool(StubDriver(), pooling.PoolConfig(min_size=1)) for _ in range(20)]
 for pool in pools:

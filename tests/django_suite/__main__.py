@@ -113,7 +113,7 @@ def make_databases(
         entry = settings_from_url(options.url, "")
         return {alias: {**entry, "NAME": f"suite_{alias}"} for alias in suite.ALIASES}
     if engine == "postgresql":
-        from pooling.bench.server import PrivatePostgres
+        from pooling.bench.private_postgres import PrivatePostgres
 
         server = stack.enter_context(PrivatePostgres(max_connections=200))
         return {alias: server.database_settings(name=alias) for alias in suite.ALIASES}

@@ -27,7 +27,7 @@ from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal
 
-from pooling.bench.server import _free_port
+from pooling.bench.private_postgres import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ class FaultProxy:
     def __enter__(self) -> Self:
         self._bell.setblocking(False)
         self._selector.register(self._bell, selectors.EVENT_READ, self._hear)
-        self.port = _free_port()
+        self.port = free_port()
         self._listen()
         self._thread.start()
         return self

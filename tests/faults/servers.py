@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from pooling.bench.server import PrivatePostgres
+from pooling.bench.private_postgres import PrivatePostgres
 from tests.servers import driver, execute
 
 if TYPE_CHECKING:

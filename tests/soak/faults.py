@@ -14,7 +14,7 @@ from pooling.core.errors import PoolError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pooling.bench.server import PrivatePostgres
+    from pooling.bench.private_postgres import PrivatePostgres
     from tests.faults.proxy import FaultProxy
     from tests.soak.load import Worker
     from tests.soak.watch import Watch

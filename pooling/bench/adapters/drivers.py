@@ -1,0 +1,203 @@
+"""Adapters below the ORM: drivers and other pools. Each imports its library when it is used."""
+
+from __future__ import annotations
+
+import sqlite3
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from pooling.bench.statements import AsyncpgStatements, SqlStatements
+
+from .base import PoolAdapter, RunConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# What Django understands among OPTIONS, and libpq does not.
+DJANGO_OPTIONS = {"pool", "isolation_level", "assume_role", "server_side_binding"} | {
+    "prepare_threshold"
+}
+RECYCLE = 3600
+
+
+def libpq_parameters(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a connection from an entry of Django's `DATABASES`."""
+    keys = {
+        "dbname": "NAME",
+        "user": "USER",
+        "password": "PASSWORD",
+        "host": "HOST",
+        "port": "PORT",
+    }
+    named = {name: entry[key] for name, key in keys.items() if entry.get(key)}
+    options = entry.get("OPTIONS", {})
+    return {**named, **{key: options[key] for key in options if key not in DJANGO_OPTIONS}}
+
+
+def postgres_driver() -> str:
+    """Return the name of the driver that Django would use."""
+    return "psycopg" if find_spec("psycopg") else "psycopg2"
+
+
+class SqlAdapter(PoolAdapter):
+    """The base of those with plain PEP 249 connections."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self.statements = SqlStatements("?" if config.vendor == "sqlite" else "%s")
+
+    def connector(self) -> Callable[[], Any]:
+        """Return what opens a connection in autocommit, with the driver that Django would use."""
+        if self.config.vendor == "sqlite":
+            return partial(
+                sqlite3.connect,
+                self.config.entry["NAME"],
+                isolation_level=None,
+                check_same_thread=False,
+                **self.sqlite_options(),
+            )
+        parameters = libpq_parameters(self.config.entry)
+        if (name := postgres_driver()) == "psycopg":
+            return partial(import_module(name).connect, **parameters, autocommit=True)
+        return partial(connect_psycopg2, **parameters)
+
+
+def connect_psycopg2(**parameters: Any) -> Any:
+    connection = import_module("psycopg2").connect(**parameters)
+    connection.autocommit = True
+    return connection
+
+
+class Bare(SqlAdapter):
+    """A connection for each operation."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self._connect = self.connector()
+
+    def acquire(self) -> Any:
+        return self._connect()
+
+    def release(self, connection: Any) -> None:
+        connection.close()
+
+
+class Psycopg2Simple(SqlAdapter):
+    """psycopg2's pool for a single thread. It opens all its connections when it is made."""
+
+    pool_class = "SimpleConnectionPool"
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        base: Any = import_module("psycopg2").extensions.connection
+
+        class Autocommitting(base):  # type: ignore[misc]
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                self.autocommit = True
+
+        parameters = {**libpq_parameters(config.entry), "connection_factory": Autocommitting}
+        pool_class = getattr(import_module("psycopg2.pool"), self.pool_class)
+        self._pool = pool_class(config.pool_size, config.pool_size, **parameters)
+
+    def acquire(self) -> Any:
+        connection = self._pool.getconn()
+        if self.config.health_checks:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        return connection
+
+    def release(self, connection: Any) -> None:
+        self._pool.putconn(connection)
+
+    def close(self) -> None:
+        self._pool.closeall()
+
+
+class Psycopg2Threaded(Psycopg2Simple):
+    """psycopg2's pool for several threads."""
+
+    pool_class = "ThreadedConnectionPool"
+
+
+class PsycopgPool(SqlAdapter):
+    """psycopg_pool's ConnectionPool."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        pool_class = import_module("psycopg_pool").ConnectionPool
+        self._pool = pool_class(
+            min_size=1,
+            max_size=config.pool_size,
+            timeout=config.timeout,
+            kwargs={**libpq_parameters(config.entry), "autocommit": True},
+            check=pool_class.check_connection if config.health_checks else None,
+            open=True,
+        )
+        self.acquire, self.release = self._pool.getconn, self._pool.putconn
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class SqlAlchemy(SqlAdapter):
+    """SQLAlchemy's QueuePool, as its engines use it."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        sqlalchemy = import_module("sqlalchemy")
+        dialect = "sqlite" if config.vendor == "sqlite" else f"postgresql+{postgres_driver()}"
+        self._engine = sqlalchemy.create_engine(
+            f"{dialect}://",
+            creator=self.connector(),
+            poolclass=sqlalchemy.pool.QueuePool,
+            pool_size=config.pool_size,
+            max_overflow=0,
+            pool_timeout=config.timeout,
+            pool_pre_ping=config.health_checks,
+            pool_recycle=RECYCLE,
+        )
+        self.acquire = self._engine.raw_connection
+
+    def release(self, connection: Any) -> None:
+        connection.close()
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+class Asyncpg(PoolAdapter):
+    """asyncpg's pool, with a task for each thread of the others."""
+
+    is_async = True
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self.statements = AsyncpgStatements()
+        parameters = libpq_parameters(config.entry)
+        parameters["database"] = parameters.pop("dbname", None)
+        if "sslmode" in parameters:
+            parameters["ssl"] = parameters.pop("sslmode")
+        self._parameters = parameters
+        self._pool: Any = None
+
+    async def aopen(self) -> None:
+        """Make the pool, without connections; it has to happen in the tasks' loop."""
+        self._pool = await import_module("asyncpg").create_pool(
+            **self._parameters, min_size=0, max_size=self.config.pool_size
+        )
+
+    async def acquire(self) -> Any:
+        connection = await self._pool.acquire(timeout=self.config.timeout)
+        if self.config.health_checks:
+            await connection.execute("SELECT 1")
+        return connection
+
+    async def release(self, connection: Any) -> None:
+        await self._pool.release(connection)
+
+    async def aclose(self) -> None:
+        """Close the pool."""
+        await self._pool.close()

@@ -1,0 +1,312 @@
+"""The benchmark's own databases, one for each contender, made for the run and removed after it.
+
+So no other data is touched, and the server's statistics of such a database are the contender's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import tempfile
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connections
+from django.db.utils import DEFAULT_DB_ALIAS, ConnectionHandler, load_backend
+
+from .adapters.orm import STOCK_ENGINES, completed, plain_entry
+from .connection_counter import ConnectionCounter, Sampler
+from .contenders import POSTGRESQL, SIMULATED, SQLITE
+from .private_postgres import PostgresUnavailableError, PrivatePostgres, ServerError
+from .users import KNOWN, TABLE, BenchUser, known_users
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+SERVER_SETTINGS = [
+    *("max_connections", "shared_buffers", "fsync", "synchronous_commit", "ssl"),
+    *("scram_iterations", "io_method"),
+]
+FILE_SETTINGS = ("journal_mode", "synchronous")
+SPARE_CONNECTIONS = 50
+SETUP_ALIAS = "poolbench_setup"
+
+
+class SetupError(RuntimeError):
+    """The benchmark cannot work here, or could not clean up; the message says what to do."""
+
+
+class DatabaseProvider(ABC):
+    """Makes new databases of one vendor, and removes them.
+
+    Args:
+        base: the `DATABASES` entry that says where; the database it names is left alone.
+    """
+
+    vendor: str
+    title: str
+
+    def __init__(self, base: Mapping[str, Any]) -> None:
+        self.base = {key: value for key, value in base.items() if key != "TEST"}
+
+    @abstractmethod
+    def describe(self) -> dict[str, str]:
+        """Return the version and the settings that matter, by name."""
+
+    @abstractmethod
+    def new_database(self) -> contextlib.AbstractContextManager[dict[str, Any]]:
+        """Make an empty database, and remove it at the end. The value is its `DATABASES` entry."""
+
+    def connection_counter(self, entry: Mapping[str, Any]) -> ConnectionCounter | None:  # noqa: ARG002
+        """Return what counts the connections to a database, if the server does so."""
+        return None
+
+    def prepare(self, entry: dict[str, Any]) -> None:
+        """Make the table of users in a database made by `new_database`.
+
+        Raises:
+            SetupError: there is a table of that name already.
+        """
+        with self.setup_alias(entry) as alias:
+            connection = connections[alias]
+            if TABLE in connection.introspection.table_names():
+                raise SetupError(
+                    f"{entry['NAME']} has a table {TABLE} that this run did not make; "
+                    "it was not touched"
+                )
+            with connection.schema_editor() as editor:
+                editor.create_model(BenchUser)
+            users = [BenchUser(**fields) for fields in known_users()]
+            BenchUser.objects.using(alias).bulk_create(users)
+
+    def clear(self, entry: dict[str, Any]) -> None:
+        """Remove the users that a workload has left behind."""
+        with self.setup_alias(entry) as alias:
+            BenchUser.objects.using(alias).filter(pk__gt=KNOWN).delete()
+
+    def setup_alias(self, entry: dict[str, Any]) -> contextlib.AbstractContextManager[str]:
+        """Use a database through Django's own backend, as an alias; see `temporary_alias`."""
+        return temporary_alias(SETUP_ALIAS, plain_entry(self.vendor, entry))
+
+
+class SqliteProvider(DatabaseProvider):
+    """New SQLite files: beside the base's file, or in a folder for temporary files."""
+
+    vendor = SQLITE
+    title = "SQLite"
+
+    def __init__(self, base: Mapping[str, Any]) -> None:
+        super().__init__(base)
+        name = str(base.get("NAME", ""))
+        if name.startswith("file:") or ":memory:" in name:
+            raise SetupError(f"no place for new files beside {name!r}: it is not a file itself")
+        self._folder = Path(name).resolve().parent if name else temporary_folder()
+
+    def describe(self) -> dict[str, str]:
+        found = {"version": sqlite3.sqlite_version, "folder": str(self._folder)}
+        with self.new_database() as entry, self.setup_alias(entry) as alias:
+            for name in FILE_SETTINGS:
+                with connections[alias].cursor() as cursor:
+                    cursor.execute(f"PRAGMA {name}")
+                    found[name] = str(cursor.fetchone()[0])
+        return found
+
+    @contextlib.contextmanager
+    def new_database(self) -> Iterator[dict[str, Any]]:
+        try:
+            folder = tempfile.TemporaryDirectory(prefix="poolbench-", dir=self._folder)
+        except OSError as error:
+            raise SetupError(f"no new folder could be made in {self._folder}: {error}") from error
+        with folder as path:
+            yield {**self.base, "NAME": str(Path(path, "poolbench.sqlite3"))}
+
+
+class PostgresProvider(DatabaseProvider):
+    """New databases on a PostgreSQL server, whose user has to be allowed to create them."""
+
+    vendor = POSTGRESQL
+    title = "PostgreSQL"
+
+    def __init__(self, base: Mapping[str, Any]) -> None:
+        super().__init__(base)
+        settings = plain_entry(self.vendor, self.base)
+        self._server = ConnectionHandler({DEFAULT_DB_ALIAS: settings})
+        self._sampler = Sampler(self._disconnect)
+
+    def describe(self) -> dict[str, str]:
+        [[version]] = self.execute("SHOW server_version")
+        settings = self.execute(
+            "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s) ORDER BY 1",
+            SERVER_SETTINGS,
+        )
+        return {"version": version.split()[0], **dict(settings)}
+
+    def execute(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Run a statement on the base's own database and return its rows, if it has any."""
+        with self._server[DEFAULT_DB_ALIAS].cursor() as cursor:
+            cursor.execute(sql, parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def close(self) -> None:
+        """Close the connections to the base's own database."""
+        self._sampler.close()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        """Close this thread's connection."""
+        self._server[DEFAULT_DB_ALIAS].close()
+
+    @contextlib.contextmanager
+    def new_database(self) -> Iterator[dict[str, Any]]:
+        name = f"poolbench_{secrets.token_hex(6)}"
+        try:
+            # template0, because a session in the template would forbid the copy.
+            self.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        except DatabaseError as error:
+            problem = "the benchmark works in databases of its own and could not create one"
+            raise SetupError(f"{problem}: {error}") from error
+        try:
+            yield {**self.base, "NAME": name}
+        finally:
+            self._disconnect()  # whatever state it is in
+            try:
+                self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            except DatabaseError as error:
+                problem = f"the database {name} could not be removed, please do"
+                raise SetupError(f"{problem}: {error}") from error
+
+    def connection_counter(self, entry: Mapping[str, Any]) -> ConnectionCounter:
+        return ConnectionCounter(self.execute, entry["NAME"], self._sampler)
+
+
+class SimulatedProvider(DatabaseProvider):
+    """No databases: contenders bring their simulated ones with them."""
+
+    vendor = SIMULATED
+    title = "simulated"
+
+    def __init__(self) -> None:
+        super().__init__({})
+
+    def describe(self) -> dict[str, str]:
+        return {}
+
+    def new_database(self) -> contextlib.AbstractContextManager[dict[str, Any]]:
+        return contextlib.nullcontext({})
+
+    def prepare(self, entry: dict[str, Any]) -> None:
+        """There is no table."""
+
+    clear = prepare
+
+
+def temporary_folder(memory: Path = Path("/dev/shm")) -> Path:  # noqa: S108
+    """Return the folder for temporary files: in memory if possible, unless TMPDIR is set.
+
+    The private PostgreSQL does without the disk, too: waiting for it says nothing of connections.
+    """
+    if "TMPDIR" not in os.environ and os.access(memory, os.W_OK | os.X_OK):
+        return memory
+    return Path(tempfile.gettempdir())
+
+
+@contextlib.contextmanager
+def temporary_alias(alias: str, settings: dict[str, Any]) -> Iterator[str]:
+    """Let all threads of this process use a database as `connections[alias]`, for a while."""
+    if alias in connections.settings:
+        raise SetupError(f"DATABASES has an entry {alias!r}, a name that the benchmark needs")
+    connections.settings[alias] = completed(settings)
+    try:
+        yield alias
+    finally:
+        try:
+            connections[alias].close()
+            del connections[alias]
+        finally:
+            del connections.settings[alias]
+
+
+# ---- from what the user asked for to a provider --------------------------------------------------
+
+
+@contextlib.contextmanager
+def private_provider(vendor: str, connections_needed: int = 50) -> Iterator[DatabaseProvider]:
+    """Open a provider that needs nothing: a temporary folder, or a private PostgreSQL.
+
+    Raises:
+        SetupError: the driver or the server is missing, or does not work.
+    """
+    if vendor != POSTGRESQL:
+        yield SimulatedProvider() if vendor == SIMULATED else SqliteProvider({})
+        return
+    try:
+        load_backend(STOCK_ENGINES[vendor])
+    except ImproperlyConfigured as error:
+        raise SetupError(f"{error}; pip install 'django-pooling[psycopg]'") from error
+    # One contender's sessions may still be ending when those of the next one begin.
+    server = PrivatePostgres(max_connections=2 * connections_needed + SPARE_CONNECTIONS)
+    try:
+        server.start()
+    except (PostgresUnavailableError, ServerError) as error:
+        raise SetupError(str(error)) from error
+    closing = contextlib.closing
+    with closing(server), closing(PostgresProvider(server.database_settings())) as provider:
+        yield provider
+
+
+@contextlib.contextmanager
+def provider_of_alias(alias: str) -> Iterator[DatabaseProvider]:
+    """Open a provider on the server, or beside the file, of an alias in `DATABASES`.
+
+    Raises:
+        SetupError: there is no such alias, or its kind of database cannot be benchmarked.
+    """
+    if vendor_of_alias(alias) == SQLITE:
+        yield SqliteProvider(connections.settings[alias])
+        return
+    with contextlib.closing(PostgresProvider(connections.settings[alias])) as provider:
+        yield provider
+
+
+def vendor_of_alias(alias: str) -> str:
+    """Return what kind of database an alias is.
+
+    Raises:
+        SetupError: there is no such alias, or its kind of database cannot be benchmarked.
+    """
+    if alias not in connections.settings:
+        known = ", ".join(map(repr, connections.settings))
+        raise SetupError(f"no database {alias!r} in DATABASES; choose from {known}")
+    vendor = connections[alias].vendor
+    if vendor not in STOCK_ENGINES:
+        known = ", ".join(STOCK_ENGINES)
+        raise SetupError(f"{alias!r} is a {vendor} database; choose one of {known}")
+    return vendor
+
+
+def distant_host(entry: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> str:
+    """Return the name of the server of a `DATABASES` entry if it is not this machine, else "".
+
+    A service may be anywhere, so its name is returned as well.
+    """
+    if "sqlite" in entry.get("ENGINE", ""):
+        return ""
+    options = entry.get("OPTIONS", {})
+    if service := options.get("service"):
+        return f"service {service}"
+    given = [
+        options.get("hostaddr"),
+        entry.get("HOST") or options.get("host") or environment.get("PGHOST"),
+        environment.get("PGHOSTADDR"),
+    ]
+    hosts = [host for each in given for host in str(each or "").split(",")]
+    return ", ".join(host for host in hosts if not is_local(host.strip()))
+
+
+def is_local(host: str) -> bool:
+    """Whether a host is this machine: a socket in its file system, or its own address."""
+    return host.lower() in ("", "localhost", "::1") or host.startswith(("/", "@", "127."))

@@ -1,0 +1,271 @@
+"""The load: clients that take connections, work and measure, as threads or as asyncio tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from .measurements import PhaseReport, Samples, TrialReport, describe_error
+from .users import known_users, new_users
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+
+    from .adapters.base import PoolAdapter
+    from .measurements import Trial
+    from .statements import Action, Statements
+    from .workloads import Phase
+
+# A client pauses after a failed operation, as one does that sends its next request: otherwise a
+# pool that refuses at once would be asked a million times.
+PAUSE_AFTER_ERROR = 0.002
+SHARE_OF_OTHER = 0.2
+# How much longer than the pool's timeout `exhaustion` waits for its last caller.
+GRACE = 2.0
+
+
+class LoadError(RuntimeError):
+    """A client failed outside of its operations; the message says how."""
+
+
+class Client:
+    """What one thread or task does in a trial: which actions, and on which users.
+
+    Making up users takes time that has nothing to do with connections, so those that are surely
+    needed are made before the clock starts.
+    """
+
+    def __init__(self, statements: Statements, trial: Trial, number: int, clients: int) -> None:
+        self._statements = statements
+        self._trial = trial
+        self._random = random.Random(f"{trial.seed}-{number}")
+        self._fields = new_users(f"{trial.seed}-{number}")
+        phases = trial.workload.phases
+        self._share = max(1, round(trial.iterations / clients / len(phases)))
+        if trial.workload.kind != "steady":
+            self._share = 1
+        self._inserts = any(phase.action == "insert" for phase in phases)
+        ahead = self._share if self._inserts else 0
+        self._new = [statements.make_user(next(self._fields)) for _ in range(ahead)]
+        self._known = [
+            statements.make_user(fields, pk) for pk, fields in enumerate(known_users(), start=1)
+        ]
+        self._inserted: list[Any] = []
+
+    def operations(self, phase: Phase) -> Iterator[tuple[Action, Any]]:
+        """Yield actions and their users, until the share is done or the time is over."""
+        seconds = self._trial.seconds
+        end = seconds and perf_counter() + seconds / len(self._trial.workload.phases)
+        number = 0
+        while perf_counter() < end if end else number < self._share:
+            if (operation := self._operation(phase, number)) is None:
+                return
+            yield operation
+            number += 1
+
+    def succeeded(self, action: Action, user: Any) -> None:
+        """Note that an action has been done."""
+        if action == "insert":
+            self._inserted.append(user)
+
+    def _operation(self, phase: Phase, number: int) -> tuple[Action, Any] | None:
+        """Return an action and its user, or None if there is nothing left to do."""
+        action = phase.action
+        if phase.other is not None and self._random.random() < SHARE_OF_OTHER:
+            action = phase.other
+        if action in ("trivial", "first"):
+            return action, None
+        if action == "insert":
+            if number >= len(self._new):
+                self._new.append(self._statements.make_user(next(self._fields)))
+            return action, self._new[number]
+        if not self._inserts:
+            return action, self._random.choice(self._known)
+        if action == "delete":
+            return (action, self._inserted[number]) if number < len(self._inserted) else None
+        return (action, self._inserted[number % len(self._inserted)]) if self._inserted else None
+
+
+class Load(ABC):
+    """Clients that stay for several trials: persistent connections belong to threads.
+
+    Args:
+        adapter: how they get connections.
+        size: how many clients there are.
+    """
+
+    def __init__(self, adapter: PoolAdapter, size: int) -> None:
+        self._adapter = adapter
+        self._size = size
+        self._runner = asyncio.Runner()
+
+    def run(self, trial: Trial) -> TrialReport:
+        """Run a trial.
+
+        Raises:
+            LoadError: a client failed outside of its operations.
+        """
+        exhaustion = trial.workload.kind == "exhaustion"
+        return self._runner.run(self._exhaust() if exhaustion else self._run(trial))
+
+    def close(self) -> None:
+        """Let the clients close what they have, and end."""
+        self._runner.close()
+
+    @abstractmethod
+    def _call(self, client: int, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+        """Call a function of the adapter in one of the threads, or in a task."""
+
+    @abstractmethod
+    def _start(self, client: int, coroutine: Coroutine[Any, Any, None]) -> Awaitable[None]:
+        """Run a client's part of a phase; all clients begin together."""
+
+    @abstractmethod
+    async def _sleep(self, seconds: float) -> None:
+        """Let a client pause."""
+
+    async def _run(self, trial: Trial) -> TrialReport:
+        statements, size = self._adapter.statements, self._size
+        clients = [Client(statements, trial, number, size) for number in range(size)]
+        reports = {}
+        for phase in trial.workload.phases:
+            samples = [Samples() for _ in clients]
+            parts = [
+                self._start(number, self._work(client, phase, trial.workload.hold, samples[number]))
+                for number, client in enumerate(clients)
+            ]
+            for failed in await asyncio.gather(*parts, return_exceptions=True):
+                if failed is not None:
+                    raise failed
+            reports[phase.operation] = PhaseReport.of(samples)
+        return TrialReport(reports)
+
+    async def _work(self, client: Client, phase: Phase, hold: float, samples: Samples) -> None:
+        """Do one client's operations of a phase. In a thread, nothing here ever suspends."""
+        acquire, release = self._adapter.acquire, self._adapter.release
+        perform, is_async = self._adapter.statements.perform, self._adapter.is_async
+        samples.begin = perf_counter()
+        for action, user in client.operations(phase):
+            begin = perf_counter()
+            try:
+                connection = (await acquire()) if is_async else acquire()
+                acquired = perf_counter()
+                try:
+                    done = perform(action, connection, user)
+                    if is_async:
+                        await done
+                    if hold:
+                        await self._sleep(hold)
+                finally:
+                    released = release(connection)
+                    if is_async:
+                        await released
+            except Exception as error:
+                samples.errors[describe_error(error)] += 1
+                await self._sleep(PAUSE_AFTER_ERROR)
+                continue
+            samples.latencies.append(perf_counter() - begin)
+            samples.acquiring += acquired - begin
+            client.succeeded(action, user)
+        samples.end = perf_counter()
+
+    async def _exhaust(self) -> TrialReport:
+        """Let all clients but the last hold a connection, then let the last one ask for one."""
+        acquire, release = self._adapter.acquire, self._adapter.release
+        limit = self._adapter.config.timeout + GRACE
+        held: dict[int, Any] = {}
+        samples = Samples()
+        try:
+            for client in range(self._size - 1):
+                held[client] = await self._call(client, acquire)
+            samples.begin = perf_counter()
+            asking = asyncio.ensure_future(self._call(self._size - 1, acquire))
+            await asyncio.wait([asking], timeout=limit)
+            note = "the last caller got a connection"
+            if not asking.done():  # it waits for ever, unless a connection is returned
+                await self._call(0, release, held.pop(0))
+                await asyncio.wait([asking])
+                note = "the last caller waited until a connection was given back"
+            samples.end = perf_counter()
+            samples.latencies.append(samples.end - samples.begin)
+            if (error := asking.exception()) is None:
+                held[self._size - 1] = asking.result()
+            else:
+                samples.errors[describe_error(error)] += 1
+                note = f"the last caller got {describe_error(error)}"
+        finally:
+            for client, connection in held.items():
+                await self._call(client, release, connection)
+        note += f" (after {samples.latencies[0]:.3f} s)"
+        return TrialReport({"exhaustion": PhaseReport.of([samples])}, note)
+
+
+class ThreadLoad(Load):
+    """Clients that are threads."""
+
+    def __init__(self, adapter: PoolAdapter, size: int) -> None:
+        super().__init__(adapter, size)
+        self._barrier = threading.Barrier(size)
+        self._threads = [
+            ThreadPoolExecutor(1, thread_name_prefix=f"poolbench-{number}")
+            for number in range(size)
+        ]
+
+    def close(self) -> None:
+        for thread in self._threads:
+            thread.submit(self._adapter.leave).result()
+            thread.shutdown()
+        super().close()
+
+    def _call(self, client: int, function: Callable[..., Any], *arguments: Any) -> Awaitable[Any]:
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._threads[client], function, *arguments)
+
+    def _start(self, client: int, coroutine: Coroutine[Any, Any, None]) -> Awaitable[None]:
+        def run() -> None:
+            self._barrier.wait()
+            try:
+                coroutine.send(None)
+            except StopIteration:
+                return
+            except BaseException as error:
+                raise LoadError(describe_error(error)) from error
+            raise LoadError("a client in a thread must not wait for an event loop")
+
+        return self._call(client, run)
+
+    async def _sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class AsyncLoad(Load):
+    """Clients that are tasks of one event loop; the adapter's methods are coroutines."""
+
+    def __init__(self, adapter: Any, size: int) -> None:
+        super().__init__(adapter, size)
+        self._pool = adapter
+        self._runner.run(adapter.aopen())
+
+    def close(self) -> None:
+        self._runner.run(self._pool.aclose())
+        super().close()
+
+    async def _call(self, _client: int, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await function(*arguments)
+
+    def _start(self, _client: int, coroutine: Coroutine[Any, Any, None]) -> Awaitable[None]:
+        return asyncio.ensure_future(coroutine)
+
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def new_load(adapter: PoolAdapter, size: int) -> Load:
+    """Return the load that an adapter is made for."""
+    return AsyncLoad(adapter, size) if adapter.is_async else ThreadLoad(adapter, size)

@@ -1,1 +1,0 @@
-"""What the pool itself costs, as ratios within one run: `manage.py poolbench --suite micro`."""

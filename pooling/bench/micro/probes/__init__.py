@@ -1,1 +1,0 @@
-"""What is measured, as it runs in processes of its own. Each imports only what it measures."""

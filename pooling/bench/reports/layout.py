@@ -1,0 +1,189 @@
+"""The layout that all reports share: which results stand together, and their cells as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pooling.bench.results import TOTAL, is_clear
+from pooling.formatting import NOTHING, count, factor, interval, number, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pooling.bench.results import Document, Result
+
+LEVELS = {
+    "orm": "through Django's ORM",
+    "driver": "below the ORM, at the driver",
+    "simulated": "with a simulated database",
+}
+RATIO, ERRORS = "x baseline", "errors"
+COLUMNS = ("ops/s", RATIO, "p50 ms", "p95 ms", "p99 ms", "max ms", "opened", "fair", ERRORS)
+
+# A larger pool has to gain more than this to be worth its connections.
+GAIN = 1.05
+
+
+class Section(NamedTuple):
+    """Results that can be compared with each other."""
+
+    label: str
+    results: list[Result]
+
+
+class Table(NamedTuple):
+    """Results of the same work on the same database with the same number of threads.
+
+    Attributes:
+        sweep: the option that varies between the sections, if one does.
+        sections: by operation and level, or by the value of that option.
+    """
+
+    title: str
+    database: str
+    workload: str
+    threads: int
+    sweep: str
+    sections: list[Section]
+
+    def main(self) -> list[Section]:
+        """Return the sections of the whole work: its totals, if there are several operations."""
+        totals = [each for each in self.sections if each.results[0]["operation"] == TOTAL]
+        return totals or self.sections
+
+
+def titles(document: Document) -> dict[str, str]:
+    """Return what people call the contenders, by name."""
+    return {each["name"]: each["title"] for each in document["contenders"]}
+
+
+def tables(document: Document) -> list[Table]:
+    """Return a table for each database, workload, number of threads and sweep."""
+    workloads = {each["name"]: each["title"] for each in document["workloads"]}
+    levels = {each["name"]: each["level"] for each in document["contenders"]}
+    found: dict[tuple[str, str, int, str], dict[str, list[Result]]] = {}
+    for each in document["results"]:
+        sweep = each["sweep"]
+        parts = [each["operation"]] if each["operation"] != each["workload"] else []
+        parts += [f"{sweep['name']} {sweep['value']:,}"] if sweep else []
+        label = ", ".join([*parts, LEVELS[levels[each["contender"]]]])
+        knob: str = sweep["name"] if sweep else ""
+        key = each["database"], each["workload"], each["threads"], knob
+        found.setdefault(key, {}).setdefault(label, []).append(each)
+    tables = []
+    for key, sections in found.items():
+        database, workload, threads, knob = key
+        names = [database, workloads[workload], plural(threads, "thread")]
+        title = " · ".join([*names, f"by {knob}"] if knob else names)
+        tables.append(Table(title, *key, [Section(*each) for each in sections.items()]))
+    return tables
+
+
+def cells(each: Result) -> list[str]:
+    """Return the cells of `COLUMNS`."""
+    return [
+        number(each["ops_per_second"]),
+        ratio(each),
+        *map(number, (each["p50_ms"], each["p95_ms"], each["p99_ms"], each["max_ms"])),
+        count(each["connections_opened"]),
+        NOTHING if each["fairness"] is None else f"{each['fairness']:.2f}",
+        count(each["errors"]),
+    ]
+
+
+def ratio(each: Result) -> str:
+    """Return a ratio with its interval; "?" where the rounds do not tell it from the baseline."""
+    if each["baseline"]:
+        return "baseline"
+    if (clear := is_clear(each)) is None:
+        return factor(each["ratio"])
+    low, high = interval(each["ratio_low"], each["ratio_high"])
+    return f"{factor(each['ratio'])} ({low}-{high}){'' if clear else ' ?'}"
+
+
+def notes(document: Document) -> list[tuple[str, str]]:
+    """Return what belongs below the tables: kinds and texts."""
+    names = titles(document)
+    found = [("warning", each) for each in document["warnings"]]
+    for each in document["results"]:
+        if each["note"]:
+            where = f"{each['database']}, {each['workload']}, {plural(each['threads'], 'thread')}"
+            found.append(("note", f"{names[each['contender']]} ({where}): {each['note']}"))
+    for one in document["left_out"]:
+        where = f" on {one['database']}" if "database" in one else ""
+        found.append(("left out", f"{one['contender']}{where}: {one['reason']}"))
+    return list(dict.fromkeys(found))
+
+
+def legend(document: Document) -> str:
+    """Explain the columns."""
+    if not document["results"]:
+        return "Nothing was measured."
+    return (
+        f"{RATIO}: times the baseline's operations per second, with a 95 % interval; ? where the "
+        "rounds do not tell them apart. opened: connections at the server. fair: Jain's index over "
+        f"the threads, 1 is even. The run took {number(document['duration_seconds'])} s."
+    )
+
+
+def facts(document: Any) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return the environment and the settings as text."""
+    found = {"Environment": document["environment"], "Settings": document["settings"]}
+    return [
+        (title, [(name.replace("_", " "), plain(each)) for name, each in values.items()])
+        for title, values in found.items()
+    ]
+
+
+def plain(value: object) -> str:
+    """Return a setting or a fact as text."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {plain(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(plain, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return NOTHING if value is None else str(value)
+
+
+def summary(document: Document) -> str:
+    """Return one line on when, where and how long."""
+    environment = document["environment"]
+    parts = [
+        "manage.py poolbench",
+        environment["taken_at"].partition("T")[0],
+        plural(environment["cores"], "core"),
+        environment["python"],
+        f"measured in {number(document['duration_seconds'])} s",
+    ]
+    return " · ".join(parts)
+
+
+def knees(document: Document, table: Table) -> list[tuple[str, str]]:
+    """Return the knee of each contender of a sweep of the pool's size, and the rule of thumb.
+
+    cores x 2 + spindles is the rule of PostgreSQL's wiki and HikariCP's "About Pool Sizing".
+    """
+    if table.sweep != "pool-size":
+        return []
+    points: dict[str, list[tuple[int, float]]] = {}
+    for each in (result for section in table.main() for result in section.results):
+        if each["ops_per_second"] and each["sweep"]:
+            point = each["sweep"]["value"], each["ops_per_second"]
+            points.setdefault(titles(document)[each["contender"]], []).append(point)
+    found = []
+    for title, measured in points.items():
+        size = knee(measured)
+        said = "none: it still gains" if size is None else plural(size, "connection")
+        found.append((f"knee of {title}", said))
+    return [*found, ("rule of thumb", f"{document['environment']['cores'] * 2 + 1} connections")]
+
+
+def knee(points: Sequence[tuple[int, float]]) -> int | None:
+    """Return the smallest pool size beyond which no other gains more than 5 %.
+
+    The largest one measured is none: what is beyond it was not measured.
+    """
+    best = max((value for _size, value in points), default=0.0)
+    found = min((size for size, value in points if value * GAIN >= best), default=None)
+    return None if found == max((size for size, _value in points), default=None) else found

@@ -1,0 +1,214 @@
+"""Threads and tasks do the workloads as they are described."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import connections
+
+from pooling.bench.adapters.base import PoolAdapter, RunConfig
+from pooling.bench.adapters.drivers import libpq_parameters
+from pooling.bench.adapters.orm import Persistent, Pooled, Stock
+from pooling.bench.load import AsyncLoad, Client, LoadError, ThreadLoad
+from pooling.bench.measurements import Trial
+from pooling.bench.statements import SqlStatements, parameters
+from pooling.bench.users import KNOWN, BenchUser, Row, new_users
+from pooling.bench.workloads import WORKLOADS, Phase, Workload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pooling.bench.databases import SqliteProvider
+
+
+CONNECT, CRUD, MIXED, READ = (WORKLOADS[name] for name in ("connect", "crud", "mixed", "read"))
+
+
+@pytest.fixture
+def config(sqlite_provider: SqliteProvider) -> Iterator[RunConfig]:
+    with sqlite_provider.new_database() as entry:
+        sqlite_provider.prepare(entry)
+        yield RunConfig(vendor="sqlite", entry=entry, pool_size=2, threads=3)
+
+
+def trial(workload: Workload, iterations: int = 12, seconds: float | None = None) -> Trial:
+    return Trial(workload=workload, iterations=iterations, seconds=seconds, seed="seed")
+
+
+def test_the_same_seed_makes_up_the_same_users() -> None:
+    def names(seed: str) -> list[str]:
+        return [fields["username"] for fields in islice(new_users(seed), 20)]
+
+    assert names("1") == names("1")
+    assert names("1") != names("2")
+    assert len(set(names("1"))) == 20
+
+
+@pytest.mark.parametrize("workload", [CONNECT, READ, MIXED, CRUD], ids=lambda each: each.name)
+def test_the_operations_are_shared_out_and_a_seed_chooses_them(workload: Workload) -> None:
+    def actions(number: int) -> list[tuple[str, Any]]:
+        client = Client(SqlStatements("?"), trial(workload, 60), number, 3)
+        found = []
+        for phase in workload.phases:
+            for action, user in client.operations(phase):
+                client.succeeded(action, user)
+                found.append((action, getattr(user, "username", None)))
+        return found
+
+    assert len(actions(0)) == 20
+    assert actions(0) == actions(0)
+    assert (actions(0) != actions(1)) == (workload in (MIXED, CRUD))
+
+
+def test_mixed_is_mostly_reading() -> None:
+    client = Client(SqlStatements("?"), trial(MIXED, 1000), 0, 1)
+    actions = [action for action, _ in client.operations(MIXED.phases[0])]
+    assert 700 < actions.count("read") < 900
+    assert actions.count("read") + actions.count("update") == 1000
+
+
+def test_what_was_not_inserted_is_not_looked_for() -> None:
+    client = Client(SqlStatements("?"), trial(CRUD, 40), 0, 1)
+    for action, user in list(client.operations(CRUD.phases[0]))[:2]:
+        client.succeeded(action, user)
+    assert len(list(client.operations(CRUD.phases[1]))) == 10
+    assert len(list(client.operations(CRUD.phases[3]))) == 2
+
+
+def test_an_update_counts_the_logins_up() -> None:
+    user = Row("ada", "Ada", "ada@example.com", is_active=True, logins=3, pk=7)
+    assert parameters("update", user)[-2:] == (4, 7)
+    assert parameters("delete", user) == (7,)
+    assert parameters("trivial", None) == ()
+
+
+def test_crud_does_what_it_says_and_leaves_the_known_users(config: RunConfig) -> None:
+    adapter = Stock(config)
+    load = ThreadLoad(adapter, 3)
+    report = load.run(trial(CRUD, 24))
+    assert [len(phase.latencies) for phase in report.phases.values()] == [6, 6, 6, 6]
+    assert not any(phase.errors for phase in report.phases.values())
+    assert BenchUser.objects.using(adapter.alias).count() == KNOWN
+    connections[adapter.alias].close()
+    load.close()
+    adapter.close()
+    assert adapter.count is not None
+    assert (adapter.count.open, adapter.count.opened) == (0, 25)
+
+
+@pytest.mark.parametrize(
+    ("adapter_class", "open_between_trials"), [(Stock, [0]), (Persistent, [3]), (Pooled, [1, 2])]
+)
+def test_what_is_open_between_two_trials(
+    config: RunConfig, adapter_class: type[Stock], open_between_trials: list[int]
+) -> None:
+    adapter = adapter_class(config)
+    load = ThreadLoad(adapter, 3)
+    assert adapter.count is not None
+    for _ in range(2):
+        load.run(trial(CONNECT, 60))
+        assert adapter.count.open in open_between_trials
+    load.close()
+    adapter.close()
+    assert adapter.count.open == 0
+    assert not [name for name in connections.settings if name.startswith("poolbench")]
+
+
+def test_a_thread_that_fails_lets_the_others_go(config: RunConfig) -> None:
+    class Leaving(Stock):
+        def acquire(self) -> Any:
+            if threading.current_thread().name.startswith("poolbench-0"):
+                raise SystemExit("bye")
+            return super().acquire()
+
+    adapter = Leaving(config)
+    load = ThreadLoad(adapter, 3)
+    with pytest.raises(LoadError, match="SystemExit: bye"):
+        load.run(trial(CRUD))
+    load.close()
+    adapter.close()
+
+
+def test_a_trial_that_is_ended_by_the_clock_does_as_much_as_it_can(config: RunConfig) -> None:
+    adapter = Stock(config)
+    load = ThreadLoad(adapter, 2)
+    report = load.run(
+        trial(
+            Workload(name="x", title="X", what="X.", phases=(Phase("x", "trivial"),)),
+            iterations=1,
+            seconds=0.05,
+        )
+    )
+    assert len(report.phases["x"].latencies) > 2
+    assert report.phases["x"].seconds >= 0.05
+    load.close()
+    adapter.close()
+
+
+class AsyncOne(PoolAdapter):
+    """One connection for all tasks, which is nothing but a note of what is done with it."""
+
+    is_async = True
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        self.statements: Any = self
+        self.free = asyncio.Semaphore(config.pool_size)
+        self.done: list[str] = []
+
+    def make_user(self, fields: Any, pk: int | None = None) -> Row:
+        return Row(**fields, pk=pk)
+
+    async def perform(self, action: str, connection: Any, user: Any) -> None:
+        self.done.append(action)
+        await asyncio.sleep(0)
+
+    async def acquire(self) -> Any:
+        try:
+            await asyncio.wait_for(self.free.acquire(), self.config.timeout)
+        except TimeoutError:
+            raise ConnectionError("none is free") from None
+
+    async def release(self, connection: Any) -> None:
+        self.free.release()
+
+    async def aopen(self) -> None:
+        self.done.append("open")
+
+    async def aclose(self) -> None:
+        self.done.append("close")
+
+
+def test_tasks_run_the_same_loop_as_threads() -> None:
+    adapter = AsyncOne(RunConfig(vendor="postgresql", entry={}, pool_size=1, timeout=5))
+    load = AsyncLoad(adapter, 3)
+    report = load.run(trial(CRUD, 24))
+    load.close()
+    assert [len(phase.latencies) for phase in report.phases.values()] == [6, 6, 6, 6]
+    assert adapter.done[0] == "open"
+    assert adapter.done[-1] == "close"
+    assert [adapter.done.count(each) for each in ("insert", "delete")] == [6, 6]
+
+
+def test_the_last_task_of_exhaustion_gets_an_error_and_the_connections_are_returned() -> None:
+    adapter = AsyncOne(RunConfig(vendor="postgresql", entry={}, pool_size=2, timeout=0.01))
+    load = AsyncLoad(adapter, 3)
+    report = load.run(trial(WORKLOADS["exhaustion"]))
+    load.close()
+    assert report.note is not None
+    assert report.note.startswith("the last caller got ConnectionError: none is free (after 0.0")
+    assert not adapter.free.locked()
+
+
+def test_libpq_is_not_told_what_only_django_understands() -> None:
+    entry = {
+        "NAME": "shop",
+        "HOST": "",
+        "PORT": "5433",
+        "OPTIONS": {"pool": True, "isolation_level": 3, "sslmode": "require"},
+    }
+    assert libpq_parameters(entry) == {"dbname": "shop", "port": "5433", "sslmode": "require"}

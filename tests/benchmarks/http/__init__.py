@@ -1,0 +1,3 @@
+"""The HTTP suite: what a pool gives a whole page."""
+
+HOST = "127.0.0.1"

@@ -1,0 +1,94 @@
+"""Probes through Django: the cost of a request's connection, with and without a query."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import django
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from pooling.bench.worker import find_class
+
+from .base import LoopProbe
+
+settings.configure(USE_TZ=True)
+django.setup()
+
+from pooling.bench.users import BenchUser  # noqa: E402 - a model, which needs the settings
+
+if TYPE_CHECKING:
+    from pooling.bench.adapters.base import RunConfig
+
+
+def share_a_core(connection: Any) -> None:
+    """Keep this process and its session at the server on one core, where the system can do that.
+
+    On two, an answer may find a core that sleeps. Waking it takes longer than a lease, and whether
+    it sleeps by then is chance: a run would measure the scheduler. (A client and a server on one
+    machine are the benchmark's own doing; where they are two, the network takes longer than both.)
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    session = connection.connection.info.backend_pid
+    core = {min(os.sched_getaffinity(0))}
+    for process in (0, session):
+        with contextlib.suppress(OSError):  # another user's server, or a container's
+            os.sched_setaffinity(process, core)
+
+
+class Request(LoopProbe):
+    """Take a connection as a request does, and end the request.
+
+    Args:
+        adapter: the contender, as `module:name`.
+        config: where its database is.
+        query: run before the end of each request, if there is one.
+    """
+
+    def __init__(self, adapter: str, config: RunConfig, query: str = "") -> None:
+        super().__init__()
+        if query:
+            config = replace(config, pool_size=1)  # the one session that is going to share our core
+        self.adapter: Any = find_class(adapter)(config)
+        # As in a project with one database: Django looks at each of them when a request ends.
+        connections.settings.pop(DEFAULT_DB_ALIAS, None)
+        self.query = query
+        self.connection = self.adapter.acquire()
+        if query:
+            share_a_core(self.connection)
+        self.adapter.release(self.connection)
+
+    def loop(self, number: int) -> None:
+        from django.db import close_old_connections
+
+        ensure, query = self.connection.ensure_connection, self.query
+        if not query:
+            for _ in range(number):
+                ensure()
+                close_old_connections()
+            return
+        new_cursor = self.connection.cursor
+        for _ in range(number):
+            with new_cursor() as cursor:
+                cursor.execute(query)
+                cursor.fetchone()
+            close_old_connections()
+
+    def close(self) -> None:
+        self.adapter.close()
+
+
+class OrmRead(Request):
+    """Read one row through the ORM in each request."""
+
+    def loop(self, number: int) -> None:
+        from django.db import close_old_connections
+
+        users = BenchUser.objects.using(self.connection.alias)
+        for _ in range(number):
+            users.get(pk=1)
+            close_old_connections()

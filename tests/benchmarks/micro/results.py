@@ -1,0 +1,165 @@
+"""Aggregation: from what the subjects measured to the rows of the result document."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING, TypedDict
+
+from pooling.bench.aggregation import reliability_warnings
+from pooling.bench.results import SCHEMA
+from pooling.bench.statistics import ratio
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pooling.bench.results import Environment
+
+    from .definitions import Target
+    from .runner import Budget, Found
+
+SUITE = "micro"
+PROCESSOR = "processor"
+
+
+class MicroRow(TypedDict):
+    """One figure, by itself or divided by another one. What could not be measured is None."""
+
+    benchmark: str
+    title: str  # the benchmark's
+    what: str  # what is measured, where the title does not say so
+    subject: str  # whose figure it is
+    against: str  # what it is divided by; "" for a figure by itself
+    unit: str  # of `ours` and `theirs`: time (seconds), bytes, rate (per second), number, share
+    ours: float | None  # the median over the rounds
+    theirs: float | None
+    value: float | None  # the median of the rounds' ratios; of a figure by itself, `ours`
+    low: float | None  # a 95 % interval around it
+    high: float | None
+    processor: float | None  # the same ratio of processor time, where that was measured
+    target: float | None
+    at_least: bool  # whether the target is the least, not the most
+    met: bool | None  # None if there is no target, or nothing was measured
+    rounds: int
+    note: str | None  # why there is no figure
+
+
+class MicroLeftOut(TypedDict):
+    """A subject that did not take part in a benchmark, or not to the end."""
+
+    benchmark: str
+    subject: str
+    reason: str
+
+
+class MicroDocument(TypedDict):
+    """All of a run."""
+
+    schema: int
+    suite: str
+    environment: Environment
+    settings: dict[str, float | int]
+    rows: list[MicroRow]
+    measured: dict[
+        str, list[dict[str, dict[str, float]]]
+    ]  # by benchmark and round: subject and figure
+    left_out: list[MicroLeftOut]
+    warnings: list[str]
+    duration_seconds: float
+
+
+def make_document(
+    found: Sequence[Found], budget: Budget, environment: Environment, seconds: float
+) -> MicroDocument:
+    """Put everything together."""
+    rows = [row_of(each, goal, budget.seed) for each in found for goal in each.benchmark.targets]
+    return {
+        "schema": SCHEMA,
+        "suite": SUITE,
+        "environment": environment,
+        "settings": {
+            "rounds": budget.rounds,
+            "turn_seconds": budget.seconds,
+            "seed": budget.seed,
+        },
+        "rows": rows,
+        "measured": {each.benchmark.name: each.rounds for each in found},
+        "left_out": [
+            {"benchmark": each.benchmark.name, "subject": subject, "reason": reason}
+            for each in found
+            for subject, reason in each.problems.items()
+        ],
+        "warnings": warnings(rows, environment),
+        "duration_seconds": round(seconds, 1),
+    }
+
+
+def row_of(found: Found, goal: Target, seed: int) -> MicroRow:
+    """Return the row of a target, from the rounds that both subjects have."""
+    ours, theirs = [], []
+    for measured in found.rounds:
+        own = measured.get(goal.subject, {}).get(goal.metric)
+        other = measured.get(goal.against, {}).get(goal.over or goal.metric)
+        if own is not None and (other is not None or not goal.against):
+            ours.append(own)
+            theirs.append(1.0 if other is None else other)
+    row: MicroRow = {
+        "benchmark": found.benchmark.name,
+        "title": found.benchmark.title,
+        "what": goal.what,
+        "subject": goal.subject,
+        "against": goal.against_what or goal.against,
+        "unit": goal.unit,
+        "ours": median(ours) if ours else None,
+        "theirs": median(theirs) if theirs and goal.against else None,
+        "value": None,
+        "low": None,
+        "high": None,
+        "processor": None,
+        "target": goal.target,
+        "at_least": goal.at_least,
+        "met": None,
+        "rounds": len(ours),
+        "note": None,
+    }
+    if not ours:
+        names = filter(None, (goal.subject, goal.against))
+        known = [f"{name}: {found.problems[name]}" for name in names if name in found.problems]
+        row["note"] = "; ".join(known) or "not measured"
+        return row
+    if all(theirs):
+        compared = ratio(theirs, ours, seed=seed)
+        row["value"], row["low"], row["high"] = compared.value, compared.low, compared.high
+        row["processor"] = _processor_ratio(found, goal)
+        if goal.target is not None:
+            better = compared.value >= goal.target
+            row["met"] = better if goal.at_least else compared.value <= goal.target
+    return row
+
+
+def _processor_ratio(found: Found, goal: Target) -> float | None:
+    """Return the median ratio of processor time, which other programs hardly change."""
+    if not goal.against or goal.over or goal.metric != "seconds":
+        return None
+    pairs = [
+        (measured[goal.subject].get(PROCESSOR), measured[goal.against].get(PROCESSOR))
+        for measured in found.rounds
+        if goal.subject in measured and goal.against in measured
+    ]
+    ratios = [ours / theirs for ours, theirs in pairs if ours and theirs]
+    return median(ratios) if ratios else None
+
+
+def warnings(rows: Sequence[MicroRow], environment: Environment) -> list[str]:
+    """Say what makes the figures less reliable than they look."""
+    rounds = [row["rounds"] for row in rows if row["against"] and row["rounds"] > 1]
+    found = reliability_warnings(rounds, environment)
+    unclear = [
+        ", ".join(filter(None, (row["title"], row["what"], row["subject"])))
+        + (f" against {row['against']}" if row["against"] else "")
+        for row in rows
+        if None not in (row["low"], row["high"], row["target"])
+        and (row["low"] or 0.0) <= (row["target"] or 0.0) <= (row["high"] or 0.0)
+        and row["low"] != row["high"]
+    ]
+    found += [f"the noise is larger than the distance from the target: {each}" for each in unclear]
+    return found
