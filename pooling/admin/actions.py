@@ -10,8 +10,8 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections
 
-from pooling.admin.formatting import count, duration
 from pooling.core.workers import WORKERS
+from pooling.formatting import duration, plural
 from pooling.models import ConnectionPool
 
 if TYPE_CHECKING:
@@ -91,10 +91,10 @@ def parse_action(
 def action_warnings(action: ActionRequest, pool: dict[str, Any]) -> list[str]:
     """Return the consequences to confirm before the action; empty if it affects no caller."""
     stats = pool["stats"]
-    processes = count(len(pool["parts"]), "process", "processes")
+    processes = plural(len(pool["parts"]), "process", "processes")
     if action.action == "drain":
         replaced = (
-            f"All {count(stats['size'], 'connection')} in {processes} will be replaced: the "
+            f"All {plural(stats['size'], 'connection')} in {processes} will be replaced: the "
             f"{stats['idle']} idle ones now, the {stats['leased']} in use when they are released."
         )
         return [replaced, "No query fails, but callers may wait until new ones are open."]
@@ -105,7 +105,7 @@ def action_warnings(action: ActionRequest, pool: dict[str, Any]) -> list[str]:
             f"Callers in {processes} will wait, {limit} each, and then fail, until the pool is "
             "resumed here."
         )
-        leased = f"Leased connections stay usable: {count(stats['leased'], 'connection')} now."
+        leased = f"Leased connections stay usable: {plural(stats['leased'], 'connection')} now."
         return [waiting, leased, "A process that starts more than a minute later is not suspended."]
     if action.action == "resize" and action.arguments["max_size"] < pool["options"]["max_size"]:
         fewer = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pooling.admin.formatting import NO_VALUE, duration
 from pooling.fleet.history import SLOT_SECONDS, SLOTS
+from pooling.formatting import NOTHING, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,11 +71,11 @@ def _chart(
     known = [value for value in values if value is not None]
     top = max(known, default=0)
     scale = max([top, *(value for value in behind or () if value is not None)]) or 1
-    now = show(values[-1]) if values[-1] is not None else NO_VALUE
+    now = show(values[-1]) if values[-1] is not None else NOTHING
     return {
         "title": title,
         "now": now,
-        "top": show(top) if known else NO_VALUE,
+        "top": show(top) if known else NOTHING,
         "width": SLOTS,
         "height": HEIGHT,
         "area": _steps(values, scale, closed=True),
@@ -116,4 +116,4 @@ def _rate(value: float) -> str:
 
 
 def _milliseconds(value: float) -> str:
-    return duration(value / 1000) if value else NO_VALUE
+    return duration(value / 1000) if value else NOTHING

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pooling.admin import charts, formatting
 from pooling.fleet.aggregate import aggregate
 from pooling.fleet.server_sessions import SERVER_SESSIONS
+from pooling.formatting import duration, plural
 from pooling.registry import REGISTRY
 
 if TYPE_CHECKING:
@@ -37,13 +38,13 @@ def page(fleet: Fleet) -> dict[str, Any]:
     """Return the context of the part of the page that is updated."""
     pools = [_pool(number, pool) for number, pool in enumerate(aggregate(fleet.processes))]
     hosts = {process["host"] for process in fleet.processes}
-    processes = formatting.count(len(fleet.processes), "process", "processes")
+    processes = plural(len(fleet.processes), "process", "processes")
     unhealthy = [pool for pool in pools if pool["level"] != "good"]
     summary = " ".join(f"{pool['name']}: {pool['health']}" for pool in unhealthy)
     return {
         "isolation_reason": fleet.isolation_reason,
         "problem": fleet.problem,
-        "scope": f"{processes} on {formatting.count(len(hosts), 'host')}",
+        "scope": f"{processes} on {plural(len(hosts), 'host')}",
         "time": datetime.now(UTC).strftime("%H:%M:%S UTC"),
         "summary": summary or "All pools have free connections, no caller waits.",
         "unhealthy": unhealthy,
@@ -101,7 +102,7 @@ def _facts(stats: dict[str, Any]) -> list[dict[str, str]]:
     """Return the totals of a pool, each with a note."""
     discarded = sum(stats["discards"].values())
     facts = [
-        ("Waiting now", formatting.count(stats["waiting"], "caller"), ""),
+        ("Waiting now", plural(stats["waiting"], "caller"), ""),
         ("Wait time", formatting.quantiles(stats["waits"]), "p50 / p95 / p99, upper bounds"),
         ("Hold time", formatting.quantiles(stats["holds"]), "p50 / p95 / p99, upper bounds"),
         ("Leases", f"{stats['acquired']:,}", f"{stats['waited']:,} had to wait"),
@@ -114,17 +115,17 @@ def _facts(stats: dict[str, Any]) -> list[dict[str, str]]:
 
 
 def _holder(holder: dict[str, Any]) -> dict[str, Any]:
-    return {**holder, "age": formatting.duration(holder["seconds"])}
+    return {**holder, "age": duration(holder["seconds"])}
 
 
 def _part(process: dict[str, Any], pool: dict[str, Any]) -> dict[str, Any]:
     stats = pool["stats"]
-    uptime = formatting.duration(max(time.time() - process["started"], 0))
+    uptime = duration(max(time.time() - process["started"], 0))
     return {
         "process": f"{process['host']}:{process['pid']}",
         "command": process["command"],
-        "about": f"{formatting.count(process['threads'], 'thread')}, up {uptime}",
-        "age": formatting.duration(process["age"]) if process["age"] else None,
+        "about": f"{plural(process['threads'], 'thread')}, up {uptime}",
+        "age": duration(process["age"]) if process["age"] else None,
         "bar": charts.bar(stats),
         "suspended": stats["suspended"],
         "waiting": stats["waiting"],
@@ -159,7 +160,7 @@ def _sessions(answer: dict[str, Any]) -> dict[str, Any]:
     room = answer["max_connections"] - answer["reserved"]
     return {
         "problem": answer["problem"],
-        "age": "just now" if answer["age"] < 1 else f"{formatting.duration(answer['age'])} ago",
+        "age": "just now" if answer["age"] < 1 else f"{duration(answer['age'])} ago",
         "summary": (
             f"{answer['total']} of {answer['max_connections']} connections, of which "
             f"{answer['reserved']} are reserved: {max(room - answer['total'], 0)} are left."

@@ -1,44 +1,17 @@
-"""Formatting of durations, counts and options, and the health sentence of a pool."""
+"""Formatting of statistics and options, and the health sentence of a pool."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from pooling.fleet.snapshots import QUANTILES
-
-NO_VALUE = "–"  # noqa: RUF001 - a dash stands for "no value"
-
-
-def duration(seconds: float | None) -> str:
-    """Return seconds in a suitable unit, with two or three digits."""
-    if seconds is None:
-        return NO_VALUE
-    if seconds < 0.001:
-        return f"{seconds * 1e6:.0f} µs"
-    if seconds < 0.01:
-        return f"{seconds * 1e3:.1f} ms"
-    if seconds < 1:
-        return f"{seconds * 1e3:.0f} ms"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    if seconds < 86400:
-        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
-    return f"{seconds // 86400:.0f} d {seconds % 86400 // 3600:.0f} h"
-
-
-def count(number: int, one: str, many: str | None = None) -> str:
-    """Return "1 caller", "2 callers"."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
+from pooling.formatting import NOTHING, duration, plural
 
 
 def quantiles(measured: dict[str, Any]) -> str:
     """Return the quantiles of a histogram, or a dash."""
     if not measured["count"]:
-        return NO_VALUE
+        return NOTHING
     shown = (duration(measured[name]).replace(" ", "\N{NO-BREAK SPACE}") for name in QUANTILES)
     return " / ".join(shown)
 
@@ -67,7 +40,7 @@ def health(pool: dict[str, Any]) -> tuple[str, str]:
     stats = pool["stats"]
     waiting = stats["waiting"]
     parts = len(pool["parts"])
-    queue = count(waiting, "caller waits", "callers wait") if waiting else "no caller waits"
+    queue = plural(waiting, "caller waits", "callers wait") if waiting else "no caller waits"
     if pool["suspended_in"]:
         where = (
             ""
@@ -76,7 +49,7 @@ def health(pool: dict[str, Any]) -> tuple[str, str]:
         )
         return "bad", f"Suspended{where}: no connection is lent until the pool is resumed; {queue}."
     full = sum(is_full(part["stats"]) for _, part in pool["parts"])
-    where = "" if full == parts else f" in {full} of {count(parts, 'process', 'processes')}"
+    where = "" if full == parts else f" in {full} of {plural(parts, 'process', 'processes')}"
     if full and waiting:
         return "bad", f"Exhausted{where}: all connections are in use and {queue}."
     if waiting and not stats["idle"] + stats["leased"] and stats["last_error"]:

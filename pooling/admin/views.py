@@ -20,8 +20,8 @@ from pooling import fleet
 from pooling.admin import access
 from pooling.admin.actions import BUTTONS, action_warnings, log, parse_action
 from pooling.admin.context import page
-from pooling.admin.formatting import count
 from pooling.fleet.aggregate import aggregate
+from pooling.formatting import plural
 from pooling.models import ConnectionPool
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class ConnectionPoolAdmin(Base):
         except fleet.FleetError as error:
             messages.warning(request, f"{action.done}, but in this process only: {error}.")
         else:
-            processes = count(len(pool["parts"]), "process", "processes")
+            processes = plural(len(pool["parts"]), "process", "processes")
             messages.success(request, f"{action.done} in {processes}.")
         return back
 

@@ -12,6 +12,7 @@ from django.urls import reverse
 from pooling import Pool, PoolConfig, get_pool
 from pooling.admin import charts, formatting
 from pooling.fleet.server_sessions import ServerSessions
+from pooling.formatting import NOTHING, duration
 from tests.admin.conftest import LIVE, PAGE, Staff, text
 from tests.backends.databases import PostgresDatabase, eventually
 
@@ -211,7 +212,7 @@ def test_without_an_access_cookie_it_fails_soon(
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [
-        (None, formatting.NO_VALUE),
+        (None, NOTHING),
         (0.000012, "12 µs"),
         (0.0012, "1.2 ms"),
         (0.25, "250 ms"),
@@ -223,7 +224,7 @@ def test_without_an_access_cookie_it_fails_soon(
     ],
 )
 def test_durations_have_a_unit_that_fits(seconds: float | None, shown: str) -> None:
-    assert formatting.duration(seconds) == shown
+    assert duration(seconds) == shown
 
 
 def pool_entry(**numbers: Any) -> dict[str, Any]:
