@@ -270,6 +270,9 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         cursor = super().create_cursor(name)
         if self._lease is not None:
             self._cursors.add(cursor)
+            if name:
+                driver: Any = self._lease._pool._driver
+                driver.add_server_cursor(self._lease.connection, cursor)
         return cursor
 
     # ---- release -------------------------------------------------------------------------------

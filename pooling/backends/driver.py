@@ -163,8 +163,8 @@ class DatabaseDriver(abc.ABC):
         """Tell whether the session was restored, so that receivers have to set it up again."""
         return False
 
-    def mark_dirty(self, connection: Any) -> None:  # noqa: B027 - most have nothing to do
-        """Note that something was done to the session which nobody could look at."""
+    def add_server_cursor(self, connection: Any, cursor: Any) -> None:  # noqa: B027 - most have none
+        """Note a server-side cursor that the connection's lease has made."""
 
     def close_cursors(self, connection: Any, cursors: list[Any]) -> None:  # noqa: ARG002
         """Close the cursors that a lease has left open. May block, and raise."""

@@ -27,7 +27,7 @@ def fill(database: Database, things: Callable[[Database], type[Thing]]) -> type[
 def test_a_cursor_kept_after_close_cannot_touch_the_next_owners_transaction(
     database: Database, things: Callable[[Database], type[Thing]]
 ) -> None:
-    """trap 15: the physical connection is the same, and another's now."""
+    """The physical connection is the same, and another's now."""
     fill(database, things)
     wrapper, other = database.wrapper(**SMALL), database.wrapper(**SMALL)
     kept = wrapper.cursor()
@@ -53,7 +53,7 @@ def test_a_cursor_kept_after_close_cannot_touch_the_next_owners_transaction(
 def test_a_half_read_iterator_closed_late_leaves_the_next_owner_alone(
     database: Database, things: Callable[[Database], type[Thing]]
 ) -> None:
-    """trap 15, scenario 53: sent late, its CLOSE aborted another thread's transaction."""
+    """scenario 53: sent late, its CLOSE aborted another thread's transaction."""
     model = fill(database, things)
     other = database.wrapper(**SMALL)
     with database.alias("pooled", **SMALL) as wrapper:
@@ -75,7 +75,7 @@ def test_a_half_read_iterator_closed_late_leaves_the_next_owner_alone(
 def test_a_half_read_iterator_that_goes_on_after_close_fails_and_disturbs_nobody(
     database: Database, things: Callable[[Database], type[Thing]]
 ) -> None:
-    """trap 15, scenario 53: its rows are not read from the next owner's connection."""
+    """scenario 53: its rows are not read from the next owner's connection."""
     model = fill(database, things)
     other = database.wrapper(**SMALL)
     with database.alias("pooled", **SMALL) as wrapper:
@@ -98,7 +98,7 @@ def test_a_half_read_iterator_that_goes_on_after_close_fails_and_disturbs_nobody
 def test_a_half_read_cursor_does_not_hold_its_lock_after_the_release(
     sqlite: SqliteDatabase, things: Callable[[Database], type[Thing]]
 ) -> None:
-    """trap 15: on SQLite an unfinished SELECT is a read lock on the file."""
+    """On SQLite an unfinished SELECT is a read lock on the file."""
     fill(sqlite, things)
     wrapper = sqlite.wrapper(**SMALL)
     kept = wrapper.cursor()
@@ -113,7 +113,7 @@ def test_a_half_read_cursor_does_not_hold_its_lock_after_the_release(
 def test_a_named_cursor_of_the_raw_connection_is_gone_for_the_next_owner(
     postgresql: PostgresDatabase, things: Callable[[Database], type[Thing]]
 ) -> None:
-    """trap 15: `chunked_cursor` makes cursors WITH HOLD, which outlive transactions."""
+    """`chunked_cursor` makes cursors WITH HOLD, which outlive transactions."""
     fill(postgresql, things)
     wrapper = postgresql.wrapper(**SMALL)
     cursor = wrapper.chunked_cursor()
@@ -152,7 +152,7 @@ def test_a_half_read_iterator_is_no_reason_for_close_to_fail(
     things: Callable[[Database], type[Thing]],
     trouble: str,
 ) -> None:
-    """trap 15: `close()` at the end of a request never fails for a cursor of it."""
+    """`close()` at the end of a request never fails for a cursor of it."""
     model = fill(postgresql, things)
     with postgresql.alias("pooled", **SMALL) as wrapper:
         wrapper.ensure_connection()

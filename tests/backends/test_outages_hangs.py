@@ -128,7 +128,7 @@ def test_the_next_one_is_told_when_several_are_under_way(
         clock.advance(1)
         with monitor.limit(sockets[1]) as second:
             clock.advance(JUST_BEFORE)
-            assert monitor.maintain() == second.deadline
+            assert monitor.maintain() == second.due_at
             assert list(monitor.deadlines) == [second]
 
 

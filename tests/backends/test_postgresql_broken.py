@@ -82,7 +82,7 @@ def test_a_session_terminated_while_leased_and_not_used_again_is_not_kept(
 
 
 def test_a_session_terminated_in_a_transaction_fails_once(postgresql: PostgresDatabase) -> None:
-    """trap 9: and the transaction is over for the wrapper, too."""
+    """And the transaction is over for the wrapper, too."""
     settings = {"pool": {"max_size": 1, "timeout": 10}}
     with postgresql.alias("pooled", **settings) as wrapper:
         with pytest.raises(Error), transaction.atomic(using="pooled"):  # noqa: PT012
@@ -93,7 +93,7 @@ def test_a_session_terminated_in_a_transaction_fails_once(postgresql: PostgresDa
 
 
 def test_a_query_still_running_means_discard(postgresql: PostgresDatabase) -> None:
-    """trap 9, scenario 39: nobody waits for a query that another thread runs on the connection."""
+    """scenario 39: nobody waits for a query that another thread runs on the connection."""
     wrapper = postgresql.wrapper(pool={"max_size": 1, "timeout": 10})
     session = postgresql.session(wrapper)
     raw, pool = wrapper.connection, wrapper.resolve_pool()

@@ -42,7 +42,7 @@ def value(wrapper: Any, sql: str, *params: Any) -> Any:
 def test_parameters_of_libpq_reach_it(
     postgresql: PostgresDatabase, options: dict[str, Any]
 ) -> None:
-    """trap 3: and ours do not."""
+    """And ours do not."""
     wrapper = postgresql.wrapper(OPTIONS=options)
     for _ in range(2):
         assert value(wrapper, "SELECT 1") == 1
@@ -84,7 +84,7 @@ def test_a_service_file_names_the_server(
 def test_the_isolation_level_holds_in_every_lease(
     postgresql: PostgresDatabase, level: IsolationLevel
 ) -> None:
-    """trap 14: it belongs to the physical connection."""
+    """It belongs to the physical connection."""
     with postgresql.alias("pooled", OPTIONS={"isolation_level": level}) as wrapper:
         for _ in range(3):
             with transaction.atomic(using="pooled"):
@@ -105,7 +105,7 @@ def test_a_wrong_isolation_level_is_djangos_error(postgresql: PostgresDatabase) 
 def test_an_assumed_role_is_set_without_a_second_connection(
     postgresql: PostgresDatabase, role: str
 ) -> None:
-    """trap 13: Django's native pool deadlocks here, since it goes through the wrapper."""
+    """Django's native pool deadlocks here, since it goes through the wrapper."""
     one = {"pool": {"max_size": 1, "timeout": 10}}
     wrapper = postgresql.wrapper(**one, OPTIONS={"assume_role": role})
     for _ in range(3):
@@ -145,7 +145,7 @@ def test_a_cursor_factory_of_the_users_is_used(postgresql: PostgresDatabase) -> 
 
 
 def test_json_comes_as_django_wants_it_in_every_lease(postgresql: PostgresDatabase) -> None:
-    """trap 14: JSONB loaders are registered on the physical connection."""
+    """JSONB loaders are registered on the physical connection."""
 
     class Document(Model):
         content = JSONField()
@@ -171,7 +171,7 @@ def test_json_comes_as_django_wants_it_in_every_lease(postgresql: PostgresDataba
 def test_server_side_cursors_read_a_large_table(
     postgresql: PostgresDatabase, things: Callable[[PostgresDatabase], type[Thing]]
 ) -> None:
-    """trap 12: named cursors need the raw connection."""
+    """Named cursors need the raw connection."""
     model = things(postgresql)
     postgresql.execute(
         "INSERT INTO backends_thing (name) SELECT 'thing ' || n FROM generate_series(1, 3000) n"
@@ -188,7 +188,7 @@ def test_server_side_cursors_read_a_large_table(
 def test_connection_info_and_notices_work_on_the_raw_connection(
     postgresql: PostgresDatabase,
 ) -> None:
-    """trap 12: third-party code reads `connection.connection.info`."""
+    """Third-party code reads `connection.connection.info`."""
     with postgresql.alias("pooled"):
         wrapper = connections["pooled"]
         pid = postgresql.session(wrapper)
@@ -215,7 +215,7 @@ def test_psycopg_is_not_imported_in_the_psycopg2_run(psycopg2: bool) -> None:
 def test_a_backend_with_passwords_that_change_is_asked_for_every_connection(
     postgresql: PostgresDatabase, role: str
 ) -> None:
-    """trap 13, scenario 19: a subclass that fetches a token is honoured for every connection."""
+    """scenario 19: a subclass that fetches a token is honoured for every connection."""
     tokens = ["first"]
 
     class TokenWrapper(type(postgresql.wrapper())):  # type: ignore[misc]

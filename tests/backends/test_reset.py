@@ -122,7 +122,7 @@ def test_session_undoes_what_a_lease_changed_on_postgresql(postgresql: PostgresD
 def test_session_keeps_the_role_and_the_isolation_level(
     postgresql: PostgresDatabase, role: str
 ) -> None:
-    """trap 14: what belongs to the settings is there again after the reset."""
+    """What belongs to the settings is there again after the reset."""
     options = {"assume_role": role, "isolation_level": IsolationLevel.SERIALIZABLE}
     wrapper = postgresql.wrapper(**SESSION, OPTIONS=options)
     for _ in range(2):
@@ -178,7 +178,7 @@ def test_session_never_shows_temporary_tables_to_the_next_lease(sqlite: SqliteDa
 def test_what_receivers_set_up_is_there_in_each_lease(
     database: Database, tmp_path: Path, reset: str
 ) -> None:
-    """trap 14: a restored session has forgotten what receivers of `connection_created` did."""
+    """A restored session has forgotten what receivers of `connection_created` did."""
     if database.vendor == "postgresql":
         set_up, look, spoil = "SET lock_timeout = 4321", "SHOW lock_timeout", "SET work_mem = 1234"
         expected: Any = "4321ms"
@@ -209,7 +209,7 @@ def test_what_receivers_set_up_is_there_in_each_lease(
 def test_session_tells_receivers_again_only_if_it_has_undone_something(
     postgresql: PostgresDatabase,
 ) -> None:
-    """trap 14: what receivers do costs time, and the session that was left alone still has it."""
+    """What receivers do costs time, and the session that was left alone still has it."""
     seen: list[Any] = []
 
     def remember(connection: Any, **kwargs: Any) -> None:
@@ -230,7 +230,7 @@ def test_session_tells_receivers_again_only_if_it_has_undone_something(
 
 
 def test_row_factories_do_not_reach_the_next_lease(database: Database, psycopg2: bool) -> None:
-    """trap 12: the raw object is the user's during the lease, a popular recipe included."""
+    """The raw object is the user's during the lease, a popular recipe included."""
     wrapper = database.wrapper()
     wrapper.ensure_connection()
     raw = wrapper.connection

@@ -237,7 +237,7 @@ def raw_execute(raw: Any, statement: str) -> None:
 def test_a_trace_left_through_the_raw_connection_is_seen(
     postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool
 ) -> None:
-    """trap 12: third-party code uses `connection.connection`."""
+    """Third-party code uses `connection.connection`."""
     wrapper = postgresql.wrapper(pool=SESSION)
     ways: list[Callable[[Any, str], Any]] = [raw_execute]
     if psycopg2:
@@ -274,7 +274,7 @@ def test_a_trace_left_through_the_raw_connection_is_seen(
 def test_cursors_of_another_class_count_as_a_trace(
     postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool
 ) -> None:
-    """trap 12: nobody has looked at their statements."""
+    """Their statements were not classified."""
     wrapper = postgresql.wrapper(pool=SESSION)
     wrapper.ensure_connection()
     raw = wrapper.connection
@@ -291,7 +291,7 @@ def test_cursors_of_another_class_count_as_a_trace(
 def test_the_cursors_of_the_user_are_the_users(
     postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool
 ) -> None:
-    """trap 12: a class of cursors from the settings is watched, and remains what it was."""
+    """A class of cursors from the settings is watched, and remains what it was."""
     if psycopg2:
         factory: type = import_module("psycopg2.extras").DictCursor
     else:
@@ -382,7 +382,7 @@ def test_a_trace_of_a_thread_that_died_is_undone(
 def test_what_receivers_set_is_no_trace_of_the_lease(
     postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
-    """trap 14: or each lease of a project with such a receiver would have to be undone."""
+    """Or each lease of a project with such a receiver would have to be undone."""
 
     def set_up(connection: Any, **kwargs: Any) -> None:
         run(connection, "SET lock_timeout = 4321")
@@ -402,7 +402,7 @@ def test_a_server_side_cursor_counts_as_a_trace(
     wire: RecordingProxy,
     things: Callable[[PostgresDatabase], type[Thing]],
 ) -> None:
-    """trap 15: nobody looks at what its statement calls, and it may be left open."""
+    """Nobody looks at what its statement calls, and it may be left open."""
     model = things(postgresql)
     with postgresql.alias("pooled", pool=SESSION) as wrapper:
         list(model.objects.using("pooled").iterator())
@@ -447,11 +447,11 @@ def test_always_undoes_what_session_undoes(
         assert price(wire, wrapper) == (2 if name == "a prepared statement" else 1)
         assert run(wrapper, look) == before, name
     wrapper.ensure_connection()
-    assert type(wrapper.connection) is postgresql.raw_class, "and it needs no eyes for that"
+    assert type(wrapper.connection) is postgresql.raw_class, "which needs no tracking"
 
 
 def test_the_default_never_looks(postgresql: PostgresDatabase, wire: RecordingProxy) -> None:
-    """trap 12: the driver's own classes, nothing in between."""
+    """The driver's own classes, nothing in between."""
     wrapper = postgresql.wrapper(pool=ROLLBACK)
     wrapper.ensure_connection()
     stock = postgresql.stock()

@@ -80,7 +80,7 @@ def test_what_is_used_after_the_release_is_another_lease(database: Database) -> 
     wrapper.close()
     assert execute(wrapper, "SELECT 1") == (1,)
     assert wrapper._lease is not old
-    for use in (lambda: old.connection, lambda: old.record, lambda: old.release()):
+    for use in (lambda: old.connection, lambda: old._record, lambda: old.release()):
         with pytest.raises(LeaseError, match="over"):
             use()
 

@@ -35,4 +35,4 @@ def test_the_message_that_restores_a_session_is_told() -> None:
 
 def test_the_bounds_of_reading_statements_are_told() -> None:
     assert f"more than {sql_classifier.LONGEST} characters" in SESSIONS.read_text()
-    assert f"at most {sql_classifier.REMEMBERED:,} entries" in SECURITY.read_text()
+    assert f"at most {sql_classifier.CACHE_SIZE:,} entries" in SECURITY.read_text()

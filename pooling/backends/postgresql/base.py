@@ -10,18 +10,21 @@ from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
 from pooling.backends.base import PooledDatabaseWrapper, frozen
+from pooling.backends.driver import driver_of
 from pooling.backends.postgresql.creation import DatabaseCreation
-from pooling.backends.postgresql.driver import PostgresDriver
+from pooling.backends.postgresql.driver import PostgresDriver, PsycopgDriver
 from pooling.backends.postgresql.features import DatabaseFeatures
+from pooling.backends.postgresql.schema import DatabaseSchemaEditor
+from pooling.registry import REGISTRY
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from pooling.core.pool import Pool
 
-NOT_OF_THE_SESSION = {"password", "context"}
-"""Parameters that do not tell one session from another: a password may change while sessions live
-on; `context` is made from the time zone, which has its own place in a pool's key."""
+NOT_IDENTIFYING = {"password", "context"}
+"""Parameters that do not distinguish sessions: a password may change while they stay open, and
+`context` is made from the time zone, which is in the pool's key already."""
 
 
 class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
@@ -30,27 +33,32 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
     driver_class = PostgresDriver
     creation_class = DatabaseCreation
     features_class = DatabaseFeatures
+    SchemaEditorClass = DatabaseSchemaEditor
 
     def find_pool(self) -> Pool[Any] | None:
-        """Return the pool; its sessions have this wrapper's isolation level, so it knows that."""
+        """Return the pool, and set the isolation level that its sessions have."""
         level = self.settings_dict["OPTIONS"].get("isolation_level", IsolationLevel.READ_COMMITTED)
-        with contextlib.suppress(ValueError):  # Django says what is wrong with it as it connects
+        with contextlib.suppress(ValueError):  # Django reports it when it connects
             self.isolation_level = IsolationLevel(level)
         return super().find_pool()
 
-    def chunked_cursor(self) -> Any:
-        """Make a server-side cursor, whose statements nobody looks at."""
-        cursor = super().chunked_cursor()
-        if self._lease is not None:
-            self._lease._pool.driver.mark_dirty(self._lease.connection)  # type: ignore[attr-defined]
-        return cursor
+    def drain_database(self) -> None:
+        """Replace the sessions that this process's pools have on this database; see `Pool.drain`.
+
+        Blocks while idle sessions are closed. Leased ones, this wrapper's too, are closed when they
+        are released.
+        """
+        for pool in REGISTRY.pools():
+            driver, name = driver_of(pool), self.settings_dict["NAME"]
+            if isinstance(driver, PsycopgDriver) and driver.settings["NAME"] == name:
+                pool.drain()
 
     def session_identity(self, params: dict[str, Any]) -> Hashable:
         """Return the parameters, and the options that Django turns into SQL after connecting."""
         options = self.settings_dict["OPTIONS"]
         return frozen(
             {
-                **{key: params[key] for key in params.keys() - NOT_OF_THE_SESSION},
+                **{key: params[key] for key in params.keys() - NOT_IDENTIFYING},
                 "isolation_level": options.get("isolation_level"),
                 "assume_role": options.get("assume_role"),
             }

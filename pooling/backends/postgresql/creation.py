@@ -1,4 +1,4 @@
-"""Test databases on PostgreSQL."""
+"""Test database creation on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ from pooling.backends.creation import PooledDatabaseCreation
 
 
 class DatabaseCreation(PooledDatabaseCreation, creation.DatabaseCreation):
-    """Django's, without sessions of ours in the way."""
+    """Django's, which releases the pools' sessions first."""

@@ -1,4 +1,4 @@
-"""How to open, test, clean and close PostgreSQL connections, with psycopg 3 or psycopg2."""
+"""PostgreSQL drivers: open, test, reset and close connections with psycopg 3 or psycopg2."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg3
 
+from pooling.backends.cursors import OpenCursors
 from pooling.backends.driver import DatabaseDriver
-from pooling.backends.postgresql import session_tracking
+from pooling.backends.postgresql import server_cursors, session_tracking
 from pooling.backends.postgresql.deadlines import DEADLINES
 
 if TYPE_CHECKING:
@@ -26,11 +27,18 @@ if TYPE_CHECKING:
     from pooling.core.config import PoolConfig
 
 IDLE, IN_TRANSACTION, IN_ERROR = 0, 2, 3
-"""libpq's PGTransactionStatusType, in both drivers; 1 is "a query is active", 4 "unknown"."""
+"""libpq's PGTransactionStatusType, in both drivers; 1 means "active", 4 "unknown"."""
 
-SHORTEST_CONNECT_TIMEOUT, LONGEST_CONNECT_TIMEOUT = 2, 10
-"""Seconds. libpq counts `connect_timeout` in whole ones and rounds 1 up to 2. A connect that gets
-no answer keeps a place of the pool until then, so a user's long `timeout` is too long for it."""
+BEGUN, PREPARED = 2, 5
+"""psycopg2's STATUS_BEGIN and STATUS_PREPARED; its status may differ from libpq's."""
+
+OPEN_BLOCKS = ("_pipeline", "_tpc", "_num_transactions", "_notifies_backlog")
+"""Attributes of psycopg 3's connections that show an open `pipeline()`, two-phase transaction,
+`transaction()` or `notifies()`; libpq calls the connection idle in each of them."""
+
+MIN_CONNECT_TIMEOUT, MAX_CONNECT_TIMEOUT = 2, 10
+"""Seconds. libpq takes whole ones for `connect_timeout` and rounds 1 up to 2. A connect without an
+answer occupies a slot of the pool until then, so the pool's `timeout` may be too long for it."""
 
 TRANSIENT = (
     "connection refused",
@@ -54,52 +62,51 @@ TRANSIENT = (
     "no more connections allowed",  # PgBouncer
     "could not fork new process",
     "canceling authentication due to timeout",
-    "resource temporarily unavailable",  # a Unix socket at which too many are knocking
+    "resource temporarily unavailable",  # a Unix socket whose backlog is full
     "network is unreachable",
     "no route to host",
     "host is unreachable",
     "temporary failure in name resolution",
 )
-"""What libpq and the server say when trying again in a moment makes sense. Neither driver tells the
-SQLSTATE of a failed connect, so this is by text, in English: what a server with other `lc_messages`
-says is not understood. Anything else counts as permanent: then the caller has the server's words at
-once, which is the better mistake of the two."""
+"""Parts of the messages of transient connect errors. Neither driver has the SQLSTATE of a failed
+connect, so this goes by the English text: messages of a server with other `lc_messages` are not
+recognised. Any other error counts as permanent, and the caller gets it at once."""
 
 READ_ONLY = ("in_hot_standby", "default_transaction_read_only")
-"""What makes a session refuse writes (SQLSTATE 25006). PostgreSQL reports both unasked, since 14:
-a change comes with the answer to the next query."""
+"""Parameters with which a session refuses writes (SQLSTATE 25006). PostgreSQL reports both, since
+14: a change comes with the answer to the next query."""
 
 LONGEST_NAME = 63
-"""PostgreSQL cuts `application_name` after so many bytes."""
+"""PostgreSQL truncates `application_name` after so many bytes."""
 
 
 def application_name() -> str:
-    """Return what this process's sessions are called on the server: pooling host:pid."""
+    """Return the name of this process's sessions on the server: pooling host:pid."""
     pid = f":{os.getpid()}"
     host = socket.gethostname().encode("ascii", "replace").decode()
     return f"pooling {host}"[: LONGEST_NAME - len(pid)] + pid
 
 
 def _select(descriptor: int, seconds: int) -> list[int]:
-    """Do what `poll()` does, where there is none."""
+    """Replace `poll()` on systems without it."""
     readable, _, failed = select.select([descriptor], [], [descriptor], seconds)
     return readable + failed
 
 
 class PsycopgDriver(DatabaseDriver):
-    """What both drivers have in common."""
+    """The common part of both drivers."""
 
     _status: ClassVar[attrgetter[int]]
-    """What is not 0 when a connection is closed or broken, as far as its driver knows."""
+    """Read what is not 0 if a connection is closed or broken, as far as its driver knows."""
 
     def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
         self._polls: dict[Any, Callable[[int], object]] = {}
-        """For each open connection, what asks the system whether its socket has something to say:
-        at once, if it gets a 0."""
+        """For each open connection, a function that polls its socket for a number of milliseconds
+        and returns true if the socket is readable."""
         self._seen_writable = False
-        """Whether any session of this pool has ever taken writes."""
+        """Whether any session of this pool has ever accepted writes."""
         if config.reset == "session":
-            # Whether a lease used cursors of another class shows at its end.
+            # Restored later: at the lease's end it shows whether all cursors were tracked.
             self.lease_attributes = self.lease_attributes[:-1]  # type: ignore[misc]
             self.session_attributes = (*self.session_attributes, "cursor_factory")  # type: ignore[misc]
         super().__init__(wrapper, config)
@@ -116,21 +123,21 @@ class PsycopgDriver(DatabaseDriver):
         return opener
 
     def connection_params(self, opener: BaseDatabaseWrapper) -> dict[str, Any]:
-        """Return the parameters; a connect that hangs must end at some time.
+        """Return the parameters, with a timeout and a name for the session.
 
-        The session says in `pg_stat_activity` whose it is, unless the user's parameters, PGAPPNAME
-        or a service file name it: libpq uses the fallback last.
+        The name is shown in `pg_stat_activity`. libpq uses it if neither the user's parameters, nor
+        PGAPPNAME, nor a service file have one.
         """
         params = super().connection_params(opener)
         if "application_name" not in f"{params.get('options')} {os.environ.get('PGOPTIONS')}":
             params.setdefault("fallback_application_name", application_name())
         if self.config.timeout is not None:
-            bound = min(math.ceil(self.config.timeout), LONGEST_CONNECT_TIMEOUT)
-            params.setdefault("connect_timeout", max(bound, SHORTEST_CONNECT_TIMEOUT))
+            bound = min(math.ceil(self.config.timeout), MAX_CONNECT_TIMEOUT)
+            params.setdefault("connect_timeout", max(bound, MIN_CONNECT_TIMEOUT))
         return params
 
     def on_connect(self, connection: Any) -> None:
-        """Prepare the liveness test of the connection's socket, and see whether it takes writes."""
+        """Prepare the liveness test of the connection's socket; note if the session is writable."""
         if not self.read_only_because(connection):
             self._seen_writable = True
         if hasattr(select, "poll"):
@@ -144,6 +151,8 @@ class PsycopgDriver(DatabaseDriver):
         """Close cursors, in bounded time: server-side ones cost a round trip each."""
         with DEADLINES.limit(connection):
             super().close_cursors(connection, cursors)
+        if not all(getattr(cursor, "closed", True) for cursor in cursors):
+            raise self.operational_error("a cursor could not be closed: the connection is in use")
 
     def set_up_session(self, opener: BaseDatabaseWrapper) -> None:
         """Do what Django does with a new connection, in bounded time."""
@@ -153,40 +162,42 @@ class PsycopgDriver(DatabaseDriver):
             self.track(opener.connection)
 
     def is_alive(self, connection: Any) -> bool:
-        """Tell whether the idle socket is silent.
+        """Return False if the idle socket is readable.
 
-        A server says nothing unasked but goodbye, a notification or a TLS record: all of them are
-        reasons to look closer.
+        What a server sends unasked is the end of the session, a notification or a TLS record: all
+        of them are reasons for a ping.
         """
         return not self._status(connection) and not self._polls[connection](0)
 
     def end_transaction(self, connection: Any) -> None:
         """Roll back what is open and restore the autocommit mode."""
-        status = self.transaction_status(connection)
-        if status in (IN_TRANSACTION, IN_ERROR):
+        if self.needs_rollback(connection):
             with DEADLINES.limit(connection):
                 self.roll_back(connection)
-            status = self.transaction_status(connection)
-        if status != IDLE:
+        if self.transaction_status(connection) != IDLE:
             raise self.operational_error("the connection is closed or a query is still running")
         if connection.autocommit != self._settings["AUTOCOMMIT"]:
             connection.autocommit = self._settings["AUTOCOMMIT"]
 
+    def needs_rollback(self, connection: Any) -> bool:
+        """Return True if a transaction is open. Raise if the driver could not roll it back."""
+        return self.transaction_status(connection) in (IN_TRANSACTION, IN_ERROR)
+
     def roll_back(self, connection: Any) -> None:
-        """Roll back the transaction, whoever began it."""
+        """Roll back the transaction."""
         connection.rollback()
 
     def ensure_writable(self, connection: Any) -> None:
-        """Raise if the server takes no writes any more: after a fail-over, a new session may.
+        """Raise if the server accepts no writes any more: after a fail-over, a new session may.
 
-        A pool that has only ever met a standby is meant to, and keeps its sessions. No round trip.
+        A pool that has only ever reached a standby keeps its sessions. No round trip.
         """
         reason = self.read_only_because(connection)
         if reason and self._seen_writable:
             raise self.operational_error(f"the server is read-only now ({reason} is on)")
 
     def read_only_because(self, connection: Any) -> str | None:
-        """Return which of `READ_ONLY` is on for the session, as far as the server has told."""
+        """Return which of `READ_ONLY` is on for the session, as the server last reported."""
         for parameter in READ_ONLY:
             if self.parameter_status(connection, parameter) == "on":
                 return parameter
@@ -198,29 +209,29 @@ class PsycopgDriver(DatabaseDriver):
 
     @abc.abstractmethod
     def transaction_status(self, connection: Any) -> int:
-        """Return libpq's account of the transaction, without a round trip."""
+        """Return libpq's transaction status, without a round trip."""
 
     @abc.abstractmethod
     def track(self, connection: Any) -> None:
-        """Have the connection's cursors note what may leave a trace; see `session reset`."""
+        """Track what the connection's cursors may change in the session; see `session_tracking`."""
 
-    def mark_dirty(self, connection: Any) -> None:
-        """Note that something unseen may have been done to the session."""
+    def add_server_cursor(self, connection: Any, cursor: Any) -> None:  # noqa: ARG002
+        """Note a server-side cursor, whose statement is not classified."""
         if changes := session_tracking.changes_of(connection):
             changes.dirty = True
 
     def mark_baseline(self, connection: Any) -> None:
-        """Take the session as it is for what leases begin with: receivers have set it up."""
+        """Take the session's state, as receivers have set it up, for what leases begin with."""
         if changes := session_tracking.changes_of(connection):
             changes.dirty = changes.restored = False
 
     def needs_connection_created(self, connection: Any) -> bool:
-        """Tell whether the session was restored, and so what receivers had set up is gone."""
+        """Return True if the session was restored: what receivers had set up is gone."""
         changes = session_tracking.changes_of(connection)
         return changes is None or changes.restored
 
     def restore_session(self, connection: Any) -> None:
-        """Undo what the lease changed in the session, if it may have changed something."""
+        """Undo what the lease changed in the session. No round trip if it changed nothing."""
         changes = session_tracking.changes_of(connection)
         # With psycopg2 an attribute that was changed costs a round trip to set back.
         with DEADLINES.limit(connection):
@@ -233,9 +244,10 @@ class PsycopgDriver(DatabaseDriver):
             changes.dirty, changes.restored = False, True
 
     def restore(self, connection: Any) -> None:
-        """Undo what can be undone, then set up the session as after connecting.
+        """Restore the session to its state after connecting.
 
-        Its time zone is part of the one message, so that Django finds it set.
+        The message that restores it sets the time zone as well: Django finds it set, and sends
+        nothing.
         """
         _, time_zone = self._time_zone
         if names := self.ask(connection, session_tracking.restoring(time_zone)):
@@ -254,7 +266,7 @@ class PsycopgDriver(DatabaseDriver):
         connection.close()
 
     def is_transient(self, error: BaseException) -> bool:
-        """Tell whether a failed connect is worth another try; see `TRANSIENT`."""
+        """Return True if a failed connect is worth a retry; see `TRANSIENT`."""
         if not isinstance(error, self.operational_error):
             return False
         text = str(error).lower()
@@ -273,7 +285,7 @@ class Psycopg3Driver(PsycopgDriver):
     """psycopg 3."""
 
     _status = attrgetter("pgconn.status")  # libpq's ConnStatusType
-    transaction_attributes = ("pgconn.transaction_status", "autocommit")
+    transaction_attributes = ("pgconn.transaction_status", "autocommit", "pooling_server_cursors")
     lease_attributes = ("row_factory", "cursor_factory")
     session_attributes = (
         *("isolation_level", "read_only", "deferrable"),
@@ -281,7 +293,7 @@ class Psycopg3Driver(PsycopgDriver):
     )
 
     def transaction_status(self, connection: Any) -> int:
-        """Return libpq's account of the transaction."""
+        """Return libpq's transaction status."""
         return connection.pgconn.transaction_status  # type: ignore[no-any-return]
 
     def parameter_status(self, connection: Any, parameter: str) -> str | None:
@@ -290,7 +302,7 @@ class Psycopg3Driver(PsycopgDriver):
         return None if value is None else value.decode()
 
     def ping(self, connection: Any) -> None:
-        """Send an empty query. It leaves no transaction behind, whatever the autocommit mode."""
+        """Send an empty query, which begins no transaction in either autocommit mode."""
         self.send(connection, b"")
         self.ensure_writable(connection)
 
@@ -316,20 +328,101 @@ class Psycopg3Driver(PsycopgDriver):
         return results[-1]
 
     def track(self, connection: Any) -> None:
-        """Have the connection's cursors note what may leave a trace."""
+        """Track what the connection's cursors may change in the session."""
         session_tracking.track_psycopg3(connection)
+
+    def set_up_session(self, opener: BaseDatabaseWrapper) -> None:
+        """Do what Django does with a new connection; track its server-side cursors."""
+        server_cursors.prepare(opener.connection)
+        super().set_up_session(opener)
+
+    def on_connect(self, connection: Any) -> None:
+        """Prepare the tests of the connection; read those `OPEN_BLOCKS` that this psycopg has."""
+        super().on_connect(connection)
+        names = (name for name in OPEN_BLOCKS if hasattr(connection, name))
+        attributes = self.transaction_attributes + self.lease_attributes
+        self._fingerprint = attrgetter(*attributes, *names)
+
+    def add_server_cursor(self, connection: Any, cursor: Any) -> None:
+        """Note a server-side cursor, to be closed when the lease ends."""
+        super().add_server_cursor(connection, cursor)
+        server_cursors.adopt(connection, cursor)
+
+    def clean(self, connection: Any) -> None:
+        """Close server-side cursors, end the transaction and set attributes back."""
+        if cursors := connection.pooling_server_cursors:
+            self.close_cursors(connection, list(cursors))
+        connection.pooling_server_cursors = None
+        super().clean(connection)
+
+    def needs_rollback(self, connection: Any) -> bool:
+        """Return True if a transaction is open. Raise if the driver could not roll it back."""
+        if connection.pgconn.pipeline_status:
+            raise self.operational_error("the lease left the connection in pipeline mode")
+        if connection.lock.locked():
+            raise self.operational_error("the lease left a generator of the connection's half-read")
+        if getattr(connection, "_tpc", None) or getattr(connection, "_num_transactions", 0):
+            raise self.operational_error("the lease left a transaction context open")
+        return super().needs_rollback(connection)
+
+    def restore_session(self, connection: Any) -> None:
+        """Undo what the lease changed; drop the notifications that it has not read."""
+        super().restore_session(connection)
+        if backlog := getattr(connection, "_notifies_backlog", None):
+            backlog.clear()
 
 
 class Psycopg2Driver(PsycopgDriver):
     """psycopg2."""
 
     _status = attrgetter("closed")
-    transaction_attributes = ("info.transaction_status", "autocommit")
+    transaction_attributes = ("info.transaction_status", "autocommit", "status")
     lease_attributes = ("cursor_factory",)
     session_attributes = ("isolation_level", "readonly", "deferrable")
 
+    def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
+        self._named_cursors: dict[Any, OpenCursors] = {}
+        """Server-side cursors of the present leases, to close those of threads that have ended."""
+        super().__init__(wrapper, config)
+
+    def add_server_cursor(self, connection: Any, cursor: Any) -> None:
+        """Note a server-side cursor, to be closed when the lease ends."""
+        super().add_server_cursor(connection, cursor)
+        self._named_cursors.setdefault(connection, OpenCursors()).add(cursor)
+        self._clean_fingerprint = None  # so that the release calls `clean`
+
+    def clean(self, connection: Any) -> None:
+        """Close server-side cursors, end the transaction and set attributes back."""
+        if cursors := self._named_cursors.pop(connection, None):
+            self.close_cursors(connection, cursors.take())
+        super().clean(connection)
+        if self._named_cursors:
+            self._clean_fingerprint = None
+
+    def close(self, connection: Any) -> None:
+        """Close the connection."""
+        self._named_cursors.pop(connection, None)
+        super().close(connection)
+
+    def needs_rollback(self, connection: Any) -> bool:
+        """Return True if a transaction is open, or if psycopg2 takes it for open.
+
+        It does after a COMMIT that was executed as a statement, and begins no other one then.
+        """
+        if connection.status == PREPARED:
+            raise self.operational_error("the lease left a prepared two-phase transaction")
+        return super().needs_rollback(connection) or connection.status == BEGUN
+
+    def restore_session(self, connection: Any) -> None:
+        """Undo what the lease changed; drop the notifications and notices that it has not read."""
+        super().restore_session(connection)
+        if connection.notifies:
+            connection.notifies = []
+        if connection.notices:
+            connection.notices = []
+
     def transaction_status(self, connection: Any) -> int:
-        """Return libpq's account of the transaction."""
+        """Return libpq's transaction status."""
         return connection.get_transaction_status()  # type: ignore[no-any-return]
 
     def parameter_status(self, connection: Any, parameter: str) -> str | None:
@@ -337,13 +430,13 @@ class Psycopg2Driver(PsycopgDriver):
         return connection.get_parameter_status(parameter)  # type: ignore[no-any-return]
 
     def roll_back(self, connection: Any) -> None:
-        """Roll back; psycopg2 leaves transactions alone that somebody began with a plain BEGIN."""
+        """Roll back, also a transaction begun with a plain BEGIN, which psycopg2 does not see."""
         connection.rollback()
         if self.transaction_status(connection) != IDLE:
             self.send(connection, b"ROLLBACK")
 
     def connection_params(self, opener: Any) -> dict[str, Any]:
-        """Return the parameters; not all that psycopg2 does to a session passes through cursors."""
+        """Return the parameters, with a class of connections whose own methods are tracked."""
         params = super().connection_params(opener)
         if self.config.reset == "session":
             factory = params.get("connection_factory") or opener.Database.extensions.connection
@@ -351,16 +444,16 @@ class Psycopg2Driver(PsycopgDriver):
         return params
 
     def track(self, connection: Any) -> None:
-        """Have the connection's cursors note what may leave a trace."""
+        """Track what the connection's cursors may change in the session."""
         session_tracking.track_psycopg2(connection)
 
     def set_up_session(self, opener: BaseDatabaseWrapper) -> None:
-        """Note what the session speaks: the driver does not notice when that is reset."""
+        """Do what Django does with a new connection; note its encoding, for `restore`."""
         super().set_up_session(opener)
         self._encoding = opener.connection.encoding
 
     def restore(self, connection: Any) -> None:
-        """Undo what can be undone; encoding and isolation level are part of psycopg2's sessions."""
+        """Restore the session, and the encoding and isolation level that psycopg2 keeps itself."""
         autocommit = connection.autocommit
         connection.autocommit = True
         super().restore(connection)
@@ -377,7 +470,7 @@ class Psycopg2Driver(PsycopgDriver):
             return [row[0] for row in cursor.fetchall()]
 
     def ping(self, connection: Any) -> None:
-        """Send a trivial query; psycopg2 refuses empty ones."""
+        """Send a trivial query; psycopg2 rejects empty ones."""
         self.send(connection, b"SELECT 1")
         self.ensure_writable(connection)
 

@@ -1,4 +1,4 @@
-"""What PostgreSQL with a pool can do."""
+"""Database features: Django's, and its own tests that a pool has to skip."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class DatabaseFeatures(features.DatabaseFeatures):
             _OTHER_POOL
         ),
     }
-    """Tests of Django's own suite that make no sense with a pool, by the reason why."""
+    """Tests of Django's own suite that do not apply with a pool, by reason."""
 
     @cached_property
     def django_test_skips(self) -> dict[str, set[str]]:  # type: ignore[override]
-        """What Django's own suite skips here; it asks nobody else (see `tests/django_suite`)."""
+        """The tests that Django's own suite skips here (see `tests/django_suite`)."""
         return {**super().django_test_skips, **self.pool_test_skips}

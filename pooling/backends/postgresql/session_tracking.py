@@ -1,7 +1,7 @@
-"""What a lease does to its PostgreSQL session, noted as it happens, and how to undo it.
+"""Session tracking: note what a lease may change in its PostgreSQL session, and undo it.
 
-The cursors of a watched connection look at each statement before they run it. That is what
-`reset="session"` knows: a lease whose statements all were harmless costs no round trip at its end.
+The cursors of a tracked connection classify each statement before they run it. With
+`reset="session"` the release of a lease whose statements were all neutral costs no round trip.
 """
 
 from __future__ import annotations
@@ -9,38 +9,38 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from pooling.backends.postgresql import server_cursors
 from pooling.backends.postgresql.sql_classifier import is_session_neutral
 
 RESTORE_SESSION = (
     "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; "
     "SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES; "
 )
-"""`DISCARD ALL` without its `DEALLOCATE ALL`, and with the role that the connection's options may
-name, which not every server restores together with the user. As one message this is one round trip.
-"""
+"""`DISCARD ALL` without `DEALLOCATE ALL`, and with the role, which the connection's options may
+set and not every server restores together with the user. One message is one round trip."""
 
 PREPARED_BY_SQL = "SELECT name FROM pg_catalog.pg_prepared_statements WHERE from_sql"
-"""The prepared statements of the lease. Those of the driver itself came through the protocol, and
-it would not know that they are gone."""
+"""The prepared statements of the lease. Those of the driver were prepared through the protocol and
+must stay: it would not notice that they are gone."""
 
 
 class SessionChanges:
-    """What the pool knows of a session."""
+    """What was noted of a session."""
 
     __slots__ = ("dirty", "restored")
 
     def __init__(self) -> None:
         self.dirty = False
-        """Something may have happened to the session that outlives its transaction."""
+        """A statement may have changed something that outlives its transaction."""
         self.restored = False
-        """The session was restored: what receivers of `connection_created` set is gone as well."""
+        """The session was restored: what receivers of `connection_created` set is gone, too."""
 
 
 def restoring(time_zone: str | None) -> str:
     """Return the message that restores a session, and answers with `PREPARED_BY_SQL`.
 
     Args:
-        time_zone: what Django is going to ask for anyway, in a round trip of its own.
+        time_zone: what Django would set next, in a round trip of its own.
     """
     if not time_zone:
         return RESTORE_SESSION + PREPARED_BY_SQL
@@ -50,13 +50,13 @@ def restoring(time_zone: str | None) -> str:
 
 
 def deallocating(names: list[str]) -> str:
-    """Return the message that ends prepared statements."""
+    """Return the message that deallocates prepared statements."""
     quoted = (name.replace('"', '""') for name in names)
     return "; ".join(f'DEALLOCATE "{name}"' for name in quoted)
 
 
 class _TrackingCursor:
-    """Mixed into a driver's class of cursors, it looks at statements before they run."""
+    """Mixed into a driver's class of cursors, it classifies statements before they run."""
 
     __slots__ = ()
     connection: Any
@@ -87,15 +87,6 @@ class _Psycopg3TrackingCursor(_TrackingCursor):
         return super().copy(statement, *args, **kwargs)  # type: ignore[misc]
 
 
-class _ServerSideCursor(_TrackingCursor):
-    """A cursor that the server keeps: always a trace."""
-
-    __slots__ = ()
-
-    def _classify(self, statement: object) -> None:  # noqa: ARG002
-        self.connection.pooling_changes.dirty = True
-
-
 class _Psycopg2TrackingCursor(_TrackingCursor):
     __slots__ = ()
 
@@ -109,7 +100,7 @@ class _Psycopg2TrackingCursor(_TrackingCursor):
 
 
 class _Psycopg2Connection:
-    """Mixed into psycopg2's class of connections, it sees what does not pass through cursors."""
+    """Mixed into psycopg2's class of connections, it tracks what does not use a cursor."""
 
     cursor_factory: Any
 
@@ -138,40 +129,37 @@ class _Psycopg2Connection:
 
 @cache
 def _mixed(mixin: type, base: type) -> type:
-    """Return a subclass of `base` that is named like it, and whose objects take no more memory."""
+    """Return a subclass of `base` with its name, whose objects take no more memory."""
     return type(base.__name__, (mixin, base), {"__slots__": (), "__module__": base.__module__})
 
 
 def track_psycopg3(connection: Any) -> None:
-    """Have a connection's cursors look at statements."""
+    """Track the statements of a connection's cursors from now on."""
     connection.pooling_changes = SessionChanges()
     if isinstance(connection.cursor_factory, type):
         connection.cursor_factory = _mixed(_Psycopg3TrackingCursor, connection.cursor_factory)
-    connection.server_cursor_factory = _mixed(_ServerSideCursor, connection.server_cursor_factory)
 
 
 def track_psycopg2(connection: Any) -> None:
-    """Have the cursors of a watched connection look at statements, from now on."""
+    """Track the statements of a connection's cursors from now on."""
     if not isinstance(connection, _Psycopg2Connection):
-        return  # made by a function of the user's: nobody looks, so the session is always restored
+        return  # made by a function of the user's: not tracked, so its session is always restored
     connection.pooling_changes = SessionChanges()
     if isinstance(connection.cursor_factory, type):
         connection.cursor_factory = _mixed(_Psycopg2TrackingCursor, connection.cursor_factory)
 
 
 def tracked_connection(factory: Any) -> Any:
-    """Return psycopg2's class of connections, or the user's own, with eyes; a function as it is."""
+    """Return a tracked subclass of a class of connections; a user's function unchanged."""
     return _mixed(_Psycopg2Connection, factory) if isinstance(factory, type) else factory
 
 
 def changes_of(connection: Any) -> SessionChanges | None:
-    """Return what was noted of a session; None if not all of its cursors were looked at."""
-    factories = (
-        connection.cursor_factory,
-        getattr(connection, "server_cursor_factory", _ServerSideCursor),
-    )
-    if all(
-        isinstance(factory, type) and issubclass(factory, _TrackingCursor) for factory in factories
-    ):
-        return getattr(connection, "pooling_changes", None)
-    return None
+    """Return what was noted of a session; None if some of its cursors were not tracked."""
+    factory = connection.cursor_factory
+    if not (isinstance(factory, type) and issubclass(factory, _TrackingCursor)):
+        return None
+    server_cursor_factory = getattr(connection, "server_cursor_factory", None)  # of psycopg 3 only
+    if server_cursor_factory is not None and not server_cursors.is_leased(server_cursor_factory):
+        return None
+    return getattr(connection, "pooling_changes", None)

@@ -1,4 +1,4 @@
-"""Which SQL statements surely leave no trace in the session that runs them."""
+"""SQL classifier: decide whether a statement can change the session that runs it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from functools import lru_cache
 
 LONGEST = 8192
-"""Statements of more characters are not read: cleaning up costs less than reading them."""
+"""Longer statements (in characters) are not parsed: resetting the session costs less."""
 
-REMEMBERED = 1024
-"""Of so many statements the verdict is kept, for an application says the same things all day."""
+CACHE_SIZE = 1024
+"""Size of the result cache: an application repeats the same statements."""
 
 FIRST_WORDS = frozenset(
     {
@@ -18,17 +18,22 @@ FIRST_WORDS = frozenset(
         *("select", "show", "start", "table", "update", "values", "with"),
     }
 )
-"""What a harmless statement begins with. `SET` has rules of its own, see `OF_THE_TRANSACTION`."""
+"""First words of neutral statements. For `SET` see `TRANSACTION_SCOPED`."""
 
-OF_THE_TRANSACTION = frozenset({"local", "transaction", "constraints"})
+TRANSACTION_SCOPED = frozenset({"local", "transaction", "constraints"})
 """What follows `SET` when its effect ends with the transaction, or has none outside of one."""
 
-NEVER = frozenset({"create", "declare", "execute", "prepare", "prepared", "uescape"})
-"""Words of statements inside another one that may leave something (`EXPLAIN ANALYZE CREATE ...`),
-and what may follow a name that is written in a way that hides it. As the name of a column they are
-mistaken for it: that costs a round trip and no more."""
+UNSAFE_WORDS = frozenset(
+    {
+        *("create", "declare", "execute", "prepare", "prepared", "uescape"),
+        *("pg_settings", '"pg_settings"'),
+    }
+)
+"""Words that no neutral statement contains: statements inside another one (`EXPLAIN ANALYZE CREATE
+...`), the end of an escaped name, and the view whose `UPDATE` rule calls `set_config`. A column
+with such a name only costs an unnecessary reset."""
 
-NO_FUNCTIONS = {
+NOT_FUNCTIONS = {
     "syntax": (
         "all and any array as between by case cast check coalesce conflict copy cube current_time "
         "current_timestamp distinct else except exists explain extract filter from greatest group "
@@ -43,10 +48,10 @@ NO_FUNCTIONS = {
         "timetz varbit varchar varying"
     ),
 }
-"""What stands before a parenthesis without being the name of a function that somebody wrote."""
-KEYWORDS = frozenset(" ".join(NO_FUNCTIONS.values()).split())
+"""Words before a parenthesis that are not the names of user-defined functions."""
+KEYWORDS = frozenset(" ".join(NOT_FUNCTIONS.values()).split())
 
-HARMLESS = {
+NEUTRAL_FUNCTIONS = {
     "numbers": (
         "abs acos acosd asin atan atan2 cbrt ceil ceiling cos cot degrees div exp factorial floor "
         "gcd lcm ln log log10 mod pi power radians random round sign sin sqrt tan trunc "
@@ -93,7 +98,7 @@ HARMLESS = {
     ),
     "text search": (
         "phraseto_tsquery plainto_tsquery querytree setweight similarity strict_word_similarity "
-        "strip to_tsquery to_tsvector ts_headline ts_rank ts_rank_cd ts_rewrite unaccent "
+        "strip to_tsquery to_tsvector ts_headline ts_rank ts_rank_cd unaccent "
         "websearch_to_tsquery word_similarity"
     ),
     "other extensions that come with PostgreSQL and that Django knows": (
@@ -114,30 +119,40 @@ HARMLESS = {
         "pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared"
     ),
 }
-"""Built-in functions that do nothing to the session: those Django's queries use, and their kin.
-Any other may call `set_config` or lock, and counts as if it did."""
-FUNCTIONS = frozenset(" ".join(HARMLESS.values()).split())
+"""Functions of PostgreSQL and its extensions that do not change the session: those that Django's
+queries use, and similar ones. Any other may call `set_config` or lock, and counts as if it did. So
+do those that run SQL they are given as text (`ts_rewrite`, `ts_stat`, `query_to_xml`)."""
+FUNCTIONS = frozenset(" ".join(NEUTRAL_FUNCTIONS.values()).split())
 
 TOKEN = re.compile(
     r"""
-      (?P<space> \s+ | --[^\r\n]* | /\*(?:(?!\*/|/\*).)*+\*/ )
-    | (?P<text> [eE]'(?:[^'\\]|\\.|'')*+' | '(?:[^'\\]|'')*+' )
-    | "(?P<name> (?:[^"\\]|"")++ )"
-    | (?P<word> [^\W\d][\w$]* )
-    | (?P<number> \d[\w.]* | \$\d+ )
+      (?P<space> [ \t\n\r\f\v]+ | --[^\r\n]* | /\*[^*/]*(?:(?:\*(?!/)|/(?!\*))[^*/]*)*\*/ )
+    | (?P<text> [eE]'[^'\\]*(?:(?:\\.|'')[^'\\]*)*'(?!') | '[^'\\]*(?:''[^'\\]*)*'(?!') )
+    | "(?P<name> (?:[^"\\]|"")[^"\\]*(?:""[^"\\]*)* )"(?!")
+    | (?P<word> [^\W0-9][\w$]* )
+    | (?P<number> (?:0[xX][0-9a-fA-F]+|[0-9][0-9_.]*(?:[eE][-+]?[0-9]+)?|\$[0-9]+)(?![\w$]) )
     | (?P<mark> (?!/\*)[-+*/<>=~!@#%^&|?:.,;()\[\]] )
     """,
     re.VERBOSE | re.DOTALL,
 )
 """The parts of a statement, as PostgreSQL divides it. What is written in another way (dollar
-quotes, nested comments, backslashes outside of E'') fits nowhere: there nothing is sure."""
+quotes, nested comments, backslashes outside of E'', `1abc`) matches nothing: then the statement is
+not neutral.
+
+Each repetition begins with a character that what stands before it excludes, so a statement that
+does not match is given up in linear time. Possessive quantifiers would say so themselves, but those
+of Python 3.11.2, which is Debian 12's, do not match around a lookahead."""
+
+NOT_A_NAME = frozenset("-+*/<>=~!@#%^&|?:.,;()[]'0")
+"""First characters of the parts that are neither words nor quoted names."""
 
 
 def is_session_neutral(statement: object) -> bool:
-    """Tell whether a statement surely changes nothing that outlives its transaction in the session.
+    """Return True if a statement changes nothing in the session that outlives its transaction.
 
-    "No" only means that it is not sure. What a statement sets off without naming it is not seen:
-    triggers, views, operators, and functions of the user's own with a name of `FUNCTIONS`.
+    False means "unknown". Not seen is what a statement calls without naming it: triggers, views,
+    operators, user-defined functions with a name in `FUNCTIONS`, and SQL that the driver inserts
+    for a parameter (psycopg2's `AsIs`).
     """
     if isinstance(statement, bytes) and statement.isascii():
         statement = statement.decode()
@@ -146,22 +161,22 @@ def is_session_neutral(statement: object) -> bool:
     return _is_session_neutral(statement)
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(CACHE_SIZE)
 def _is_session_neutral(statement: str) -> bool:
     parts = _parts(statement)
     if parts is None:
         return False
     words = [part for part in parts if part != "("]
     first, second = [*words, "", ""][:2]
-    if first not in FIRST_WORDS and not (first == "set" and second in OF_THE_TRANSACTION):
+    if first not in FIRST_WORDS and not (first == "set" and second in TRANSACTION_SCOPED):
         return False
-    return NEVER.isdisjoint(words) and _calls_are_harmless(parts)
+    return UNSAFE_WORDS.isdisjoint(words) and _calls_are_neutral(parts)
 
 
 def _parts(statement: str) -> list[str] | None:
-    """Divide a statement: words in lower case, names in quotes, marks; None if that is not sure.
+    """Split a statement into words in lower case, quoted names and marks; None if that fails.
 
-    Texts become `''`, numbers `0`; spaces and comments are left out, and so is a last semicolon.
+    Texts become `''`, numbers `0`; spaces, comments and a last semicolon are left out.
     """
     parts: list[str] = []
     position, end = 0, len(statement)
@@ -185,10 +200,10 @@ def _parts(statement: str) -> list[str] | None:
     return parts[:-1] if parts and parts[-1] == ";" else parts
 
 
-def _calls_are_harmless(parts: list[str]) -> bool:
-    """Tell whether no part calls an unknown function or makes a table with `SELECT ... INTO`."""
+def _calls_are_neutral(parts: list[str]) -> bool:
+    """Return False if a part may call an unknown function or make a table (`SELECT ... INTO`)."""
     target = -1
-    """Where the name of the table that is inserted into ends: its columns may follow."""
+    """Index of the last part of the target table's name: a list of columns may follow."""
     for index, part in enumerate(parts):
         if part == "into":
             if index == 0 or parts[index - 1] not in ("insert", "merge"):
@@ -202,9 +217,9 @@ def _calls_are_harmless(parts: list[str]) -> bool:
 
 
 def _may_open(parts: list[str], index: int) -> bool:
-    """Tell whether a parenthesis may follow the part at `index` and call nothing unknown."""
+    """Return True if a parenthesis after the part at `index` calls no unknown function."""
     part = parts[index]
-    if not (part[0] == '"' or part[0] == "_" or part[0].isalpha()):
+    if part[0] in NOT_A_NAME:
         return True
     if index and parts[index - 1] == ".":
         return parts[index - 2] == "pg_catalog" and part in FUNCTIONS
