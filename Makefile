@@ -135,7 +135,7 @@ django-suite: .venv/.suite ## Django's own tests, on the stock engines and on th
 soak: .venv/.installed ## stress pools on real servers for SOAK_MINUTES (10), seeded by SOAK_SEED
 	@.venv/bin/python -m tests.soak $(ARGS)
 
-audit: .venv/.installed ## known vulnerabilities in what is installed here; asks pypi.org
+audit: .venv/.installed ## known vulnerabilities in what is installed here; needs network access
 	@.venv/bin/python -m pip install --quiet pip-audit
 	@.venv/bin/pip-audit --skip-editable $(ARGS)
 

@@ -1,12 +1,12 @@
-"""What the current thread or task is doing, for those who ask who holds a connection.
+"""Activity of the current thread or task, shown for the connections it holds.
 
-A request, a Celery task and a management command are known by themselves once "pooling" is in
-`INSTALLED_APPS`. For work of your own there is `doing`:
+Requests, Celery tasks and management commands are recorded automatically if "pooling" is in
+`INSTALLED_APPS`. For other work use `doing`:
 
     with pooling.activity.doing("nightly import"):
         ...
 
-The path of a request is told without its query string. Nothing else of a request is looked at.
+A request is recorded as its method and path, without the query string and nothing else.
 """
 
 from __future__ import annotations
@@ -21,40 +21,40 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-LONGEST = 200
-"""Characters of an activity that are kept: it is copied into every error and every snapshot."""
+MAX_LENGTH = 200
+"""Characters of an activity: it is copied into errors and snapshots."""
 
 _CURRENT: ContextVar[str | None] = ContextVar("pooling_activity", default=None)
-_AROUND: ContextVar[str | None] = ContextVar("pooling_activity_around", default=None)
-"""What goes on around requests: a request that ends leaves this behind, never another request."""
+_OUTER: ContextVar[str | None] = ContextVar("pooling_activity_outer", default=None)
+"""The activity outside of requests, restored when a request ends."""
 _TASKS: ContextVar[tuple[tuple[str | None, str | None], ...]] = ContextVar(
     "pooling_activity_tasks", default=()
 )
-"""What the Celery tasks that run now have interrupted; tasks may call each other."""
+"""Activities interrupted by the running Celery tasks, which may be nested."""
 
 current = _CURRENT.get
-"""Return what the current context is doing, or None. Every acquire calls this: it is a read."""
+"""Return the activity of the current context, or None. Called by every acquire."""
 
 
 @contextlib.contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Say what the code inside is doing, in this thread or task and those that copy its context.
+    """Set the activity in this thread or task and in those that copy its context.
 
-    May be nested, and used inside a request; the activity of before comes back at the end.
+    May be nested and used inside a request; the previous activity is restored at the end.
     """
-    what = _tidy(what)
-    activity, around = _CURRENT.set(what), _AROUND.set(what)
+    what = _sanitized(what)
+    activity, outer = _CURRENT.set(what), _OUTER.set(what)
     try:
         yield
     finally:
         _CURRENT.reset(activity)
-        _AROUND.reset(around)
+        _OUTER.reset(outer)
 
 
-def watch() -> None:
-    """Learn of requests, Celery tasks and the management command of this process.
+def connect_signals() -> None:
+    """Record requests, Celery tasks and the management command of this process.
 
-    With `POOLING = {"activity": False}` in the settings it does not, and only `doing` is heard.
+    With `POOLING = {"activity": False}` in the settings only `doing` is recorded.
     """
     from asgiref.sync import markcoroutinefunction
     from django.conf import settings
@@ -67,10 +67,10 @@ def watch() -> None:
     uid = "pooling.activity"
     request_started.connect(_request_started, dispatch_uid=uid)
     request_finished.connect(_request_finished, dispatch_uid=uid)
-    # Before Django 6.1 what an ordinary receiver sets under ASGI is lost with the task it runs in.
-    # So there the handler gets one that counts as asynchronous; see `_RequestStartedSoon`.
+    # Before Django 6.1, context variables set by a synchronous receiver under ASGI are lost with
+    # the task it runs in. An asynchronous one is called in the request's task.
     request_started.connect(
-        markcoroutinefunction(_REQUEST_STARTED_SOON), sender=ASGIHandler, dispatch_uid=uid
+        markcoroutinefunction(_ASYNC_REQUEST_STARTED), sender=ASGIHandler, dispatch_uid=uid
     )
     if "celery" in sys.modules:
         from celery import signals  # type: ignore[import-untyped,unused-ignore]
@@ -80,11 +80,11 @@ def watch() -> None:
     command = command_of(sys.argv)
     if command is not None:
         _CURRENT.set(command)
-        _AROUND.set(command)
+        _OUTER.set(command)
 
 
 def command_of(argv: Sequence[str]) -> str | None:
-    """Return the management command that a process with these arguments runs, if it is one."""
+    """Return the management command in the arguments of a process, None if there is none."""
     if len(argv) < 2:
         return None
     program = PurePath(argv[0])
@@ -96,14 +96,14 @@ def command_of(argv: Sequence[str]) -> str | None:
 
 def request_of(environ: Mapping[str, Any]) -> str:
     """Return the method and the path of a WSGI request."""
-    path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"[: LONGEST * 4]
-    # WSGI hands over the bytes of the path as if they were latin-1.
+    path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"[: MAX_LENGTH * 4]
+    # WSGI decodes the bytes of the path as latin-1.
     path = path.encode("latin-1", "replace").decode("utf-8", "replace")
-    return _tidy(f"{environ.get('REQUEST_METHOD', '?')} {path}")
+    return _sanitized(f"{environ.get('REQUEST_METHOD', '?')} {path}")
 
 
 def _request_of_scope(scope: Mapping[str, Any]) -> str:
-    return _tidy(f"{scope.get('method', '?')} {scope.get('path', '')}")
+    return _sanitized(f"{scope.get('method', '?')} {scope.get('path', '')}")
 
 
 def _request_started(
@@ -118,46 +118,46 @@ def _request_started(
 
 
 def _request_finished(**_: Any) -> None:
-    _CURRENT.set(_AROUND.get())
+    _CURRENT.set(_OUTER.get())
 
 
-class _RequestStartedSoon:
-    """A receiver for `asend` whose work is done when it is called, before it is awaited.
+class _AsyncRequestStarted:
+    """Asynchronous receiver that sets the activity when it is called, before it is awaited.
 
-    `asend` calls its asynchronous receivers in the request's own task and awaits what they return
-    in others, whose contexts are copies. So the variable has to be set by the call.
+    `asend` calls asynchronous receivers in the request's task, but awaits the results in other
+    tasks, whose contexts are copies. So the variable has to be set by the call.
     """
 
     def __call__(self, *, scope: Mapping[str, Any] | None = None, **_: Any) -> Any:
         _request_started(scope=scope)
-        return self._nothing()
+        return self._finish()
 
-    async def _nothing(self) -> None:
+    async def _finish(self) -> None:
         pass
 
 
-_REQUEST_STARTED_SOON = _RequestStartedSoon()
+_ASYNC_REQUEST_STARTED = _AsyncRequestStarted()
 
 
 def _task_started(sender: Any = None, **_: Any) -> None:
-    _TASKS.set((*_TASKS.get(), (_CURRENT.get(), _AROUND.get())))
-    what = _tidy(f"task {getattr(sender, 'name', sender)}")
+    _TASKS.set((*_TASKS.get(), (_CURRENT.get(), _OUTER.get())))
+    what = _sanitized(f"task {getattr(sender, 'name', sender)}")
     _CURRENT.set(what)
-    _AROUND.set(what)
+    _OUTER.set(what)
 
 
 def _task_finished(**_: Any) -> None:
     *outer, interrupted = _TASKS.get() or ((None, None),)
     _TASKS.set(tuple(outer))
     _CURRENT.set(interrupted[0])
-    _AROUND.set(interrupted[1])
+    _OUTER.set(interrupted[1])
 
 
-def _tidy(what: str) -> str:
-    """Bound the length, and leave nothing that could pass for another line of a log."""
-    what = what[: LONGEST + 1]
+def _sanitized(what: str) -> str:
+    """Limit the length and escape line breaks and other control characters."""
+    what = what[: MAX_LENGTH + 1]
     if not what.isprintable():
         what = "".join(
             each if each.isprintable() else each.encode("unicode_escape").decode() for each in what
         )
-    return what if len(what) <= LONGEST else what[: LONGEST - 1] + "…"
+    return what if len(what) <= MAX_LENGTH else what[: MAX_LENGTH - 1] + "…"

@@ -6,17 +6,17 @@ from django.apps import AppConfig
 
 
 class PoolingConfig(AppConfig):
-    """Adds the commands and the system checks; the backends work without being installed."""
+    """Adds commands, system checks and the admin page; the backends work without it."""
 
     name = "pooling"
     verbose_name = "Connection pools"
 
     def ready(self) -> None:
-        """Begin to watch: checks, activities, publishing. Opens no connection."""
+        """Register the checks, the activity receivers and the publisher. Opens no connection."""
         from pooling import activity, checks
         from pooling.core.scheduler import SCHEDULER
         from pooling.fleet.publisher import PUBLISHER
 
         checks.register()
-        activity.watch()
+        activity.connect_signals()
         SCHEDULER.add_periodic(PUBLISHER)

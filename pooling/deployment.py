@@ -1,4 +1,4 @@
-"""What is known of the processes and threads that serve this project, and from where."""
+"""Number of processes and threads of this deployment, from the settings and the environment."""
 
 from __future__ import annotations
 
@@ -16,26 +16,25 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Known:
-    """A number, and who says so."""
+    """A number and its source."""
 
     number: int
     source: str
 
 
 def processes() -> Known | None:
-    """Return how many processes use the database, all hosts together, if that can be known."""
+    """Return how many processes use the database on all hosts, None if unknown."""
     return (
         _setting("processes")
         or _argument(("--workers", "-w"))
-        or _variable("WEB_CONCURRENCY")  # gunicorn's and uvicorn's default for the workers
+        or _variable("WEB_CONCURRENCY")  # the default of gunicorn and uvicorn
     )
 
 
 def threads() -> Known | None:
-    """Return how many threads of a process use the database, if that can be known.
+    """Return how many threads of a process use the database, None if unknown.
 
-    A `gunicorn.conf.py` is a program, and command lines are those of other processes, so neither
-    is looked at.
+    `gunicorn.conf.py` and the command lines of other processes are not read.
     """
     return _setting("threads") or _argument(("--threads",))
 
@@ -53,20 +52,20 @@ def _variable(name: str) -> Known | None:
 
 
 def _argument(names: Sequence[str]) -> Known | None:
-    """Look for an option among those that gunicorn takes from the environment."""
+    """Read an option from gunicorn's environment variable."""
     try:
-        words = shlex.split(os.environ.get("GUNICORN_CMD_ARGS", ""))
+        arguments = shlex.split(os.environ.get("GUNICORN_CMD_ARGS", ""))
     except ValueError:
         return None
     found = None
-    for word, following in zip(words, [*words, ""][1:], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         for name in names:
-            if word == name:
+            if argument == name:
                 found = following
-            elif word.startswith(f"{name}="):
-                found = word.partition("=")[2]
-            elif len(name) == 2 and word.startswith(name) and word[2:].isdigit():
-                found = word[2:]
+            elif argument.startswith(f"{name}="):
+                found = argument.partition("=")[2]
+            elif len(name) == 2 and argument.startswith(name) and argument[2:].isdigit():
+                found = argument[2:]
     return _known(found, f"{names[0]} in GUNICORN_CMD_ARGS")
 
 

@@ -1,4 +1,4 @@
-"""No data: only what gives the admin an entry and its permissions."""
+"""Unmanaged model that provides the admin's entry and the permissions."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from django.db import models
 
 
 class ConnectionPool(models.Model):
-    """A pool, by its name. There is no table: pools live in processes.
+    """A pool, identified by its name. It has no table: pools exist in processes only.
 
-    What exists because of it: `pooling.view_connectionpool`, `pooling.change_connectionpool`, an
-    entry in the admin's index, and something that the admin's log can refer to.
+    It provides the permissions `pooling.view_connectionpool` and
+    `pooling.change_connectionpool`, the entry in the admin's index, and the content type of the
+    entries in the admin's log.
     """
 
     name = models.CharField(max_length=200, primary_key=True)

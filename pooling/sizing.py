@@ -1,4 +1,4 @@
-"""How large a pool should be: the arithmetic, and what it is made of."""
+"""Sizing: calculate a recommended `max_size` from measurements and limits."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What the pools of an alias did while somebody looked.
+    """Measurement of the pools of an alias between two samples.
 
     Attributes:
-        processes: how many processes had such a pool at both looks.
-        hosts: on how many hosts they are.
-        seconds: between the two looks, the mean of the processes.
-        leases: leases that ended meanwhile.
-        held: how many connections were held at a time on average: the durations of these leases
-            in each process, by the time between its looks, added up.
-        queued: how many callers were queueing at a time on average, likewise.
-        timeouts: callers that got nothing.
+        processes: number of processes with such a pool in both samples.
+        hosts: number of their hosts.
+        seconds: time between the samples, mean of the processes.
+        leases: leases that ended between the samples.
+        held: mean number of connections in use: for each process the hold time of these leases
+            divided by the time between its samples, summed.
+        queued: mean number of queueing callers, calculated likewise.
+        timeouts: acquires that timed out.
     """
 
     processes: int
@@ -36,25 +36,25 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What is known; None is what is not.
+    """Input of the calculation; None means unknown.
 
     Attributes:
-        max_size: as configured.
+        max_size: the configured one.
         processes: on all hosts together.
-        processes_source: who says so.
+        processes_source: where the number of processes comes from.
         threads: of each process.
         cores: of the database server.
-        cores_source: who says so.
-        spindles: disks of the server that can work at the same time.
+        cores_source: where the number of cores comes from.
+        spindles: disks of the server that work independently.
         max_connections: of the server.
-        reserved: how many of them are not for everybody.
-        pooler: whether there is a PgBouncer before the server, which then bounds the connections.
-        measured: what the pools did.
+        reserved: connections of the server that are reserved.
+        pooler: mode of a PgBouncer in front of the server, whose limits then apply.
+        measured: the measurement of the pools.
     """
 
     max_size: int
     processes: int = 1
-    processes_source: str = "nothing says otherwise"
+    processes_source: str = "default"
     threads: int | None = None
     cores: int | None = None
     cores_source: str = ""
@@ -67,12 +67,12 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Step:
-    """A line of the arithmetic.
+    """A step of the calculation.
 
     Attributes:
         name: what is calculated.
-        formula: how, with the numbers in it.
-        result: connections in each process, or None if it limits nothing.
+        formula: the formula with its numbers.
+        result: connections per process, or None if the step sets no limit.
     """
 
     name: str
@@ -82,13 +82,13 @@ class Step:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recommendation:
-    """What comes of it.
+    """Result of the calculation.
 
     Attributes:
-        max_size: the recommendation, for each process.
-        reason: which of the steps decides.
-        steps: the arithmetic.
-        unknown: what it does not know, in sentences.
+        max_size: the recommended one, per process.
+        reason: the step that decides.
+        steps: all steps.
+        unknown: what the calculation does not know, as sentences.
     """
 
     max_size: int
@@ -97,17 +97,17 @@ class Recommendation:
     unknown: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as data that JSON can hold."""
+        """Return the result as JSON-compatible data."""
         return dataclasses.asdict(self)
 
 
 def recommend(facts: Facts) -> Recommendation:
-    """Do the arithmetic.
+    """Calculate the recommended `max_size`.
 
-    What is measured decides how many are wanted; without a measurement it is what the server can
-    work on at the same time (cores x 2 + spindles, https://wiki.postgresql.org/wiki/
-    Number_Of_Database_Connections). Then come the limits: the threads, since more cannot be used,
-    and the server's room, since more cannot be had.
+    The measured demand decides; without a measurement the number of queries that the server can
+    run in parallel (cores x 2 + spindles, https://wiki.postgresql.org/wiki/
+    Number_Of_Database_Connections). The result is limited by the number of threads and by the
+    server's connection limit.
     """
     demand = _demand(facts)
     productive = _productive(facts)
@@ -115,7 +115,7 @@ def recommend(facts: Facts) -> Recommendation:
     threads = _threads(facts)
     wanted = next((step for step in (demand, productive) if step.result is not None), None)
     if wanted is None or wanted.result is None:
-        number, reason = facts.max_size, "the present max_size, for want of anything better"
+        number, reason = facts.max_size, "the present max_size: nothing else is known"
     else:
         number, reason = wanted.result, wanted.name
     for limit in (threads, room):
@@ -135,9 +135,9 @@ def recommend(facts: Facts) -> Recommendation:
 def measure(
     before: Iterable[Mapping[str, Any]], after: Iterable[Mapping[str, Any]]
 ) -> Measured | None:
-    """Return what happened between two looks at the fleet (see `pooling.fleet`).
+    """Return the measurement between two samples of the fleet (see `pooling.fleet`).
 
-    Only pools that were there both times count, and whose numbers were not cleared meanwhile.
+    Processes count if they are in both samples and their statistics were not cleared in between.
     """
     first = {process["id"]: process for process in before}
     pairs = []
@@ -164,7 +164,7 @@ def measure(
 
 
 def _difference(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, float] | None:
-    sums = [
+    totals = [
         {
             "leases": sum(pool["stats"]["holds"]["count"] for pool in process["pools"]),
             "held": sum(pool["stats"]["holds"]["seconds"] for pool in process["pools"]),
@@ -173,7 +173,7 @@ def _difference(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[st
         }
         for process in (earlier, later)
     ]
-    difference = {key: sums[1][key] - sums[0][key] for key in sums[0]}
+    difference = {key: totals[1][key] - totals[0][key] for key in totals[0]}
     return None if min(difference.values()) < 0 else difference
 
 
@@ -202,13 +202,13 @@ def _demand(facts: Facts) -> Step:
 def _productive(facts: Facts) -> Step:
     name = "cores x 2 + spindles"
     if facts.cores is None:
-        return Step(name, "the cores of the database server are not known", None)
+        return Step(name, "the cores of the database server are unknown", None)
     total = facts.cores * 2 + facts.spindles
     result = max(math.ceil(total / facts.processes), 1)
     return Step(
         name,
-        f"{facts.cores} cores x 2 + {facts.spindles} spindles = {total} that the server can work "
-        f"on at a time; by {_count(facts.processes, 'process', 'es')} = {result} per process",
+        f"{facts.cores} cores x 2 + {facts.spindles} spindles = {total} that the server can run "
+        f"in parallel; by {_count(facts.processes, 'process', 'es')} = {result} per process",
         result,
     )
 
@@ -216,9 +216,9 @@ def _productive(facts: Facts) -> Step:
 def _room(facts: Facts) -> Step:
     name = "max_connections"
     if facts.pooler is not None:
-        return Step(name, "a PgBouncer stands before the server, and its limits count", None)
+        return Step(name, "a PgBouncer is in front of the server; its limits apply", None)
     if facts.max_connections is None:
-        return Step(name, "not known, or there is none", None)
+        return Step(name, "unknown, or no limit", None)
     room = facts.max_connections - facts.reserved
     result = max(room // facts.processes, 1)
     formula = (
@@ -233,35 +233,36 @@ def _room(facts: Facts) -> Step:
 
 def _threads(facts: Facts) -> Step:
     if facts.threads is None:
-        return Step("threads", "not known; a pool larger than their number is never used up", None)
-    return Step("threads", f"{facts.threads} threads can use that many at most", facts.threads)
+        return Step(
+            "threads", "unknown; no process uses more connections than it has threads", None
+        )
+    return Step(
+        "threads", f"{facts.threads} threads use at most as many connections", facts.threads
+    )
 
 
 def _unknown(facts: Facts) -> Iterable[str]:
     if facts.measured is None or not facts.measured.leases:
-        yield "What your load needs: run it, and run this meanwhile."
+        yield "The demand of your load: run this command while the load runs."
     else:
         yield (
-            f"Whether these {facts.measured.seconds:.0f} s were typical: measure at the busiest "
-            "time. Leases that did not end within them are not in the numbers."
+            f"Whether these {facts.measured.seconds:.0f} s were typical: measure at peak load. "
+            "Leases that did not end within them are not included."
         )
-        yield "How much of the time that a connection is held the database works at all."
+        yield "For how much of the hold time the database is busy."
         if facts.measured.queued:
-            yield (
-                "How many more would have come: callers queued, so the demand may be larger than "
-                "what was measured."
-            )
+            yield ("How much larger the demand is than measured: callers had to queue.")
         if facts.measured.processes < facts.processes:
             yield (
-                f"What the other {facts.processes - facts.measured.processes} processes do: only "
-                f"{facts.measured.processes} could be seen."
+                f"The demand of the other {facts.processes - facts.measured.processes} processes: "
+                f"only {facts.measured.processes} could be measured."
             )
     if facts.cores is None:
-        yield "The cores and disks of the database server: --server-cores and --spindles say so."
+        yield "The cores and disks of the database server: set --server-cores and --spindles."
     elif facts.cores_source:
-        yield f"Whether the database server has these cores for itself ({facts.cores_source})."
-    yield "What else uses the server: other projects, cron jobs, you with psql."
-    yield "How many processes there will be while a deployment runs two versions side by side."
+        yield f"Whether the database server uses these cores alone ({facts.cores_source})."
+    yield "Other clients of the server: other projects, cron jobs, psql."
+    yield "The number of processes during a deployment that runs two versions in parallel."
 
 
 def _count(number: int, of: str, plural: str = "s") -> str:

@@ -1,6 +1,6 @@
-"""Addresses for a project to include: `path("pooling/", include("pooling.urls"))`.
+"""URLs to include in a project: `path("pooling/", include("pooling.urls"))`.
 
-The page of the pools needs none of them: it is in the admin.
+The page of the pools does not need them: it belongs to the admin.
 """
 
 from __future__ import annotations

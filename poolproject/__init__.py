@@ -1,1 +1,1 @@
-"""The demo project: one pooled database and an app that keeps it busy."""
+"""Demo project: one pooled database and an app with users."""

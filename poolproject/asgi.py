@@ -1,4 +1,4 @@
-"""The project as ASGI application, for servers in front of it."""
+"""ASGI application of the project."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Turn CACHE_URL into an entry of Django's CACHES."""
+"""Cache settings from CACHE_URL."""
 
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,9 @@ from poolproject.environment import Environment
 
 
 def cache(env: Environment, base_dir: Path) -> dict[str, Any]:
-    """Return the default cache: files beside the project, which all processes of a machine share.
+    """Return the entry of `CACHES`: by default files, which all processes of a machine share.
 
-    Processes see each other's connection pools through it.
+    Through it, processes see each other's connection pools.
     """
     url = env.secret("CACHE_URL")
     if not url:
@@ -21,7 +21,7 @@ def cache(env: Environment, base_dir: Path) -> dict[str, Any]:
         }
     try:
         config: dict[str, Any] = Environment.cache_url_config(url)
-    except (ImproperlyConfigured, ValueError, KeyError):  # whose text might quote a password
+    except (ImproperlyConfigured, ValueError, KeyError):  # the text may quote a password
         config = {}
     if "BACKEND" not in config:
         raise ImproperlyConfigured(

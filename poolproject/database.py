@@ -1,4 +1,4 @@
-"""Turn DATABASE_URL and the POOL_ variables into an entry of Django's DATABASES."""
+"""Database settings from DATABASE_URL and the POOL_ variables."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ POSTGRESQL = "pooling.backends.postgresql"
 SQLITE = "pooling.backends.sqlite3"
 ENGINES = {"postgres": POSTGRESQL, "postgresql": POSTGRESQL, "sqlite": SQLITE}
 
-# Writers queue at BEGIN instead of failing halfway; readers are never blocked by the writer.
+# Writers wait at BEGIN instead of failing in mid-transaction; WAL never blocks readers.
 SQLITE_OPTIONS = {
     "transaction_mode": "IMMEDIATE",
     "init_command": (
@@ -22,7 +22,7 @@ SQLITE_OPTIONS = {
 
 
 def database(env: Environment, base_dir: Path) -> dict[str, Any]:
-    """Return the default database; relative SQLite files lie in `base_dir`."""
+    """Return the entry of `DATABASES`; relative SQLite paths are relative to `base_dir`."""
     config = parse_url(env.secret("DATABASE_URL") or "sqlite:///db.sqlite3")
     options = config.setdefault("OPTIONS", {})
     if config["ENGINE"] == SQLITE:
@@ -35,7 +35,7 @@ def database(env: Environment, base_dir: Path) -> dict[str, Any]:
 
 
 def parse_url(url: str) -> dict[str, Any]:
-    """Split a database URL; no error ever shows the URL, because it may hold a password."""
+    """Parse a database URL; errors never show it, because it may contain a password."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         raise ImproperlyConfigured(
@@ -53,11 +53,11 @@ def parse_url(url: str) -> dict[str, Any]:
         )
     try:
         parts = urlsplit(url)
-        # A "/", "?" or "#" in the password ends the host part early: what follows, up to and
-        # including the "@", would be taken for something else.
+        # An unescaped "/", "?" or "#" in the password ends the host part: the rest, including the
+        # "@", would be read as path, query or fragment.
         misread = bool(parts.fragment) or "@" in parts.path + parts.query
         config = None if misread else Environment.db_url_config(url)
-    except ValueError:  # its text, say about the port, would quote a piece of the password
+    except ValueError:  # the text may quote a part of the password
         config = None
     if config is None:
         raise ImproperlyConfigured(
@@ -74,7 +74,7 @@ def parse_url(url: str) -> dict[str, Any]:
 
 
 def pool_options(env: Environment) -> dict[str, int | float]:
-    """Return only what is set, so that the defaults are pooling's own and live in one place."""
+    """Return the pool options that are set; the others keep pooling's defaults."""
     readers = {
         "min_size": env.whole_number,
         "max_size": env.whole_number,

@@ -1,4 +1,4 @@
-"""Read the environment strictly: a typo is an error with a name, never a silent default."""
+"""Strict reading of environment variables: invalid values are errors that name the variable."""
 
 import math
 from pathlib import Path
@@ -11,10 +11,10 @@ NO = {"0", "false", "no", "off"}
 
 
 class Environment(environ.Env):
-    """django-environ with casts that refuse what they do not understand.
+    """django-environ with casts that reject invalid values.
 
-    The library's own are lenient: to them `DEBUG=ture` is False and `POOL_TIMEOUT=3O` is 3.0.
-    Variables of the process win over those in the file, which need not exist.
+    Its own casts are lenient: `DEBUG=ture` is False and `POOL_TIMEOUT=3O` is 3.0. Variables of the
+    process take precedence over those in the file, which is optional.
     """
 
     def __init__(self, env_file: Path) -> None:
@@ -49,14 +49,14 @@ class Environment(environ.Env):
         return number
 
     def names(self, name: str) -> list[str]:
-        """Split a comma-separated list; spaces around the commas do not matter."""
+        """Split a comma-separated list; spaces around the commas are ignored."""
         return [part.strip() for part in self.str(name, default="").split(",") if part.strip()]
 
     def secret(self, name: str) -> str:
-        """Return the value as it is, or "" when it is not set.
+        """Return the raw value, or "" if it is not set.
 
-        A leading `$` means "look in that other variable" to django-environ, and its error would
-        then print what follows; secrets may well begin with a `$`.
+        django-environ reads a leading `$` as a reference to another variable, and its error would
+        print the rest; secrets may begin with a `$`.
         """
         return self.ENVIRON.get(name, "")
 

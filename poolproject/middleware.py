@@ -5,7 +5,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
-# Everything comes from this site's own files: no inline script or style, nothing from elsewhere.
+# Only files of this site: no inline script or style, no other origins.
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -24,7 +24,7 @@ POLICY = "; ".join(
 def content_security_policy(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Send the policy with every response, except Django's debug pages, which style themselves."""
+    """Add the policy to responses, except Django's debug pages, which have inline styles."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)

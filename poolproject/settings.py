@@ -1,7 +1,7 @@
 """Settings of the demo project.
 
-Whatever differs between machines comes from the environment, or from `.env` beside manage.py;
-`.env.example` explains each variable. What is not set is safe for production.
+Machine-specific values come from the environment or from `.env` beside manage.py; `.env.example`
+documents each variable. The defaults are safe for production.
 """
 
 from pathlib import Path
@@ -22,10 +22,9 @@ SECRET_KEY = env.secret("SECRET_KEY")
 if not SECRET_KEY:
     if not DEBUG:
         raise ImproperlyConfigured(
-            "SECRET_KEY is not set. Make one with\n\n"
-            '    python -c "import secrets; print(secrets.token_urlsafe(50))"\n\n'
-            "and put it into the environment or into .env. "
-            "To just try the project, set DEBUG=True instead."
+            "SECRET_KEY is not set. Set it in the environment or in .env (make one: "
+            'python -c "import secrets; print(secrets.token_urlsafe(50))"), '
+            "or set DEBUG=1 for development."
         )
     SECRET_KEY = "django-insecure-for-development-only"  # noqa: S105 - refused by check --deploy
 

@@ -1,4 +1,4 @@
-"""The project as WSGI application, for servers in front of it."""
+"""WSGI application of the project."""
 
 import os
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import pooling
-from pooling.admin.tables import EXPLAINED
+from pooling.admin.context import OPTION_HELP
 from pooling.core.config import OPTIONS
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +41,7 @@ def test_the_options_page_explains_every_option_in_the_same_order() -> None:
 
 
 def test_the_admin_page_explains_every_option() -> None:
-    assert tuple(EXPLAINED) == OPTIONS
+    assert tuple(OPTION_HELP) == OPTIONS
 
 
 def test_the_statistics_page_names_every_statistic() -> None:

@@ -1,1 +1,1 @@
-"""People and what they may do: the app whose pages keep the pool busy."""
+"""Demo app: users and their permissions."""

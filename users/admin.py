@@ -1,4 +1,4 @@
-"""The admin's pages for users, under the same rules as the app's own."""
+"""Admin pages for users, with the same restrictions as the app's own pages."""
 
 from typing import Any
 
@@ -9,18 +9,18 @@ from django.http import HttpRequest
 from users.models import User
 from users.policy import can_manage
 
-POWERS = ("is_staff", "is_superuser", "groups", "user_permissions")
+PRIVILEGES = ("is_staff", "is_superuser", "groups", "user_permissions")
 
 
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin):
-    """Django's own, except that only superusers hand out powers, and nobody manages their betters.
+    """Django's `UserAdmin`, restricted by `users.policy`: only superusers grant privileges.
 
-    As it comes, it lets staff with `users.change_user` make themselves superusers.
+    Unrestricted, it lets staff with `users.change_user` make themselves superusers.
     """
 
     list_display = ("username", "email", "first_name", "last_name", "is_staff", "is_active")
-    show_full_result_count = False  # a second count of the whole table, on every page
+    show_full_result_count = False  # avoids a second count of the whole table
     add_fieldsets = (
         (
             None,
@@ -33,7 +33,7 @@ class UserAdmin(DjangoUserAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> Any:
         fields = super().get_readonly_fields(request, obj)
-        return fields if request.user.is_superuser else (*fields, *POWERS)
+        return fields if request.user.is_superuser else (*fields, *PRIVILEGES)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
         allowed = super().has_change_permission(request, obj)

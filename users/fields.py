@@ -1,4 +1,4 @@
-"""Model fields of the app."""
+"""Model field for email addresses."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class LowercaseEmailField(models.EmailField):
-    """An address kept, compared and looked up in lower case: unique means unique to people too."""
+    """Email address stored and compared in lower case, so that uniqueness ignores case."""
 
     def to_python(self, value: Any) -> Any:
         return _lowercase(super().to_python(value))

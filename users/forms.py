@@ -7,46 +7,46 @@ from django.contrib.auth.forms import BaseUserCreationForm, UsernameField
 
 from users.models import User
 
-POWERS = ("is_staff", "is_superuser")
-NOT_ON_ONESELF = ("is_active", *POWERS)
+PRIVILEGES = ("is_staff", "is_superuser")
+NOT_FOR_ONESELF = ("is_active", *PRIVILEGES)
 
 
 HELP_TEXTS = {
     "username": "Letters, digits and @ . + - _ only.",
-    "is_active": "May log in. Taking this away is gentler than deleting the account.",
-    "is_staff": "May enter the admin.",
-    "is_superuser": "May do everything, without being given any permission.",
+    "is_active": "May log in. Prefer this to deleting the account.",
+    "is_staff": "May use the admin site.",
+    "is_superuser": "Has all permissions.",
 }
 
 
 class AccountForm(forms.ModelForm):
-    """What creating and editing have in common. `actor` is the person at the keyboard."""
+    """Base of the forms; `actor` is the user who submits them."""
 
     def __init__(self, *args: Any, actor: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in self.fields.keys() & HELP_TEXTS:
             self.fields[name].help_text = HELP_TEXTS[name]
-        self._restrict_powers(actor)
+        self._restrict_privileges(actor)
         for name in ("first_name", "last_name", "email"):
-            self.fields[name].widget.attrs["autocomplete"] = "off"  # it is about somebody else
+            self.fields[name].widget.attrs["autocomplete"] = "off"  # not the data of the actor
         username = self.fields["username"]
         username.widget.attrs |= {"autocomplete": "off", "spellcheck": "false", "autofocus": False}
 
-    def _restrict_powers(self, actor: User) -> None:
-        """Let only superusers hand out powers, and nobody disarm or lock out themselves.
+    def _restrict_privileges(self, actor: User) -> None:
+        """Let only superusers grant privileges, and prevent users from locking themselves out.
 
-        Fields that are missing or disabled are not read from the request, whatever it contains.
+        Missing and disabled fields are not read from the request.
         """
         if not actor.is_superuser:
-            for name in POWERS:
+            for name in PRIVILEGES:
                 self.fields.pop(name, None)
         if actor == self.instance:
-            for name in self.fields.keys() & NOT_ON_ONESELF:
+            for name in self.fields.keys() & NOT_FOR_ONESELF:
                 self.fields[name].disabled = True
                 self.fields[name].help_text = "You cannot change this for yourself."
 
     def clean_username(self) -> str:
-        """Refuse usernames that differ from another one only in upper and lower case."""
+        """Reject a username that differs from another one only in case."""
         username = self.cleaned_data["username"]
         others = User.objects.exclude(pk=self.instance.pk)
         if others.filter(username__iexact=username).exists():
@@ -59,7 +59,7 @@ class UserCreateForm(AccountForm, BaseUserCreationForm):
 
     class Meta:
         model = User
-        fields = ("username", "first_name", "last_name", "email", *POWERS)
+        fields = ("username", "first_name", "last_name", "email", *PRIVILEGES)
         field_classes: ClassVar = {"username": UsernameField}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -71,5 +71,5 @@ class UserCreateForm(AccountForm, BaseUserCreationForm):
 class UserEditForm(AccountForm):
     class Meta:
         model = User
-        fields = ("username", "first_name", "last_name", "email", "is_active", *POWERS)
+        fields = ("username", "first_name", "last_name", "email", "is_active", *PRIVILEGES)
         field_classes: ClassVar = {"username": UsernameField}

@@ -13,12 +13,12 @@ MAX_SEARCH_WORDS = 6  # each costs a comparison per searched field and row
 
 
 def clean_search(text: str) -> str:
-    """Return what is worth searching for; PostgreSQL takes no NUL characters in texts."""
+    """Return the normalised search text; PostgreSQL rejects NUL characters."""
     return " ".join(text.replace("\x00", "")[:MAX_SEARCH_LENGTH].split()[:MAX_SEARCH_WORDS])
 
 
 def search(people: QuerySet[User], text: str) -> QuerySet[User]:
-    """Keep those in whom every word of `text` occurs somewhere."""
+    """Filter users for which every word of `text` occurs in one of the fields."""
     for word in text.split():
         anywhere = Q()
         for field in SEARCHED_FIELDS:
@@ -29,7 +29,7 @@ def search(people: QuerySet[User], text: str) -> QuerySet[User]:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of the list. `fields` order it completely: pages must not overlap."""
+    """A column of the list. `fields` are a total order, so that pages do not overlap."""
 
     key: str
     label: str
@@ -46,14 +46,14 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """The order of the list, written `email` or `-email` in its address."""
+    """Sort order of the list, `email` or `-email` in the query string."""
 
     column: Column = COLUMNS[0]
     descending: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the order that `text` names; what it does not know is the default order."""
+        """Return the order named by `text`, the default order for unknown names."""
         for column in COLUMNS:
             if text.removeprefix("-") == column.key:
                 return cls(column, descending=text.startswith("-"))
@@ -67,7 +67,7 @@ class Sort:
         return tuple(f"{'-' * self.descending}{field}" for field in self.column.fields)
 
     def headers(self) -> list[dict[str, str]]:
-        """Describe each column's header: its label, where it leads, and what `aria-sort` says."""
+        """Return label, sort parameter and `aria-sort` of each column's header."""
         return [self._header(column) for column in COLUMNS]
 
     def _header(self, column: Column) -> dict[str, str]:

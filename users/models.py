@@ -1,4 +1,4 @@
-"""The project's user model."""
+"""User model of the demo project."""
 
 from django.contrib.auth.models import AbstractUser
 from django.db import models
@@ -8,7 +8,7 @@ from users.fields import LowercaseEmailField
 
 
 class User(AbstractUser):
-    """Django's user, with an address that is required and unique."""
+    """Django's user with a required, unique email address."""
 
     email = LowercaseEmailField(
         "email address",
@@ -17,7 +17,7 @@ class User(AbstractUser):
     )
 
     class Meta(AbstractUser.Meta):
-        # For the list's sort orders, tie-breaker included; username and email have theirs already.
+        # For the sort orders of the list; username and email already have an index.
         indexes = (
             models.Index(fields=["last_name", "first_name", "id"], name="users_by_name"),
             models.Index(fields=["date_joined", "id"], name="users_by_date_joined"),
@@ -32,6 +32,6 @@ class User(AbstractUser):
 
     @property
     def initials(self) -> str:
-        """Return one or two letters to recognise somebody by."""
+        """Return the initials, one or two letters."""
         names = [name for name in (self.first_name, self.last_name) if name] or [self.username]
         return "".join(name[0] for name in names).upper()

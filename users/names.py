@@ -1,4 +1,4 @@
-"""Names from many places, for people who do not exist."""
+"""First and last names for generated users."""
 
 
 def _names(text: str) -> tuple[str, ...]:

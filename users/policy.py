@@ -1,8 +1,8 @@
-"""Who may change or delete whom.
+"""Policy: which users may change or delete which accounts.
 
-Django's permissions say what people may do to users in general. That alone would let everybody
-with `users.change_user` take over a superuser's account, by way of its email address for example,
-or lock the superuser out. So, on top: nobody manages an account that can do more than their own.
+Django's permissions apply to all users. With `users.change_user` alone, a user could take over a
+superuser's account, for example by changing its email address, or lock the superuser out. So
+accounts with more privileges than one's own cannot be managed.
 """
 
 from django.contrib.auth.models import Permission
@@ -12,10 +12,9 @@ from users.models import User
 
 
 def can_manage(actor: User, person: User) -> bool:
-    """Say whether `person` has no power that `actor` lacks.
+    """Tell whether `person` has no privilege that `actor` lacks.
 
-    This comes in addition to the permission for the action itself. One query, for people who are
-    neither superusers nor managed by one.
+    The permission for the action is checked separately. Costs one query if neither is a superuser.
     """
     if actor.is_superuser:
         return True
@@ -25,10 +24,10 @@ def can_manage(actor: User, person: User) -> bool:
 
 
 def _granted_permissions(person: User) -> set[str]:
-    """Return what was granted to somebody, active or not.
+    """Return the granted permissions of a user, active or not.
 
-    `get_all_permissions()` is empty for inactive people. They would look harmless, and could be
-    activated by people who are not allowed to touch them once they are active.
+    `get_all_permissions()` is empty for inactive users; with it, users could activate accounts that
+    have more privileges than their own.
     """
     granted = Permission.objects.filter(Q(user=person) | Q(group__user=person))
     pairs = granted.order_by().values_list("content_type__app_label", "codename")

@@ -1,4 +1,4 @@
-"""Invent people and store them in batches."""
+"""Generate users in batches."""
 
 import random
 import re
@@ -12,7 +12,7 @@ from django.utils import timezone
 from users.models import User
 from users.names import FIRST_NAMES, LAST_NAMES
 
-# Reserved for examples (RFC 2606): whatever somebody sends there reaches nobody.
+# Reserved for examples (RFC 2606): mail to them is never delivered.
 DOMAINS = ("example.com", "example.net", "example.org")
 JOINED_WITHIN = timedelta(days=3 * 365)
 INACTIVE_SHARE = 0.05
@@ -21,11 +21,11 @@ INACTIVE_SHARE = 0.05
 def batches(
     count: int, size: int, *, seed: int | None, password: str | None
 ) -> Iterator[list[User]]:
-    """Yield `count` unsaved users, at most `size` at a time, none of whom is stored already.
+    """Yield `count` unsaved users in lists of at most `size`, none of which is stored already.
 
-    A seed gives the same people again, as long as the table holds as many as it did; otherwise it
-    gives others, so that running a command twice does not first walk through everybody it made.
-    `password` is a hash; None means one that never matches.
+    The same seed gives the same users while the number of stored users is the same; otherwise it
+    gives others, so that a second run does not first generate the users of the first one.
+    `password` is a hash; None means an unusable password.
     """
     rng = random.Random(f"{seed} {User.objects.count()}" if seed is not None else None)
     candidates = people(rng, timezone.now())
@@ -57,7 +57,7 @@ def people(rng: random.Random, now: datetime) -> Iterator[User]:
 
 
 def _unused(candidates: Iterator[User], size: int) -> list[User]:
-    """Draw `size` people whose usernames and addresses nobody has, in the batch or in the table."""
+    """Draw `size` users with usernames and addresses unique in the batch and in the table."""
     batch: dict[str, User] = {}
     while len(batch) < size:
         for person in islice(candidates, size - len(batch)):

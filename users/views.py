@@ -1,4 +1,4 @@
-"""The pages of the app; each asks for its own permission."""
+"""Pages of the app; each requires a permission."""
 
 from typing import Any
 
@@ -24,9 +24,9 @@ from users.policy import can_manage
 
 @method_decorator(never_cache, name="dispatch")  # "Back" shows nothing after logging out
 class UserPage(PermissionRequiredMixin):
-    """A page for people with one permission; the others log in first, or learn what they lack.
+    """A page that requires a permission.
 
-    The user on the page is called `person`: `user` is the one who looks at it.
+    The displayed user is called `person`, the logged-in one `user`.
     """
 
     model = User
@@ -40,7 +40,7 @@ class FormPage(SuccessMessageMixin):
 
     http_method_names = ("get", "head", "options", "post")
 
-    def may_look(self) -> bool:
+    def may_view(self) -> bool:
         return self.request.user.has_perm("users.view_user")
 
 
@@ -56,20 +56,20 @@ class SavesUser(FormPage):
         try:
             with transaction.atomic():
                 return super().form_valid(form)
-        except IntegrityError:  # somebody saved the same name between our check and our write
-            form.add_error(None, "Somebody else has just taken this username or email address.")
+        except IntegrityError:  # another request saved the same name after the check
+            form.add_error(None, "This username or email address has just been taken.")
             return self.form_invalid(form)
 
     def get_success_url(self) -> str:
-        """Show the result to those who may see it, and the form again to the others."""
-        return self.object.get_absolute_url() if self.may_look() else self.request.path
+        """Return the user's page, or the form if the actor may not view users."""
+        return self.object.get_absolute_url() if self.may_view() else self.request.path
 
 
 class ExistingUser:
-    """A form page about somebody whom the actor must be allowed to manage."""
+    """A form page for a user that the actor must be allowed to manage."""
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        with transaction.atomic():  # the row that is judged is the row that is written
+        with transaction.atomic():  # locks the row from the check until the write
             return super().post(request, *args, **kwargs)
 
     def get_queryset(self) -> QuerySet[User]:
@@ -84,7 +84,7 @@ class ExistingUser:
         return person
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        # A form that was refused has already changed the object, though not the database.
+        # An invalid form has changed the object, but not the database.
         return super().get_context_data(name=self.name_before, **kwargs)
 
 
@@ -105,7 +105,7 @@ class UserList(UserPage, ListView):
         return people.order_by(*self.sort.order_by)
 
     def paginate_queryset(self, queryset: QuerySet[User], page_size: int) -> tuple[Any, ...]:
-        """Turn to the nearest page there is: people disappear while others turn pages."""
+        """Return the nearest existing page: users may be deleted between two requests."""
         paginator = self.get_paginator(queryset, page_size)
         page = paginator.get_page(self.request.GET.get(self.page_kwarg))
         return paginator, page, page.object_list, page.has_other_pages()

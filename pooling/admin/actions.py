@@ -1,4 +1,4 @@
-"""What the page can do to a pool, in words and deeds."""
+"""Actions of the page: parsing, confirmation texts and the admin's log."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import connections
 
-from pooling.admin.words import count, duration
 from pooling.core.workers import WORKERS
+from pooling.formatting import duration, plural
 from pooling.models import ConnectionPool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pooling.admin.door import Visitor
+    from pooling.admin.access import Viewer
 
 logger = logging.getLogger("pooling")
 
@@ -34,39 +34,41 @@ DONE = {
     "resize": "is being resized",
     "suspend": "is being suspended",
     "resume": "is being resumed",
-    "clear": "begins to count from zero",
+    "clear": "has its statistics cleared",
 }
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Wish:
-    """An action somebody wants, as the form says it."""
+class ActionRequest:
+    """An action requested by the form."""
 
     action: str
     pool: str
     arguments: dict[str, int]
 
     @property
-    def words(self) -> str:
-        """What is done, for the log."""
+    def log_text(self) -> str:
+        """Text for the admin's log."""
         sizes = ", ".join(f"{name}={size}" for name, size in self.arguments.items())
         return f"{BUTTONS[self.action]}{': ' * bool(sizes)}{sizes}"
 
     @property
     def done(self) -> str:
-        """What was done, for whoever did it."""
+        """Confirmation shown to the user."""
         return f"Pool “{self.pool}” {DONE[self.action]}"
 
 
-def read_wish(form: Mapping[str, str], pools: list[dict[str, Any]]) -> tuple[Wish, dict[str, Any]]:
-    """Return what a form wants, and the pool it wants it of.
+def parse_action(
+    form: Mapping[str, str], pools: list[dict[str, Any]]
+) -> tuple[ActionRequest, dict[str, Any]]:
+    """Return the requested action and its pool.
 
     Args:
-        form: what was posted.
-        pools: entries of `pooling.fleet.sums`.
+        form: the posted form.
+        pools: the result of `pooling.fleet.aggregate.aggregate`.
 
     Raises:
-        ValueError: with what is wrong with it.
+        ValueError: with a text for the user.
     """
     action, name = form.get("action", ""), form.get("pool", "")
     if action not in BUTTONS:
@@ -82,68 +84,67 @@ def read_wish(form: Mapping[str, str], pools: list[dict[str, Any]]) -> tuple[Wis
             except ValueError:
                 raise ValueError(f"{label}: enter a whole number.") from None
         if arguments["max_size"] > 10_000:
-            raise ValueError("Upper limit: no server has so many connections.")
-    return Wish(action, name, arguments), pool
+            raise ValueError("Upper limit: at most 10,000.")
+    return ActionRequest(action, name, arguments), pool
 
 
-def what_it_hurts(wish: Wish, pool: dict[str, Any]) -> list[str]:
-    """Return what somebody should know before doing it; nothing if it hurts nobody."""
+def action_warnings(action: ActionRequest, pool: dict[str, Any]) -> list[str]:
+    """Return the consequences to confirm before the action; empty if it affects no caller."""
     stats = pool["stats"]
-    processes = count(len(pool["parts"]), "process", "processes")
-    if wish.action == "drain":
+    processes = plural(len(pool["parts"]), "process", "processes")
+    if action.action == "drain":
         replaced = (
-            f"All {count(stats['size'], 'connection')} in {processes} will be replaced: the "
-            f"{stats['idle']} idle ones now, the {stats['leased']} in use when they come back."
+            f"All {plural(stats['size'], 'connection')} in {processes} will be replaced: the "
+            f"{stats['idle']} idle ones now, the {stats['leased']} in use when they are released."
         )
-        return [replaced, "Nothing fails, but callers may have to wait until new ones are open."]
-    if wish.action == "suspend":
+        return [replaced, "No query fails, but callers may wait until new ones are open."]
+    if action.action == "suspend":
         timeout = pool["options"]["timeout"]
-        patience = "without limit" if timeout is None else f"for at most {duration(timeout)}"
+        limit = "without limit" if timeout is None else f"for at most {duration(timeout)}"
         waiting = (
-            f"Callers in {processes} will wait, {patience} each, and then fail, until somebody "
-            "resumes the pool here."
+            f"Callers in {processes} will wait, {limit} each, and then fail, until the pool is "
+            "resumed here."
         )
-        leased = "What is in use can be used to the end: " + count(stats["leased"], "connection")
-        leased += " at the moment."
+        leased = f"Leased connections stay usable: {plural(stats['leased'], 'connection')} now."
         return [waiting, leased, "A process that starts more than a minute later is not suspended."]
-    if wish.action == "resize" and wish.arguments["max_size"] < pool["options"]["max_size"]:
+    if action.action == "resize" and action.arguments["max_size"] < pool["options"]["max_size"]:
         fewer = (
-            f"Each of {processes} will have at most {wish.arguments['max_size']} connections "
+            f"Each of {processes} will have at most {action.arguments['max_size']} connections "
             f"instead of {pool['options']['max_size']}."
         )
         slower = (
-            f"{stats['leased']} are in use now: what is too many is closed when it comes back, and "
-            "callers may have to wait longer."
+            f"{stats['leased']} are in use now: surplus ones are closed when they are released, "
+            "and callers may wait longer."
         )
         return [fewer, slower]
     return []
 
 
-def log(visitor: Visitor, wish: Wish) -> None:
-    """Write the action into the admin's log; in the background if the database is in trouble."""
-    logger.warning("pool %r: %s, by user %r", wish.pool, wish.words, visitor.name)
-    if visitor.by_pass:
-        WORKERS.run(lambda: _log_later(visitor, wish))
+def log(viewer: Viewer, action: ActionRequest) -> None:
+    """Write the action to the admin's log; in the background if the database is unavailable."""
+    logger.warning("pool %r: %s, by user %r", action.pool, action.log_text, viewer.name)
+    if viewer.by_cookie:
+        WORKERS.run(lambda: _log_in_background(viewer, action))
     else:
-        _log(visitor, wish)
+        _log(viewer, action)
 
 
-def _log_later(visitor: Visitor, wish: Wish) -> None:
+def _log_in_background(viewer: Viewer, action: ActionRequest) -> None:
     try:
-        _log(visitor, wish)
+        _log(viewer, action)
     except Exception as error:
         kind = type(error).__name__
-        logger.warning("pool %r: the admin's log could not be written: %s", wish.pool, kind)
+        logger.warning("pool %r: the admin's log could not be written: %s", action.pool, kind)
     finally:
         connections.close_all()
 
 
-def _log(visitor: Visitor, wish: Wish) -> None:
+def _log(viewer: Viewer, action: ActionRequest) -> None:
     LogEntry.objects.create(
-        user_id=visitor.user_id,
+        user_id=viewer.user_id,
         content_type=ContentType.objects.get_for_model(ConnectionPool),
-        object_id=wish.pool,
-        object_repr=wish.pool[:200],
+        object_id=action.pool,
+        object_repr=action.pool[:200],
         action_flag=CHANGE,
-        change_message=wish.words,
+        change_message=action.log_text,
     )

@@ -1,7 +1,4 @@
-"""System checks: what `manage.py check` and every command say about wrong settings.
-
-`docs/checks.md` explains each id.
-"""
+"""System checks of the settings; `docs/checks.md` documents each id."""
 
 from __future__ import annotations
 

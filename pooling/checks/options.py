@@ -1,4 +1,4 @@
-"""Checks of `DATABASES` and `POOLING` that look at nothing but the settings."""
+"""Checks of `DATABASES` and `POOLING` that read the settings only."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from django.core import checks
 from django.db import connections
 
 from pooling.conf import SYNONYMS, persistent, read_pool_config
+from pooling.fleet.cache_store import FleetError, load_cache
 from pooling.fleet.options import FleetOptions
 from pooling.metrics import access
 
@@ -37,7 +38,7 @@ SETTING = (
 
 
 def pooled() -> Iterator[tuple[str, Mapping[str, Any], PoolConfig]]:
-    """Return the entries of `DATABASES` that have a pool with sound options."""
+    """Yield the entries of `DATABASES` that have a pool with valid options."""
     for alias, entry in _entries():
         config, problems = read_pool_config({**entry, "CONN_MAX_AGE": 0}, alias)
         if config is not None and not problems:
@@ -48,10 +49,10 @@ def check_pools(
     app_configs: Sequence[AppConfig] | None,  # noqa: ARG001 - the signature of a system check
     **kwargs: Any,  # noqa: ARG001
 ) -> list[checks.CheckMessage]:
-    """Find wrong and useless pool options in `DATABASES`."""
+    """Find invalid and ineffective pool options in `DATABASES`."""
     found: list[checks.CheckMessage] = []
     for alias, entry in _entries():
-        # A pool and CONN_MAX_AGE exclude each other, which is not about any option: E002.
+        # CONN_MAX_AGE is reported separately, as E002.
         config, problems = read_pool_config({**entry, "CONN_MAX_AGE": 0}, alias)
         if config is None and not problems:
             continue  # OPTIONS["pool"] is False
@@ -60,9 +61,9 @@ def check_pools(
         found += _persistent(alias, entry)
         found += _health_checks(alias, entry)
         if config is not None:
-            found += _useless(alias, _given(entry), config)
+            found += _ineffective_options(alias, _given(entry), config)
             found += _in_memory(alias, entry)
-    return found + _lonely()
+    return found + _shared_single_connection()
 
 
 def check_setting(
@@ -101,6 +102,11 @@ def _fleet_problems(given: Mapping[str, Any]) -> Iterator[str]:
     cache = given.get("cache", "default")
     if cache != "default" and cache not in settings.CACHES:
         yield f"POOLING['cache']: there is no CACHES[{cache!r}]"
+    elif every is not None:
+        try:
+            load_cache(cache)
+        except FleetError as error:
+            yield f"POOLING['cache']: {error}"
     if not isinstance(given.get("prefix", ""), str):
         yield f"POOLING['prefix']: must be a string, not {given['prefix']!r}"
     if not isinstance(given.get("activity", True), bool):
@@ -116,7 +122,7 @@ def _entries() -> list[tuple[str, dict[str, Any]]]:
 
 
 def _given(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that somebody has written down."""
+    """Return the options that the settings contain, with synonyms resolved."""
     given = (entry.get("OPTIONS") or {}).get("pool")
     if not isinstance(given, Mapping):
         return {}
@@ -130,7 +136,7 @@ def _persistent(alias: str, entry: Mapping[str, Any]) -> list[checks.CheckMessag
     return [
         checks.Error(
             persistent(f"DATABASES[{alias!r}]", max_age),
-            hint="The option recycle says how old a connection may become.",
+            hint="Use the option recycle to limit the age of connections.",
             id="pooling.E002",
         )
     ]
@@ -143,15 +149,17 @@ def _health_checks(alias: str, entry: Mapping[str, Any]) -> list[checks.CheckMes
         checks.Warning(
             f"DATABASES[{alias!r}]: CONN_HEALTH_CHECKS has no effect with a pool",
             hint=(
-                "Remove it. The pool looks at each connection's socket before every use, and pays "
-                "a round trip after ping_after seconds of rest; with ping_after=0 before every use."
+                "Remove it. The pool checks each connection's socket before every use, and sends a "
+                "test query after ping_after idle seconds (ping_after=0: before every use)."
             ),
             id="pooling.W001",
         )
     ]
 
 
-def _useless(alias: str, given: Mapping[str, Any], config: PoolConfig) -> list[checks.CheckMessage]:
+def _ineffective_options(
+    alias: str, given: Mapping[str, Any], config: PoolConfig
+) -> list[checks.CheckMessage]:
     return [
         checks.Warning(
             f"DATABASES[{alias!r}]['OPTIONS']['pool']: {problem}", hint=hint, id="pooling.W002"
@@ -161,7 +169,7 @@ def _useless(alias: str, given: Mapping[str, Any], config: PoolConfig) -> list[c
 
 
 def _without_effect(given: Mapping[str, Any], config: PoolConfig) -> Iterator[tuple[str, str]]:
-    """Find options that cannot do anything beside the others. Defaults are nobody's mistake."""
+    """Yield given options that have no effect in combination with others. Defaults are ignored."""
     if "max_idle" in given and config.max_idle is not None:
         if config.recycle is not None and config.max_idle >= config.recycle:
             yield (
@@ -191,25 +199,25 @@ def _without_effect(given: Mapping[str, Any], config: PoolConfig) -> Iterator[tu
         for name, value in ends[:1]:
             yield (
                 (
-                    f"ping_after={config.ping_after:g} has no effect: no connection rests for so "
+                    f"ping_after={config.ping_after:g} has no effect: no connection is idle for so "
                     f"long with {name}={value:g}"
                 ),
-                f"Make ping_after smaller than {name}, or say ping_after=None if that is meant.",
+                f"Make ping_after smaller than {name}, or set ping_after=None if that is intended.",
             )
 
 
 def _in_memory(alias: str, entry: Mapping[str, Any]) -> list[checks.CheckMessage]:
     name = str(entry.get("NAME") or "")
     if "sqlite3" not in str(entry["ENGINE"]) or name.startswith("file:memorydb_"):
-        return []  # the latter is what Django makes of any SQLite database for its tests
+        return []  # memorydb_: Django's test database of any SQLite database
     if not (name in ("", ":memory:") or name.startswith("file::memory:") or "mode=memory" in name):
         return []
     return [
         checks.Warning(
             f"DATABASES[{alias!r}]: a SQLite database in memory is not pooled: every connection "
-            "would be another, empty database",
+            "would open another, empty database",
             hint=(
-                "Use a file, or say OPTIONS['pool'] = False, or use the engine "
+                "Use a file, or set OPTIONS['pool'] = False, or use the engine "
                 "django.db.backends.sqlite3."
             ),
             id="pooling.W004",
@@ -217,7 +225,7 @@ def _in_memory(alias: str, entry: Mapping[str, Any]) -> list[checks.CheckMessage
     ]
 
 
-def _lonely() -> list[checks.CheckMessage]:
+def _shared_single_connection() -> list[checks.CheckMessage]:
     """Find pools of one connection that several aliases share."""
     users: dict[int, list[str]] = defaultdict(list)
     for alias, entry, config in pooled():
@@ -228,7 +236,7 @@ def _lonely() -> list[checks.CheckMessage]:
     return [
         checks.Warning(
             f"DATABASES: {_listed(aliases)} are the same database and share a pool of "
-            "max_size=1: whoever uses both at once waits for himself",
+            "max_size=1: a thread that uses both at once deadlocks until `timeout`",
             hint=(
                 "Raise max_size, or give one of them a name in OPTIONS['pool'], other than its "
                 "alias, so that each has a pool."
@@ -243,7 +251,7 @@ def _lonely() -> list[checks.CheckMessage]:
 def _pool_of(alias: str) -> Any:
     try:
         return connections[alias].resolve_pool()  # type: ignore[attr-defined]
-    except Exception:  # settings that do not even make a pool are for other checks to explain
+    except Exception:  # other checks report invalid settings
         return None
 
 

@@ -1,4 +1,4 @@
-"""Checks that ask the PostgreSQL server: only with `manage.py check --database`, and `migrate`."""
+"""Checks that connect to the databases: run by `manage.py check --database` and `migrate`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from django.core import checks
+from django.db import connections
 
-from pooling import deployment, servers
+from pooling import deployment, server_limits
+from pooling.backends.driver import driver_of
 from pooling.checks.options import pooled
+from pooling.fleet.snapshots import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,28 +24,25 @@ def check_servers(
     databases: Sequence[str] | None = None,
     **kwargs: Any,  # noqa: ARG001
 ) -> list[checks.CheckMessage]:
-    """Hold the pools against what the server has room for, and look for PgBouncer.
+    """Compare the pools with the server's connection limit, and detect PgBouncer.
 
-    Every server is asked over one connection of its own, past the pool: a pool would go on trying
-    if the server is down.
+    Each server is queried over one connection outside the pool, which would retry if the server is
+    down.
     """
     found: list[checks.CheckMessage] = []
     aliases: dict[tuple[str, str], list[str]] = defaultdict(list)
-    seen: dict[str, servers.Server] = {}
+    seen: dict[str, server_limits.Server] = {}
     sizes = {alias: config.max_size for alias, _, config in pooled()}
     for alias, entry, _ in pooled():
-        if alias not in (databases or ()) or "postgresql" not in str(entry["ENGINE"]):
+        if alias not in (databases or ()):
             continue
         try:
-            server = seen[alias] = servers.ask(alias)
+            if "postgresql" not in str(entry["ENGINE"]):
+                _try_sqlite_options(alias)
+                continue
+            server = seen[alias] = server_limits.query_server(alias)
         except Exception as error:
-            found.append(
-                checks.Info(
-                    f"DATABASES[{alias!r}]: the server could not be asked: {_said(error)}",
-                    hint="The checks that need the server were left out.",
-                    id="pooling.I001",
-                )
-            )
+            found.append(_connect_failure(alias, entry, error))
             continue
         if server.pooler is None:
             aliases[(str(entry.get("HOST")), str(entry.get("PORT")))].append(alias)
@@ -54,13 +54,13 @@ def check_servers(
 
 
 def _pooler(
-    alias: str, entry: Mapping[str, Any], server: servers.Server
+    alias: str, entry: Mapping[str, Any], server: server_limits.Server
 ) -> list[checks.CheckMessage]:
     if entry.get("DISABLE_SERVER_SIDE_CURSORS"):
         return []
     hint = (
         "Set DISABLE_SERVER_SIDE_CURSORS = True: the server-side cursors of QuerySet.iterator() "
-        "belong to a session, and would be looked for in another one."
+        "belong to a session, and later fetches would reach another one."
     )
     if server.pooler in ("transaction", "statement"):
         return [
@@ -74,9 +74,9 @@ def _pooler(
     if server.pooler == "unknown":
         return [
             checks.Warning(
-                f"DATABASES[{alias!r}]: there is a PgBouncer or another proxy before the server; "
-                "whether it is in transaction mode it does not tell this user",
-                hint=f"If it is: {hint[0].lower()}{hint[1:]} If it is not, silence this.",
+                f"DATABASES[{alias!r}]: there is a PgBouncer or another proxy in front of the "
+                "server; its pool mode cannot be read with this user",
+                hint=f"In transaction mode: {hint[0].lower()}{hint[1:]} Otherwise silence this.",
                 id="pooling.W008",
             )
         ]
@@ -84,7 +84,7 @@ def _pooler(
 
 
 def _room(
-    group: Sequence[str], sizes: Mapping[str, int], server: servers.Server
+    group: Sequence[str], sizes: Mapping[str, int], server: server_limits.Server
 ) -> list[checks.CheckMessage]:
     processes = deployment.processes()
     number = 1 if processes is None else processes.number
@@ -92,7 +92,7 @@ def _room(
     wanted = number * together
     if wanted <= server.room:
         return []
-    origin = "at least" if processes is None else f"as {processes.source} says:"
+    origin = "at least" if processes is None else f"according to {processes.source}:"
     return [
         checks.Warning(
             f"DATABASES: {' + '.join(repr(alias) for alias in group)} may open {wanted} "
@@ -101,12 +101,41 @@ def _room(
             f"(max_connections={server.max_connections}, of which {server.reserved} reserved)",
             hint=(
                 "Lower max_size, use fewer processes, raise max_connections, or put PgBouncer "
-                "before the server. `manage.py poolsize` shows the arithmetic."
+                "in front of the server. `manage.py poolsize` shows the calculation."
             ),
             id="pooling.W006",
         )
     ]
 
 
-def _said(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def _try_sqlite_options(alias: str) -> None:
+    """Open an in-memory database with the options of an alias, without touching its file."""
+    wrapper: Any = connections[alias]
+    params = {**wrapper.get_connection_params(), "database": ":memory:"}
+    wrapper.Database.connect(**params).close()
+
+
+def _connect_failure(alias: str, entry: Mapping[str, Any], error: Exception) -> checks.CheckMessage:
+    """Report an unreachable server as Info, any other failure as Error."""
+    text = str(error).strip().partition("\n")[0] or type(error).__name__
+    text = Redactor(entry)(text)
+    if _is_transient(alias, error):
+        return checks.Info(
+            f"DATABASES[{alias!r}]: the server is unreachable: {text}",
+            hint="The checks that need the server were skipped.",
+            id="pooling.I001",
+        )
+    return checks.Error(
+        f"DATABASES[{alias!r}]: cannot connect: {text}",
+        hint="Correct the entry (user, password, database, OPTIONS), or the server's access rules.",
+        id="pooling.E004",
+    )
+
+
+def _is_transient(alias: str, error: Exception) -> bool:
+    """Tell whether the pool would retry after this error."""
+    try:
+        driver = driver_of(connections[alias].resolve_pool())  # type: ignore[attr-defined]
+    except Exception:  # the entry is too broken to make a pool
+        return False
+    return driver is not None and driver.is_transient(error.__cause__ or error)

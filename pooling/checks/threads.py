@@ -1,4 +1,4 @@
-"""A check of the threads that are known against the connections there can be."""
+"""Check of the number of threads against `max_size`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_threads(
     app_configs: Sequence[AppConfig] | None,  # noqa: ARG001 - the signature of a system check
     **kwargs: Any,  # noqa: ARG001
 ) -> list[checks.CheckMessage]:
-    """Find pools that are smaller than the number of threads, as far as that is known."""
+    """Find pools with fewer connections than threads, if the number of threads is known."""
     threads = deployment.threads()
     if threads is None:
         return []
@@ -29,8 +29,8 @@ def check_threads(
             f"max_size={config.max_size} connections",
             hint=(
                 "A request holds its connection from its first query to its end, so under full "
-                "load threads will wait. Raise max_size, or silence this if few requests use the "
-                "database or waiting is meant."
+                "load threads will wait. Raise max_size, or silence this check if few requests "
+                "use the database or waiting is intended."
             ),
             id="pooling.W005",
         )

@@ -1,13 +1,13 @@
-"""What all processes know of each other's pools, and how to reach all of them.
+"""The fleet: pool snapshots of all processes, and commands to all of them.
 
-Every process puts a snapshot of its pools into Django's cache; every process can read them all, and
-can send orders to all. It is background work throughout: no request waits for it.
+Each process writes a snapshot of its pools to Django's cache, reads those of the others, and runs
+the commands it finds there. All of it is background work: no request waits for it.
 """
 
 from __future__ import annotations
 
-from pooling.fleet.board import Fleet, FleetError, processes, see, sees_one_process
-from pooling.fleet.orders import ACTIONS, check, send
+from pooling.fleet.cache_store import Fleet, FleetError, processes, read_all, sees_one_process
+from pooling.fleet.commands import ACTIONS, check, send
 from pooling.fleet.publisher import PUBLISHER
 from pooling.fleet.snapshots import snapshot
 
@@ -18,7 +18,7 @@ __all__ = [
     "FleetError",
     "check",
     "processes",
-    "see",
+    "read_all",
     "sees_one_process",
     "send",
     "snapshot",

@@ -1,4 +1,4 @@
-"""The last ten minutes of a pool, in few numbers."""
+"""History of a pool: samples of the last ten minutes, in slots of five seconds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from pooling.core.histogram import HistogramSnapshot
     from pooling.core.stats import PoolStats
 
-EVERY = 5
-"""Seconds of a slot. Slots are counted from the epoch, so that those of all processes coincide."""
+SLOT_SECONDS = 5
+"""Length of a slot. Slots are counted from the epoch, so those of all processes coincide."""
 
 SLOTS = 120
-"""How many are kept: ten minutes."""
+"""Slots kept: ten minutes."""
 
 COLUMNS = (
     "size",
@@ -28,7 +28,7 @@ COLUMNS = (
 
 
 class History:
-    """What was measured in the slots of the last ten minutes.
+    """Samples in the slots of the last ten minutes.
 
     `size`, `leased` and `waiting` are the highest seen in a slot; `acquired` counts leases and
     `failed` timeouts, rejections and failed connects during it; `wait_p95` and `hold_p95` are
@@ -38,15 +38,15 @@ class History:
     def __init__(self) -> None:
         self._rows: deque[tuple[int, list[float | None]]] = deque(maxlen=SLOTS)
         self._before: PoolStats | None = None
-        """At the beginning of the slot."""
+        """The totals at the beginning of the slot."""
         self._latest: PoolStats | None = None
 
     def sample(self, stats: PoolStats, now: float) -> None:
-        """Enter `stats`, taken at `now` (seconds since the epoch)."""
-        slot = int(now // EVERY)
+        """Add `stats`, taken at `now` (seconds since the epoch)."""
+        slot = int(now // SLOT_SECONDS)
         rows = self._rows
         latest, self._latest = self._latest, stats
-        if rows and slot < rows[-1][0]:  # somebody set the clock back
+        if rows and slot < rows[-1][0]:  # the clock was set back
             rows.clear()
         if not rows or slot > rows[-1][0]:
             self._before = latest
@@ -67,7 +67,7 @@ class History:
     def as_dict(self) -> dict[str, Any]:
         """Return the columns, each a list that ends with the slot `last`; `None` is a gap."""
         if not self._rows:
-            return {"every": EVERY, "last": 0, **{name: [] for name in COLUMNS}}
+            return {"every": SLOT_SECONDS, "last": 0, **{name: [] for name in COLUMNS}}
         rows = list(self._rows)
         last = rows[-1][0]
         first = max(rows[0][0], last - SLOTS + 1)
@@ -76,14 +76,14 @@ class History:
         table = [by_slot.get(slot, nothing) for slot in range(first, last + 1)]
         columns = zip(*table, strict=True)
         return {
-            "every": EVERY,
+            "every": SLOT_SECONDS,
             "last": last,
             **{name: list(column) for name, column in zip(COLUMNS, columns, strict=True)},
         }
 
 
 def _cleared(before: PoolStats, after: PoolStats) -> bool:
-    """Tell whether the totals began again from zero in between."""
+    """Tell whether the totals were cleared in between."""
     return (
         after.acquired < before.acquired
         or after.waits.count < before.waits.count
@@ -102,7 +102,7 @@ def _p95(durations: HistogramSnapshot) -> float | None:
 
 
 def _round(value: float) -> float:
-    """Keep three digits."""
+    """Round to three significant digits."""
     if value <= 0:
         return 0.0
     return round(value, max(2 - math.floor(math.log10(value)), 0))

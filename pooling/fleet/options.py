@@ -1,4 +1,4 @@
-"""The setting `POOLING`: how processes find each other."""
+"""The fleet's options in the setting `POOLING`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from django.conf import settings
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FleetOptions:
-    """What `settings.POOLING` says about the fleet.
+    """Options of `settings.POOLING` that concern the fleet.
 
     Attributes:
         publish_every: seconds between two snapshots of a process; `None` publishes nothing.
-        cache: the alias in `CACHES` over which processes see each other.
-        prefix: what the keys in the cache begin with. Projects that share a cache and should not
-            see each other's pools need different ones.
+        cache: the alias in `CACHES` that processes share.
+        prefix: prefix of the cache keys. Projects that share a cache but should not see each
+            other's pools need different prefixes.
     """
 
     publish_every: float | None = 2.0
@@ -26,12 +26,12 @@ class FleetOptions:
 
     @property
     def lifetime(self) -> float:
-        """Seconds after which a process that says nothing more is gone."""
+        """Seconds after which a process that stopped publishing counts as ended."""
         return 3 * (self.publish_every or 0.0) + 1.0
 
 
 def fleet_options() -> FleetOptions:
-    """Read the setting; what it does not say has its default. Other keys belong to others."""
+    """Return the fleet's options; missing ones have defaults, keys of other modules are ignored."""
     given: Any = getattr(settings, "POOLING", None)
     if not isinstance(given, Mapping):
         return FleetOptions()

@@ -1,4 +1,4 @@
-"""Puts up this process's snapshot every few seconds, and obeys orders."""
+"""Publisher: write this process's snapshot every few seconds, and run commands."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from pooling.core import forks
 from pooling.core.workers import WORKERS
-from pooling.fleet.board import Board, sees_one_process
+from pooling.fleet.cache_store import CacheStore, FleetError, load_cache, sees_one_process
+from pooling.fleet.commands import COMMAND_LOG
 from pooling.fleet.history import History
 from pooling.fleet.options import fleet_options
-from pooling.fleet.orders import DESK
 from pooling.fleet.snapshots import snapshot
 from pooling.registry import REGISTRY
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pooling")
 
-LOOK_AGAIN = 5.0
-"""Seconds between samples where nothing is published."""
+SAMPLE_EVERY = 5.0
+"""Seconds between two samples if nothing is published."""
 
 
 class Publisher:
-    """Accompanies the maintenance of the pools; see `Scheduler.add_periodic`.
+    """A periodic job of the scheduler; see `Scheduler.add_periodic`.
 
-    The maintenance thread only reads numbers. What may take time, talking to the cache, is done by
-    a worker, one at a time: a cache that hangs costs a thread and delays nothing else.
+    The scheduler's thread only takes the statistics. Cache I/O is done by a worker, one at a time:
+    a cache that hangs costs one thread and delays nothing else.
     """
 
     def __init__(self) -> None:
@@ -45,19 +45,19 @@ class Publisher:
         self._next = float("-inf")
 
     def after_fork_in_child(self) -> None:
-        """Forget what the parent has measured and said."""
+        """Drop the parent's samples and state."""
         self._start_over()
 
     def histories(self) -> dict[Pool[Any], History]:
-        """Return the last minutes of each pool, as far as they were watched."""
+        """Return the history of each pool that was sampled."""
         with self._lock:
             return dict(self._histories)
 
     def maintain(self) -> float | None:
-        """Measure, and have the snapshot put up if it is time. The maintenance thread calls this.
+        """Sample the pools and start publishing if it is due. The scheduler's thread calls this.
 
         Returns:
-            When to come again, by the monotonic clock; `None` if the process has no pool.
+            When to be called again (`time.monotonic()`); `None` if the process has no pool.
         """
         pools = REGISTRY.pools()
         if not pools:
@@ -66,14 +66,14 @@ class Publisher:
         if now < self._next:
             return self._next
         every = fleet_options().publish_every
-        self._next = now + (LOOK_AGAIN if every is None else every)
-        self._measure(pools)
+        self._next = now + (SAMPLE_EVERY if every is None else every)
+        self._sample(pools)
         if every is not None and not self._busy:
             self._busy = True
             WORKERS.run(self._exchange)
         return self._next
 
-    def _measure(self, pools: list[Pool[Any]]) -> None:
+    def _sample(self, pools: list[Pool[Any]]) -> None:
         now = time.time()
         for pool in pools:
             stats = pool.stats()
@@ -81,20 +81,21 @@ class Publisher:
                 self._histories.setdefault(pool, History()).sample(stats, now)
 
     def _exchange(self) -> None:
-        """Put up the snapshot and look for orders. Runs in a worker and raises nothing."""
+        """Publish the snapshot and run new commands. Runs in a worker and raises nothing."""
         try:
+            load_cache(fleet_options().cache)
             if not sees_one_process():
-                board = Board(fleet_options())
-                DESK.obey(*DESK.put_up(board))
-                board.publish(snapshot())  # which shows already what the orders have done
+                store = CacheStore(fleet_options())
+                COMMAND_LOG.execute(*COMMAND_LOG.publish(store))
+                store.publish(snapshot())  # taken afterwards, so it shows the commands' effect
             if self._failing:
                 logger.info("the connection pools are published again")
             self._failing = False
         except Exception as error:
-            # Once, not every two seconds; and no text, which may quote the cache's address.
+            # Logged once. The type only: other texts may quote the cache's address and password.
             if not self._failing:
-                kind = type(error).__name__
-                logger.warning("the connection pools cannot be published: %s", kind)
+                reason = error if isinstance(error, FleetError) else type(error).__name__
+                logger.warning("the connection pools cannot be published: %s", reason)
                 logger.debug("publishing failed", exc_info=True)
             self._failing = True
         finally:

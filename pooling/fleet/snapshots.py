@@ -1,4 +1,4 @@
-"""One process and its pools, as plain data without secrets."""
+"""Snapshot of a process and its pools, as plain data without secrets."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from pooling.core.stats import PoolStats
     from pooling.fleet.history import History
 
-MOST_HOLDERS = 100
-"""How many of the oldest leases a snapshot tells of."""
+MAX_HOLDERS = 100
+"""Leases listed in a snapshot, the oldest ones."""
 
-MOST_STACKS = 20
-"""How many of these with the stack: a snapshot has to fit into a cache, Memcached takes 1 MB."""
+MAX_STACKS = 20
+"""Leases listed with their stack: a snapshot has to fit into a cache, Memcached takes 1 MB."""
 
 SECRET_OPTIONS = ("password", "passwd", "sslpassword", "passphrase", "key", "token")
-"""Words in the names of options whose values are kept out of every text."""
+"""Parts of the names of `OPTIONS` whose values are redacted in all texts."""
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 class Identity:
-    """Who this process is. A fork makes a new one, and a process id that is used again another."""
+    """Identity of this process; differs after a fork and when a process id is used again."""
 
     def __init__(self) -> None:
         self._begin()
@@ -52,7 +52,7 @@ class Identity:
         self.id = f"{self.host}:{self.pid}:{secrets.token_hex(4)}"
 
     def after_fork_in_child(self) -> None:
-        """Be somebody else than the parent."""
+        """Take an identity of its own."""
         self._begin()
 
 
@@ -60,12 +60,12 @@ IDENTITY = Identity()
 
 
 def snapshot(histories: Mapping[Pool[Any], History] | None = None) -> dict[str, Any]:
-    """Return this process and its pools as data that JSON can hold. Never waits for a connection.
+    """Return this process and its pools as JSON-compatible data. Never waits for a connection.
 
-    There is no password in it, and no connection string.
+    It contains no password and no connection string.
 
     Args:
-        histories: what is known of the last minutes; by default what this process publishes.
+        histories: the pools' histories; by default those that this process publishes.
     """
     from pooling.fleet.publisher import PUBLISHER
 
@@ -88,7 +88,7 @@ def snapshot(histories: Mapping[Pool[Any], History] | None = None) -> dict[str, 
 
 
 def command_name(argv: list[str]) -> str:
-    """Return what the process was started as: the program, and Django's command, nothing more."""
+    """Return the program name, with Django's management command if there is one."""
     program = Path(argv[0]) if argv and argv[0] not in ("", "-c", "-m") else None
     if program is None:
         return "python"
@@ -106,52 +106,52 @@ def _pool(pool: Pool[Any], history: History | None) -> dict[str, Any]:
     vendor = "unknown"
     if driver is not None:
         settings, aliases, vendor = driver.settings, sorted(driver.aliases), driver.vendor
-    clean = _Cleaner(settings)
+    redact = Redactor(settings)
     stats = pool.stats()
     holders = pool.holders()
     return {
         "name": pool.name,
         "aliases": aliases,
         "vendor": vendor,
-        "database": clean(_database(settings)),
-        "host": clean(str(settings.get("HOST") or "")),
+        "database": redact(_database(settings)),
+        "host": redact(str(settings.get("HOST") or "")),
         "port": str(settings.get("PORT") or ""),
-        "user": clean(str(settings.get("USER") or "")),
+        "user": redact(str(settings.get("USER") or "")),
         "options": dataclasses.asdict(pool.config),
-        "stats": _stats(stats, clean),
+        "stats": _stats(stats, redact),
         "holders": [
             {
-                "thread": clean(holder.thread),
+                "thread": redact(holder.thread),
                 "seconds": round(holder.seconds, 3),
-                "note": clean(holder.note),
-                "stack": clean(holder.stack) if place < MOST_STACKS else None,
+                "note": redact(holder.note),
+                "stack": redact(holder.stack) if position < MAX_STACKS else None,
             }
-            for place, holder in enumerate(holders[:MOST_HOLDERS])
+            for position, holder in enumerate(holders[:MAX_HOLDERS])
         ],
-        "more_holders": max(len(holders) - MOST_HOLDERS, 0),
+        "more_holders": max(len(holders) - MAX_HOLDERS, 0),
         "history": None if history is None else history.as_dict(),
     }
 
 
-def cleaned(pool: Pool[Any], text: str) -> str:
+def redacted(pool: Pool[Any], text: str) -> str:
     """Return `text` without the secrets of the pool's settings."""
     driver = driver_of(pool)
-    return _Cleaner({} if driver is None else driver.settings)(text)
+    return Redactor({} if driver is None else driver.settings)(text)
 
 
-def _stats(stats: PoolStats, clean: _Cleaner) -> dict[str, Any]:
+def _stats(stats: PoolStats, redact: Redactor) -> dict[str, Any]:
     numbers: dict[str, Any] = {
         field.name: getattr(stats, field.name) for field in dataclasses.fields(stats)
     }
     numbers["waits"] = durations(stats.waits)
     numbers["holds"] = durations(stats.holds)
-    numbers["last_error"] = clean(stats.last_error)
+    numbers["last_error"] = redact(stats.last_error)
     numbers["discards"] = {str(reason): count for reason, count in stats.discards.items()}
     return numbers
 
 
 def durations(measured: HistogramSnapshot) -> dict[str, Any]:
-    """Return counted durations with their quantiles; buckets without the empty ones at the end."""
+    """Return a histogram as a mapping with quantiles; empty buckets at the end are left out."""
     buckets = list(measured.buckets)
     while buckets and not buckets[-1]:
         buckets.pop()
@@ -164,7 +164,7 @@ def durations(measured: HistogramSnapshot) -> dict[str, Any]:
 
 
 def _database(settings: Mapping[str, Any]) -> str:
-    """Return a database's name; what may be a connection string instead shows nothing."""
+    """Return the database's name; a connection string is not shown."""
     name = str(settings.get("NAME") or "")
     if name.startswith("file:"):
         return name.partition("?")[0]
@@ -173,8 +173,8 @@ def _database(settings: Mapping[str, Any]) -> str:
     return name
 
 
-class _Cleaner:
-    """Replaces the secrets of a database's settings wherever they come up, say in errors."""
+class Redactor:
+    """Replaces the secrets of a database's settings in texts such as error messages."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         found = {settings.get("PASSWORD")}

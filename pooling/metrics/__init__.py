@@ -1,5 +1,5 @@
-"""The pools' numbers for monitoring: as text, as JSON, for prometheus_client and OpenTelemetry.
+"""Metrics of the pools: as text, as JSON, for prometheus_client and for OpenTelemetry.
 
-`table` says what there is and by which names, `families` fills it with the numbers of processes,
-and everything else writes that down in somebody's format.
+`definitions` names the metrics, `families` computes their samples from snapshots, and the other
+modules are the output formats.
 """

@@ -1,10 +1,10 @@
-"""Who may read the metrics.
+"""Access control of the metrics.
 
-Whoever has the permission to see the admin's page of the pools may. A scraper, which cannot log in,
-is let in by what `settings.POOLING` says, and by nothing else:
+Users need the permission to view the admin's page of the pools. A scraper, which cannot log in, is
+admitted by `settings.POOLING` only:
 
-- `metrics_token`: whoever sends it as `Authorization: Bearer ...`;
-- `metrics_networks`: whoever connects from one of these networks, directly.
+- `metrics_token`: requests with the header `Authorization: Bearer <token>`;
+- `metrics_networks`: direct connections from one of these networks.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 PERMISSION = "pooling.view_connectionpool"
 
-SHORTEST_TOKEN = 16
+MIN_TOKEN_LENGTH = 16
 
-PROXIED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_VIA")
-"""A request with one of these came through a proxy: its address is the proxy's."""
+PROXY_HEADERS = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP", "HTTP_VIA")
+"""Headers of a request that came through a proxy: its address is the proxy's."""
 
 
 def may_read(request: HttpRequest) -> bool:
-    """Tell whether this request may have the metrics.
+    """Tell whether a request may read the metrics.
 
-    The user comes last: a scraper is let in without a query, so that it gets its numbers even when
-    the database is the problem.
+    The user is checked last, so that a scraper needs no query and works while the database is
+    unavailable.
     """
     if _from_known_network(request) or _has_token(request):
         return True
@@ -40,13 +40,13 @@ def may_read(request: HttpRequest) -> bool:
 
 
 def problems(options: Mapping[str, Any]) -> list[str]:
-    """Say what is wrong with these options of `settings.POOLING`."""
+    """Return what is wrong with these options of `settings.POOLING`."""
     found = []
     token = options.get("metrics_token")
-    if token is not None and not (isinstance(token, str) and len(token) >= SHORTEST_TOKEN):
-        # Not repr(token): what is printed here ends up in logs.
+    if token is not None and not (isinstance(token, str) and len(token) >= MIN_TOKEN_LENGTH):
+        # Without the token: check messages end up in logs.
         found.append(
-            f"POOLING['metrics_token']: must be None or a string of at least {SHORTEST_TOKEN} "
+            f"POOLING['metrics_token']: must be None or a string of at least {MIN_TOKEN_LENGTH} "
             "characters"
         )
     networks = options.get("metrics_networks", ())
@@ -68,7 +68,7 @@ def _option(name: str) -> Any:
 
 def _has_token(request: HttpRequest) -> bool:
     token = _option("metrics_token")
-    if not isinstance(token, str) or len(token) < SHORTEST_TOKEN:
+    if not isinstance(token, str) or len(token) < MIN_TOKEN_LENGTH:
         return False
     scheme, _, given = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
     return scheme.lower() == "bearer" and hmac.compare_digest(
@@ -78,7 +78,11 @@ def _has_token(request: HttpRequest) -> bool:
 
 def _from_known_network(request: HttpRequest) -> bool:
     networks = _option("metrics_networks")
-    if not networks or isinstance(networks, str) or any(name in request.META for name in PROXIED):
+    if (
+        not networks
+        or isinstance(networks, str)
+        or any(name in request.META for name in PROXY_HEADERS)
+    ):
         return False
     try:
         address = ipaddress.ip_address(request.META.get("REMOTE_ADDR", ""))
@@ -90,6 +94,6 @@ def _from_known_network(request: HttpRequest) -> bool:
         try:
             if address in ipaddress.ip_network(network):
                 return True
-        except ValueError:  # `manage.py check` says so; here it just opens nothing
+        except ValueError:  # reported by `manage.py check`
             continue
     return False

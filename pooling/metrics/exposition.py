@@ -1,4 +1,4 @@
-"""The text formats that Prometheus and its relatives read.
+"""Text exposition formats: Prometheus and OpenMetrics.
 
 https://prometheus.io/docs/instrumenting/exposition_formats/ and
 https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md
@@ -20,11 +20,11 @@ PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def render(families: Iterable[Family], *, openmetrics: bool) -> str:
-    """Return the text that is exposed."""
+    """Return the families in one of the text formats."""
     lines: list[str] = []
     for family in families:
         metric = family.metric
-        # The older format's type line carries the name of the samples themselves.
+        # In the Prometheus format, the type line carries the name of the samples.
         suffix = "_total" if metric.kind == "counter" and not openmetrics else ""
         lines.append(f"# HELP {metric.name}{suffix} {_escaped(metric.text, quotes=openmetrics)}")
         lines.append(f"# TYPE {metric.name}{suffix} {metric.kind}")

@@ -1,4 +1,4 @@
-"""The numbers of many processes, put together by metric."""
+"""Metric families: the samples of all processes, grouped by metric."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from pooling.core.histogram import BUCKETS, HistogramSnapshot
-from pooling.metrics.table import METRICS, Metric
+from pooling.metrics.definitions import METRICS, Metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 EDGES = range(12, 54, 2)
-"""The buckets at whose upper bounds histograms are cut: from 64 µs to 67 s, each twice the one
-before. The pool itself counts finer and further; so many series would be a burden for nothing."""
+"""Buckets whose upper bounds are exported: from 64 µs to 67 s, each twice the one before. The
+pool's histograms are finer and wider; exporting all buckets would multiply the series."""
 
 BOUNDS = tuple(HistogramSnapshot.upper_bound(edge) for edge in EDGES)
 """Upper bounds in seconds, without the infinite one."""
@@ -22,10 +22,10 @@ BOUNDS = tuple(HistogramSnapshot.upper_bound(edge) for edge in EDGES)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Distribution:
-    """Counted durations in the form of a Prometheus histogram.
+    """A histogram in the format of Prometheus.
 
     Attributes:
-        cumulative: how many were within each of `BOUNDS`, and how many in all.
+        cumulative: number of durations up to each of `BOUNDS`, and of all.
         seconds: their sum.
     """
 
@@ -34,18 +34,18 @@ class Distribution:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of durations."""
         return self.cumulative[-1]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sample:
-    """One value, and of what.
+    """One value with its labels.
 
     Attributes:
         labels: `pool`, `host`, `process`, and the metric's own label if it has one.
-        value: the number; 0 for durations.
-        durations: the distribution, for a histogram.
+        value: the number; 0 for a histogram.
+        durations: the distribution of a histogram.
     """
 
     labels: dict[str, str]
@@ -62,16 +62,16 @@ class Family:
 
 
 def families(processes: Iterable[Mapping[str, Any]]) -> list[Family]:
-    """Return every metric with the samples of these snapshots (see `pooling.fleet`)."""
+    """Return all metrics with their samples from snapshots (see `pooling.fleet`)."""
     sources = list(_sources(processes))
     return [Family(metric, tuple(_samples(metric, sources))) for metric in METRICS]
 
 
 def merged(pools: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the statistics of pools by name, those with the same name added up.
+    """Return the statistics of pools by name, summed for pools of the same name.
 
-    A process may have several pools of a name, for one database with two time zones for instance;
-    two samples with the same labels would make a scraper refuse them all.
+    A process may have several pools of a name, for example for one database with two time zones;
+    a scraper rejects an exposition that has two samples with the same labels.
     """
     by_name: dict[str, dict[str, Any]] = {}
     for pool in pools:
@@ -82,7 +82,7 @@ def merged(pools: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def padded(buckets: Sequence[int]) -> tuple[int, ...]:
-    """Return buckets with the empty ones at the end that snapshots leave out."""
+    """Return buckets including the empty ones at the end, which snapshots leave out."""
     return (*buckets, *[0] * (BUCKETS - len(buckets)))
 
 
@@ -116,10 +116,10 @@ def _distribution(value: Mapping[str, Any]) -> Distribution:
 
 
 def _sum(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _added(value, other[key]) for key, value in one.items()}
+    return {key: _plus(value, other[key]) for key, value in one.items()}
 
 
-def _added(one: Any, other: Any) -> Any:
+def _plus(one: Any, other: Any) -> Any:
     if isinstance(one, dict) and "buckets" in one:
         pairs = zip(padded(one["buckets"]), padded(other["buckets"]), strict=True)
         return {

@@ -1,10 +1,10 @@
-"""Instruments for OpenTelemetry, which `pip install "django-pooling[opentelemetry]"` brings.
+"""Instruments for OpenTelemetry; install with `pip install "django-pooling[opentelemetry]"`.
 
     from pooling.metrics.opentelemetry import instrument
 
     instrument()
 
-Each process tells of its own pools: which process it is, is said by the resource of its provider.
+Each process reports its own pools; the provider's resource identifies the process.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import pooling
 from pooling import fleet
 from pooling.core import forks
 from pooling.core.histogram import HistogramSnapshot
+from pooling.metrics.definitions import METRICS, POOL_NAME, STATE, Metric
 from pooling.metrics.families import merged, padded
-from pooling.metrics.table import METRICS, POOL_NAME, STATE, Metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,14 +33,14 @@ CONVENTIONS = tuple(metric for metric in METRICS if metric.convention is not Non
 def instrument(meter_provider: MeterProvider | None = None) -> None:
     """Register the instruments of the semantic conventions with a provider.
 
-    They are read when the provider's reader asks. That costs the uses of a pool nothing; the
-    histograms of waiting and holding get one `record` for each that was counted since the last
-    time, in the thread of the reader.
+    They are read when the provider's reader collects, at no cost for the users of a pool. The
+    histograms of wait and hold times get one `record` for each duration counted since the last
+    collection, in the reader's thread.
 
-    Call it once for each provider, and after a fork if the provider has been made anew there.
+    Call it once per provider; after a fork again if a new provider was set there.
 
     Args:
-        meter_provider: the global one if it is not given.
+        meter_provider: the global one by default.
     """
     meter = get_meter("pooling", pooling.__version__, meter_provider)
     for metric in CONVENTIONS:
@@ -52,9 +52,9 @@ def _register(meter: Meter, metric: Metric) -> None:
     about: dict[str, Any] = {"unit": metric.unit, "description": metric.text}
     callbacks = [partial(_observe, metric)]
     if metric.kind == "histogram":
-        # Histograms cannot be observed. So a counter of the same durations, which may, has them
-        # recorded on its occasion: readers ask those that observe first.
-        replay = _Replay(
+        # Histograms have no callbacks. A counter of the same durations has, and its callback
+        # records the histogram: readers run the callbacks first.
+        recorder = _HistogramRecorder(
             meter.create_histogram(
                 name,
                 explicit_bucket_boundaries_advisory=[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10],
@@ -64,7 +64,7 @@ def _register(meter: Meter, metric: Metric) -> None:
         )
         meter.create_observable_counter(
             metric.name.removesuffix("_time_seconds").replace("_", ".") + ".count",
-            callbacks=[replay.observe],
+            callbacks=[recorder.observe],
             description=f"{metric.text.removesuffix('.')}: the number of them.",
         )
     elif metric.kind == "counter":
@@ -86,8 +86,8 @@ def _observe(metric: Metric, _options: CallbackOptions) -> Iterable[Observation]
             yield Observation(int(value), attributes)
 
 
-class _Replay:
-    """Records the durations that were counted since the last time, as near as buckets tell."""
+class _HistogramRecorder:
+    """Records the durations counted since the last collection, approximated by their buckets."""
 
     def __init__(self, histogram: Histogram, key: str) -> None:
         self._histogram = histogram
@@ -102,7 +102,7 @@ class _Replay:
         self._before = {}
 
     def observe(self, _options: CallbackOptions) -> Iterable[Observation]:
-        """Record what is new and observe how many there are in all."""
+        """Record new durations and observe the total count."""
         for name, stats in _pools().items():
             value = stats[self._key]
             now = HistogramSnapshot(value["count"], value["seconds"], padded(value["buckets"]))
@@ -117,7 +117,7 @@ class _Replay:
 
 
 def _values(durations: HistogramSnapshot) -> Iterator[tuple[float, int]]:
-    """Return a value for each bucket, such that together they have the sum that was measured."""
+    """Return a value per bucket, scaled so that their sum is the measured one."""
     middles = [
         (HistogramSnapshot.upper_bound(bucket) * 2**-0.25, count)
         for bucket, count in enumerate(durations.buckets)
@@ -125,7 +125,7 @@ def _values(durations: HistogramSnapshot) -> Iterator[tuple[float, int]]:
     ]
     total = sum(middle * count for middle, count in middles)
     factor = durations.seconds / total if total > 0 and durations.seconds > 0 else 1.0
-    # Counting by bucket is off by a quarter at most, so a larger factor means reset counters.
+    # A bucket's middle is off by a quarter at most; a larger factor means that counters were reset.
     factor = min(max(factor, 2**-0.25), 2**0.25)
     for middle, count in middles:
         yield middle * factor, count

@@ -1,4 +1,4 @@
-"""A collector for `prometheus_client`, which `pip install "django-pooling[prometheus]"` brings.
+"""Collector for `prometheus_client`; install with `pip install "django-pooling[prometheus]"`.
 
 from prometheus_client import REGISTRY
 from pooling.metrics.prometheus import PoolCollector
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 
 
 class PoolCollector(Collector):
-    """Collects the pools' numbers when it is asked. It opens no connection.
+    """Collects the metrics of the pools on each scrape. Opens no connection.
 
-    With `all_processes`, the default, a scrape of any process gives the numbers of all that the
-    cache shows (see `pooling.fleet`). It does not use the files of prometheus_client's multiprocess
-    mode, and does not need them: there, register it with the registry that is exposed, beside the
+    With `all_processes`, the default, a scrape of any process returns the metrics of all processes
+    in the shared cache (see `pooling.fleet`). It does not need the files of prometheus_client's
+    multiprocess mode: in that mode, register it with the registry that is exposed, beside the
     `MultiProcessCollector`.
 
     Args:
-        all_processes: False for this process only, where a scraper reaches each one by itself.
+        all_processes: False for this process only, if each process is scraped separately.
     """
 
     def __init__(self, *, all_processes: bool = True) -> None:
         self._all_processes = all_processes
 
     def describe(self) -> list[Metric]:
-        """Return the metrics without samples, so that registering one collects nothing."""
+        """Return the metrics without samples, so that registering does not collect."""
         return [_translated(family) for family in families([])]
 
     def collect(self) -> Iterator[Metric]:
-        """Return the metrics of this moment."""
+        """Return the current metrics."""
         seen = fleet.processes() if self._all_processes else [fleet.snapshot()]
         for family in families(seen):
             yield _translated(family)
@@ -53,7 +53,7 @@ def _translated(family: Family) -> Metric:
     names = ["pool", "host", "process", *([metric.label] if metric.label else [])]
     translated: Any
     if metric.kind == "histogram":
-        # The name ends in the unit already, as prometheus_client would have it.
+        # prometheus_client requires that the name ends in the unit.
         translated = HistogramMetricFamily(metric.name, metric.text, labels=names, unit="seconds")
         for sample in family.samples:
             if sample.durations is not None:

@@ -1,4 +1,4 @@
-"""Part of `pooling.urls`: the metrics for a scraper."""
+"""URLs of the metrics, included by `pooling.urls`."""
 
 from __future__ import annotations
 

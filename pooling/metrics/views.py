@@ -1,4 +1,4 @@
-"""The metrics over HTTP. Who gets them: `pooling.metrics.access`."""
+"""Views of the metrics; `pooling.metrics.access` restricts them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
-NUMBERS = ("name", "aliases", "vendor", "options", "stats")
-"""What the JSON tells of a pool. Who holds connections is for the admin's page."""
+POOL_KEYS = ("name", "aliases", "vendor", "options", "stats")
+"""Keys of a pool in the JSON. Holders are left out: the admin's page shows them."""
 
 
-# Django's LoginRequiredMiddleware would send a scraper to the login page; these look themselves.
+# Otherwise LoginRequiredMiddleware would redirect a scraper; the views check access themselves.
 @login_not_required
 @never_cache
 @require_safe
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Answer with the numbers of all processes, as OpenMetrics or Prometheus text."""
+    """Return the metrics of all processes as OpenMetrics or Prometheus text."""
     if not may_read(request):
         return _denied()
     openmetrics = "application/openmetrics-text" in request.headers.get("Accept", "")
@@ -42,22 +42,22 @@ def metrics(request: HttpRequest) -> HttpResponse:
 @never_cache
 @require_safe
 def metrics_json(request: HttpRequest) -> HttpResponse:
-    """Answer with the numbers of all processes, as JSON."""
+    """Return the statistics of all processes as JSON."""
     if not may_read(request):
         return _denied()
-    seen = fleet.see()
+    seen = fleet.read_all()
     return JsonResponse(
         {
-            "alone": seen.alone,
+            "alone": seen.isolation_reason,
             "problem": seen.problem,
-            "processes": [_numbers(process) for process in seen.processes],
+            "processes": [_statistics(process) for process in seen.processes],
         }
     )
 
 
-def _numbers(process: Mapping[str, Any]) -> dict[str, Any]:
+def _statistics(process: Mapping[str, Any]) -> dict[str, Any]:
     known = {key: process[key] for key in ("host", "pid", "command", "started", "age")}
-    return {**known, "pools": [{key: pool[key] for key in NUMBERS} for pool in process["pools"]]}
+    return {**known, "pools": [{key: pool[key] for key in POOL_KEYS} for pool in process["pools"]]}
 
 
 def _denied() -> HttpResponse:

@@ -1,4 +1,4 @@
-"""Permissions for the connection pools' page. Creates no table."""
+"""Create the permissions of the page "Connection pools"; no table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """A model that is not managed."""
+    """Create the unmanaged model."""
 
     initial = True
     dependencies: ClassVar[list[tuple[str, str]]] = []

@@ -39,7 +39,7 @@ def _context() -> Iterator[None]:
     assert activity.current() is None
     yield
     activity._CURRENT.set(None)
-    activity._AROUND.set(None)
+    activity._OUTER.set(None)
 
 
 def wsgi(path: str, query: str = "", *, close: bool = True, **more: str) -> str:
@@ -110,7 +110,7 @@ def test_a_path_beyond_ascii_is_readable() -> None:
 def test_a_long_path_is_cut() -> None:
     told = activity.request_of({"REQUEST_METHOD": "GET", "PATH_INFO": "/" + "x" * 100_000})
 
-    assert len(told) == activity.LONGEST
+    assert len(told) == activity.MAX_LENGTH
     assert told.endswith("x…")
 
 

@@ -104,7 +104,7 @@ def test_a_leak_is_told_of_once_with_its_stack(database: Database, heard: Any) -
     wrapper = database.wrapper(pool={"leak_after": 0.01})
     wrapper.ensure_connection()
     eventually(lambda: leaked)
-    pool_of(wrapper).maintain()
+    pool_of(wrapper)._tasks.maintain()
 
     (event,) = leaked
     assert isinstance(event["holder"], Holder)

@@ -10,6 +10,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
+from pooling.admin.revocation import REVOCATIONS
 from tests.backends.databases import PostgresDatabase
 from users.models import User
 
@@ -24,6 +25,12 @@ PAGE, LIVE, DO = (
     "admin:pooling_connectionpool_live",
     "admin:pooling_connectionpool_do",
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_revocations() -> None:
+    """Other tests have ended sessions of users whose primary keys are used again."""
+    REVOCATIONS._entries.clear()
 
 
 class Staff(Protocol):

@@ -11,14 +11,14 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from pooling.admin import door
+from pooling.admin import access
 from tests.admin.conftest import DO, LIVE, PAGE, Staff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ADDRESSES = [("get", PAGE), ("get", LIVE), ("post", DO)]
-WORDS = ("Connection pools", "leased", "places are in use")
+WORDS = ("Connection pools", "leased", "connections in use")
 
 
 @pytest.mark.parametrize(("method", "name"), ADDRESSES)
@@ -27,7 +27,7 @@ def test_an_anonymous_visitor_is_sent_to_the_login(db: None, method: str, name: 
     assert response.status_code == 302
     assert response["Location"].startswith(reverse("admin:login"))
     assert response.content == b""
-    assert door.COOKIE not in response.cookies
+    assert access.COOKIE not in response.cookies
 
 
 @pytest.mark.parametrize(("method", "name"), ADDRESSES)
@@ -39,7 +39,7 @@ def test_others_get_nothing(staff: Staff, method: str, name: str, fields: dict[s
     response = getattr(client, method)(reverse(name))
     assert response.status_code in (302, 403)
     assert not any(word in response.content.decode() for word in WORDS)
-    assert door.COOKIE not in response.cookies
+    assert access.COOKIE not in response.cookies
 
 
 def test_who_may_view_sees_the_page_without_its_buttons(staff: Staff) -> None:
@@ -87,36 +87,36 @@ def test_there_is_no_table_and_nothing_to_migrate(db: None) -> None:
     )
 
 
-# ---- the pass: a look while the database that knows the users is in trouble -------------------
+# ---- the access cookie, while the user database is unavailable ---------------------------------
 
 
 @pytest.fixture
-def trouble(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
-    """Whether the database that knows the users is in trouble: not yet."""
+def unavailable(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
+    """Whether a query on the user database would wait: not yet."""
     state = [False]
-    monkeypatch.setattr("pooling.admin.door.is_in_trouble", lambda wrapper: state[0])
+    monkeypatch.setattr("pooling.admin.access.would_wait", lambda wrapper: state[0])
     return state
 
 
-def test_with_a_pass_the_page_comes_without_a_query(
-    staff: Staff, trouble: list[bool], django_assert_num_queries: Any
+def test_with_an_access_cookie_the_page_needs_no_query(
+    staff: Staff, unavailable: list[bool], django_assert_num_queries: Any
 ) -> None:
     client = staff("view")
-    cookie = client.get(reverse(PAGE)).cookies[door.COOKIE]
+    cookie = client.get(reverse(PAGE)).cookies[access.COOKIE]
     assert (cookie["httponly"], cookie["samesite"]) == (True, "Strict")
     assert cookie["path"] == reverse(PAGE)
-    trouble[0] = True
+    unavailable[0] = True
     with django_assert_num_queries(0):
         for name in (PAGE, LIVE):
             response = client.get(reverse(name))
             assert response.status_code == 200
-            assert "cannot be asked at the moment" in response.content.decode()
-            assert door.COOKIE not in response.cookies
+            assert "cannot be queried at the moment" in response.content.decode()
+            assert access.COOKIE not in response.cookies
         assert client.post(reverse(DO), {"action": "clear", "pool": "x"}).status_code == 403
 
 
-def test_a_pass_counts_for_nothing_while_the_database_answers(
-    staff: Staff, trouble: list[bool]
+def test_the_access_cookie_is_ignored_while_the_database_answers(
+    staff: Staff, unavailable: list[bool]
 ) -> None:
     client = staff("view")
     client.get(reverse(PAGE))
@@ -125,26 +125,26 @@ def test_a_pass_counts_for_nothing_while_the_database_answers(
 
 
 @pytest.mark.parametrize("how", ["other session", "forged", "expired", "logged out", "another key"])
-def test_a_pass_that_is_not_good_opens_nothing(
-    staff: Staff, trouble: list[bool], how: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+def test_an_invalid_access_cookie_is_refused(
+    staff: Staff, unavailable: list[bool], how: str, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = staff("view", "change")
     client.get(reverse(PAGE))
     if how == "other session":
         other = staff()
-        other.cookies[door.COOKIE] = client.cookies[door.COOKIE].value
+        other.cookies[access.COOKIE] = client.cookies[access.COOKIE].value
         client = other
     elif how == "forged":
-        client.cookies[door.COOKIE] = client.cookies[door.COOKIE].value + "x"
+        client.cookies[access.COOKIE] = client.cookies[access.COOKIE].value + "x"
     elif how == "expired":
-        monkeypatch.setattr(door, "LIFETIME", -1)
+        monkeypatch.setattr(access, "COOKIE_LIFETIME", -1)
     elif how == "another key":
-        client.cookies[door.COOKIE] = "e30:x:y"
+        client.cookies[access.COOKIE] = "e30:x:y"
     else:
         del client.cookies[settings.SESSION_COOKIE_NAME]
-    trouble[0] = True
+    unavailable[0] = True
     response = client.get(reverse(PAGE))
     if how in ("forged", "expired", "another key"):  # the database was asked, and knows the user
-        assert "cannot be asked" not in response.content.decode()
+        assert "cannot be queried" not in response.content.decode()
     else:
         assert response.status_code in (302, 403)

@@ -40,7 +40,7 @@ def said(response: Any) -> list[str]:
     ("action", "more"),
     [("drain", {}), ("suspend", {}), ("resize", {"min_size": "1", "max_size": "3"})],
 )
-def test_what_hurts_is_asked_back(
+def test_actions_that_affect_callers_are_confirmed(
     staff: Staff, pool: Pool[Any], action: str, more: dict[str, str]
 ) -> None:
     client = staff("view", "change")
@@ -77,8 +77,8 @@ def test_suspend_and_resume(staff: Staff, pool: Pool[Any]) -> None:
     do(client, "suspend", confirmed="yes")
     assert pool.stats().suspended
     page = text(client)
-    assert "Suspended: nobody gets a connection until it is resumed; nobody waits." in page
-    assert "The server was not heard: the pool is suspended." in page
+    assert "Suspended: no connection is lent until the pool is resumed; no caller waits." in page
+    assert "The server was not queried: the pool is suspended." in page
     response = do(client, "resume")
     assert not pool.stats().suspended
     assert said(response) == ["Pool “reports” is being resumed in 1 process."]
@@ -98,7 +98,7 @@ def test_clear(staff: Staff, pool: Pool[Any]) -> None:
         ({"action": "resize", "min_size": "1", "max_size": "x"}, "enter a whole number"),
         ({"action": "resize", "min_size": "9", "max_size": "2"}, "must not exceed"),
         ({"action": "resize", "min_size": "0", "max_size": "0"}, "at least 1"),
-        ({"action": "resize", "min_size": "0", "max_size": "99999"}, "no server has so many"),
+        ({"action": "resize", "min_size": "0", "max_size": "99999"}, "at most 10,000"),
         ({}, "There is no such action."),
     ],
 )
@@ -119,7 +119,7 @@ def test_a_failing_cache_is_said_and_this_process_obeys(
 ) -> None:
     settings.CACHES = {
         "default": {
-            "BACKEND": "tests.fleet.test_board.BrokenCache",
+            "BACKEND": "tests.fleet.test_cache_store.BrokenCache",
             "LOCATION": str(tmp_path),
         }
     }
@@ -127,7 +127,7 @@ def test_a_failing_cache_is_said_and_this_process_obeys(
     response = do(client, "suspend", confirmed="yes")
     assert pool.stats().suspended
     assert "but in this process only: the cache failed: ConnectionError." in said(response)[0]
-    assert "Other processes cannot be seen at the moment" in response.content.decode()
+    assert "Other processes cannot be read at the moment" in response.content.decode()
 
 
 def test_who_has_suspended_the_pool_of_the_page_can_resume_it(
@@ -143,7 +143,7 @@ def test_who_has_suspended_the_pool_of_the_page_can_resume_it(
         response = do(client, "suspend", "default", confirmed="yes")
         assert pool.stats().suspended
         page = response.content.decode()
-        assert "cannot be asked at the moment" in page
+        assert "cannot be queried at the moment" in page
         response = do(client, "resume", "default")
         assert not pool.stats().suspended
     finally:

@@ -1,4 +1,4 @@
-"""Somebody looks after the pools in a real browser, first on a phone, then on a desk.
+"""The page in a real browser, at phone and desktop size.
 
 Playwright runs an event loop in the test's thread. Django would open connections of the loop's own
 there and never close them, so that the test itself leaves the database alone.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-DESK = {"width": 1280, "height": 900}
+DESKTOP = {"width": 1280, "height": 900}
 
 playwright.expect.set_options(timeout=20_000)
 
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {C
 
 @pytest.fixture
 def site(transactional_db: None) -> Iterator[str]:
-    """The project with its Content-Security-Policy, and somebody who may look after the pools."""
+    """The project with its Content-Security-Policy, and a user who may manage the pools."""
     make_user("view", "change", username="keeper", email="keeper@example.com", is_staff=True)
     connections["default"].close()
     middleware = [POLICY, *(name for name in settings.MIDDLEWARE if name != POLICY)]
@@ -61,10 +61,10 @@ def pool(site: str) -> Iterator[Pool[Any]]:
     pool = get_pool()
     pool.clear_stats()
     config = pool.config
-    pool._state.adopt(dataclasses.replace(config, leak_after=3600.0))  # to have stacks
+    pool._state.set_config(dataclasses.replace(config, leak_after=3600.0))  # to have stacks
     yield pool
     pool.resume()
-    pool._state.adopt(config)
+    pool._state.set_config(config)
 
 
 @pytest.fixture
@@ -132,9 +132,9 @@ def assert_fits(page: Page) -> None:
 def wait_for_update(page: Page) -> None:
     """Wait until the page has fetched its numbers twice: the second time all of it is newer."""
     for _ in range(2):
-        time = page.locator(".pools-where time").inner_text()
+        time = page.locator(".pools-scope time").inner_text()
         page.wait_for_function(
-            "time => document.querySelector('.pools-where time').innerText !== time", arg=time
+            "time => document.querySelector('.pools-scope time').innerText !== time", arg=time
         )
 
 
@@ -163,7 +163,7 @@ def log_in(page: Page, site: str) -> None:
     page.get_by_role("button", name="Log in").click()
 
 
-def test_somebody_looks_after_the_pools(
+def test_a_user_manages_the_pools(
     site: str,
     pool: Pool[Any],
     load: threading.Event,
@@ -175,7 +175,7 @@ def test_somebody_looks_after_the_pools(
     log_in(page, site)
     expect(page.get_by_role("heading", name="Connection pools", level=1)).to_be_visible()
     default = page.get_by_role("region", name="default")
-    expect(default).to_contain_text("0 of 10 places are in use, nobody waits.")
+    expect(default).to_contain_text("0 of 10 connections in use, no caller waits.")
     assert_fits(page)
 
     # The numbers move while there is load.
@@ -187,28 +187,28 @@ def test_somebody_looks_after_the_pools(
 
     # Who holds it, and since when: the page shows the request's path.
     request = holding(7)
-    expect(default.get_by_role("table", name="Who holds it")).to_contain_text("GET /hold/7/")
-    expect(default).to_contain_text(re.compile(r"Held longest: .* for GET /hold/7/"))
+    expect(default.get_by_role("table", name="Leases")).to_contain_text("GET /hold/7/")
+    expect(default).to_contain_text(re.compile(r"Longest lease: .* for GET /hold/7/"))
     assert_fits(page)
 
-    # An update leaves alone what somebody is about.
-    default.get_by_text("Options in force").click()
+    # An update keeps focus, typed values and open details.
+    default.get_by_text("Effective options").click()
     upper = default.get_by_label(re.compile("Upper limit"))
     upper.fill("7")
     holding(8)
-    expect(default.get_by_role("table", name="Who holds it")).to_contain_text("GET /hold/8/")
+    expect(default.get_by_role("table", name="Leases")).to_contain_text("GET /hold/8/")
     expect(upper).to_be_focused()
     expect(upper).to_have_value("7")
     expect(default.get_by_role("rowheader", name="max_idle")).to_be_visible()
-    default.get_by_text("Where it was acquired").first.click()
+    default.get_by_text("Stack of the acquire").first.click()
     wait_for_update(page)
     expect(default.get_by_role("region", name=re.compile("Stack of"))).to_contain_text("in hold")
-    for viewport in (DESK, PHONE):
+    for viewport in (DESKTOP, PHONE):
         page.set_viewport_size(viewport)
         assert_fits(page)
     urls.let_go.set()
     assert request.result(60) == b"done"
-    expect(default).to_contain_text("0 of 10 places are in use")
+    expect(default).to_contain_text("0 of 10 connections in use")
 
     # Fewer places: that is asked back.
     default.get_by_role("button", name="Resize default").click()
@@ -216,9 +216,9 @@ def test_somebody_looks_after_the_pools(
     assert_fits(page)
     page.get_by_role("button", name="Yes, resize").click()
     expect(page.get_by_text("is being resized in 1 process")).to_be_visible()
-    expect(default).to_contain_text("of 7 places are in use")
+    expect(default).to_contain_text("of 7 connections in use")
 
-    page.set_viewport_size(DESK)
+    page.set_viewport_size(DESKTOP)
     default.get_by_role("button", name="Drain").click()
     expect(page.get_by_role("main")).to_contain_text("will be replaced")
     page.get_by_role("button", name="Yes, drain").click()
@@ -229,11 +229,11 @@ def test_somebody_looks_after_the_pools(
     # The pool of the page itself is suspended, and resumed from the page.
     default.get_by_role("button", name="Suspend").click()
     page.get_by_role("button", name="Yes, suspend").click()
-    expect(default).to_contain_text("Suspended: nobody gets a connection")
-    expect(page.get_by_text("The database that knows the users cannot be asked")).to_be_visible()
+    expect(default).to_contain_text("Suspended: no connection is lent")
+    expect(page.get_by_text("The user database cannot be queried")).to_be_visible()
     wait_for_update(page)
     default.get_by_role("button", name="Resume").click()
-    expect(default).to_contain_text("of 7 places are in use, nobody waits.")
+    expect(default).to_contain_text("of 7 connections in use, no caller waits.")
     expect(default.get_by_role("button", name="Resume")).to_have_count(0)
     assert complaints == []
 
@@ -269,7 +269,7 @@ def test_an_update_shows_what_the_server_sent(
     """Rows come, go, change places, and two may have the same key."""
     page = browser_page
     log_in(page, site)
-    frame = '<p class="pools-where"><time>{}</time></p><p id="pools-verdict">news</p>'
+    frame = '<p class="pools-scope"><time>{}</time></p><p id="pools-summary">news</p>'
     steps = [["a 1", "b 2"], ["b 3", "a 1", "a 4"], ["a 4"], ["c", "a 5", "a 6", "d"], [], ["a 1"]]
     served = [frame.format("before")]
     page.route("**/live/", lambda route: route.fulfill(body=served[0]))
@@ -282,7 +282,7 @@ def test_an_update_shows_what_the_server_sent(
         playwright.expect(page.locator("#pools time")).to_have_text(str(number))
         assert page.locator("#pools td:first-child").all_inner_texts() == step
         assert f"text {number}" in page.locator("#pools").inner_text()
-    assert page.locator("#pools-news").inner_text() == "news"
+    assert page.locator("#pools-announcement").inner_text() == "news"
     assert complaints == []
 
 
@@ -293,11 +293,11 @@ def test_the_page_is_complete_without_javascript(site: str, pool: Pool[Any]) -> 
         page.set_default_timeout(20_000)
         log_in(page, site)
         default = page.get_by_role("region", name="default")
-        playwright.expect(default).to_contain_text("places are in use")
+        playwright.expect(default).to_contain_text("connections in use")
         page.get_by_role("link", name="every five seconds").click()
         playwright.expect(page.get_by_role("link", name="Stop")).to_be_visible()
         playwright.expect(page.get_by_label("Update every two seconds")).to_be_hidden()
         page.get_by_role("link", name="Stop").click()
         default.get_by_role("button", name="Clear statistics").click()
-        playwright.expect(page.get_by_text("begins to count from zero")).to_be_visible()
+        playwright.expect(page.get_by_text("has its statistics cleared")).to_be_visible()
         browser.close()

@@ -90,7 +90,7 @@ def test_three_workers_are_three_processes(tmp_path: Path) -> None:
                 page = response.read().decode()
         except OSError:
             return set()
-        assert "This page sees one process" not in page
+        assert "This page shows one process" not in page
         assert "geheimes-passwort-13" not in page
         return {int(pid) for pid in re.findall(r'<tr data-key="[^" ]+:(\d+)">', page)}
 

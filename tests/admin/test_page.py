@@ -10,8 +10,9 @@ from django.db import connections
 from django.urls import reverse
 
 from pooling import Pool, PoolConfig, get_pool
-from pooling.admin import figures, words
-from pooling.fleet.server import Accounts
+from pooling.admin import charts, formatting
+from pooling.fleet.server_sessions import ServerSessions
+from pooling.formatting import NOTHING, duration
 from tests.admin.conftest import LIVE, PAGE, Staff, text
 from tests.backends.databases import PostgresDatabase, eventually
 
@@ -24,9 +25,9 @@ SECRET = "geheimes-passwort-11"
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers are asked anew for every page, and waited for."""
-    monkeypatch.setattr("pooling.fleet.server.ASK_EVERY", 0.0)
-    monkeypatch.setattr("pooling.fleet.server.PATIENCE", 20.0)
-    monkeypatch.setattr("pooling.admin.tables.ACCOUNTS", Accounts())
+    monkeypatch.setattr("pooling.fleet.server_sessions.REFRESH_AFTER", 0.0)
+    monkeypatch.setattr("pooling.fleet.server_sessions.ANSWER_TIMEOUT", 20.0)
+    monkeypatch.setattr("pooling.admin.context.SERVER_SESSIONS", ServerSessions())
 
 
 def section(page: str, name: str) -> str:
@@ -45,7 +46,7 @@ def test_the_page_tells_of_each_pool(
     idle.ensure_connection()
     idle.close()
     part = section(text(staff("view")), "reports")
-    assert "1 of 3 places are in use, nobody waits." in part
+    assert "1 of 3 connections in use, no caller waits." in part
     assert 'aria-label="1 leased, 0 connecting, 1 idle, 1 free, at most 3"' in part
     assert "MainThread" in part
     assert "test_the_page_tells_of_each_pool" in part  # the stack
@@ -59,7 +60,7 @@ def test_the_page_tells_of_each_pool(
 
 def test_the_page_says_that_it_sees_one_process(staff: Staff) -> None:
     page = text(staff("view"))
-    assert "This page sees one process" in page
+    assert "This page shows one process" in page
     assert "LocMemCache" in page
 
 
@@ -72,7 +73,7 @@ def test_the_page_needs_no_script_and_no_inline_style(staff: Staff) -> None:
     assert '<meta http-equiv="refresh"' not in text(client, refresh="x")
     live = client.get(reverse(LIVE)).content.decode()
     for found in (page, live):
-        inner = found[found.index('class="pools-where"') :]
+        inner = found[found.index('class="pools-scope"') :]
         assert " style=" not in inner
         assert not re.search(r"<script(?![^>]*src=)", inner)
         assert not re.search(r"\son\w+=", inner)
@@ -89,7 +90,7 @@ def test_the_page_does_not_show_itself(
     connections["default"].close()
     with urllib.request.urlopen(request, timeout=60) as response:
         part = section(response.read().decode(), "default")
-    assert "Nobody." in part
+    assert 'data-key="none">None.' in part
 
 
 def test_an_exhausted_pool_is_said_so_and_the_page_comes(
@@ -99,9 +100,9 @@ def test_an_exhausted_pool_is_said_so_and_the_page_comes(
     wrapper.ensure_connection()
     page = text(staff("view"))
     part = section(page, "reports")
-    assert "Every place is taken, but nobody waits." in part
-    assert "The server was not heard: every connection of this process is in use." in part
-    assert "reports: Every place is taken" in page
+    assert "All connections are in use, but no caller waits." in part
+    assert "The server was not queried: every connection of this process is in use." in part
+    assert "reports: All connections are in use" in page
     assert wrapper.resolve_pool().stats().timeouts == 0
     wrapper.close()
 
@@ -109,7 +110,7 @@ def test_an_exhausted_pool_is_said_so_and_the_page_comes(
 def test_a_stopped_server_is_said_so_and_the_page_comes(
     staff: Staff, private_postgres: Any, patient: None
 ) -> None:
-    from tests.fleet.test_server import complete
+    from tests.fleet.test_server_sessions import complete
     from tests.servers import settings_from_url
 
     entry = complete(settings_from_url(private_postgres.url, "pooling.backends.postgresql"))
@@ -120,7 +121,7 @@ def test_a_stopped_server_is_said_so_and_the_page_comes(
     client = staff("view")
     private_postgres.stop()
     part = eventually(lambda: _error_of(client))
-    assert "The server was not heard" in part
+    assert "The server was not queried" in part
     assert entry["PASSWORD"] not in part
     wrapper.resolve_pool().close()
     database.close()
@@ -163,7 +164,7 @@ def test_names_are_escaped(staff: Staff, reports: PostgresDatabase) -> None:
     lease._pool.release(lease)
 
 
-# ---- when the database of the users is the one in trouble -------------------------------------
+# ---- when the user database is unavailable -----------------------------------------------------
 
 
 @pytest.fixture
@@ -180,17 +181,19 @@ def test_the_page_comes_while_its_own_pool_is_exhausted(on_server: Client) -> No
     leases = [pool.acquire() for _ in range(pool.config.max_size)]
     try:
         page = text(on_server)
-        assert "The database that knows the users cannot be asked" in page
-        assert "Every place is taken" in section(page, "default")
+        assert "The user database cannot be queried" in page
+        assert "All connections are in use" in section(page, "default")
         assert pool.stats().timeouts == 0
     finally:
         for lease in leases:
             pool.release(lease)
-    assert "cannot be asked at the moment" not in text(on_server)
+    assert "cannot be queried at the moment" not in text(on_server)
 
 
-def test_without_a_pass_it_says_so_soon(on_server: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pooling.admin.door.PATIENCE", 0.05)
+def test_without_an_access_cookie_it_fails_soon(
+    on_server: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pooling.admin.access.ACQUIRE_TIMEOUT", 0.05)
     pool = get_pool()
     leases = [pool.acquire() for _ in range(pool.config.max_size)]
     try:
@@ -203,13 +206,13 @@ def test_without_a_pass_it_says_so_soon(on_server: Client, monkeypatch: pytest.M
             pool.release(lease)
 
 
-# ---- words and figures -----------------------------------------------------------------------
+# ---- formatting and charts ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [
-        (None, words.NOTHING),
+        (None, NOTHING),
         (0.000012, "12 µs"),
         (0.0012, "1.2 ms"),
         (0.25, "250 ms"),
@@ -221,7 +224,7 @@ def test_without_a_pass_it_says_so_soon(on_server: Client, monkeypatch: pytest.M
     ],
 )
 def test_durations_have_a_unit_that_fits(seconds: float | None, shown: str) -> None:
-    assert words.duration(seconds) == shown
+    assert duration(seconds) == shown
 
 
 def pool_entry(**numbers: Any) -> dict[str, Any]:
@@ -238,29 +241,33 @@ def pool_entry(**numbers: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("numbers", "level", "start"),
     [
-        ({}, "good", "0 of 4 places are in use"),
-        ({"leased": 4, "size": 4}, "busy", "Every place is taken, but nobody waits"),
-        ({"leased": 4, "size": 4, "waiting": 1}, "bad", "Exhausted: every place is taken and 1"),
-        ({"waiting": 2, "last_error": "no"}, "bad", "There is no connection to the server: 2"),
+        ({}, "good", "0 of 4 connections in use"),
+        ({"leased": 4, "size": 4}, "busy", "All connections are in use, but no caller waits"),
+        (
+            {"leased": 4, "size": 4, "waiting": 1},
+            "bad",
+            "Exhausted: all connections are in use and 1",
+        ),
+        ({"waiting": 2, "last_error": "no"}, "bad", "No connection to the server: 2"),
         ({"waiting": 2, "leased": 1, "size": 1}, "busy", "2 callers wait for a connection"),
-        ({"suspended": 1, "waiting": 3}, "bad", "Suspended: nobody gets a connection"),
+        ({"suspended": 1, "waiting": 3}, "bad", "Suspended: no connection is lent"),
     ],
 )
-def test_a_verdict_is_a_sentence(numbers: dict[str, Any], level: str, start: str) -> None:
-    found = words.verdict(pool_entry(**numbers))
+def test_health_is_a_sentence(numbers: dict[str, Any], level: str, start: str) -> None:
+    found = formatting.health(pool_entry(**numbers))
     assert found[0] == level
     assert found[1].startswith(start)
 
 
 def test_a_bar_has_as_many_places_as_the_pool() -> None:
-    bar = figures.bar({"leased": 2, "connecting": 1, "idle": 1, "size": 4, "max_size": 5})
-    assert sum(part["width"] for part in bar["segments"]) == figures.WIDTH
+    bar = charts.bar({"leased": 2, "connecting": 1, "idle": 1, "size": 4, "max_size": 5})
+    assert sum(part["width"] for part in bar["segments"]) == charts.WIDTH
     assert len(bar["lines"]) == 4
-    assert figures.bar({"leased": 7, "connecting": 0, "idle": 0, "size": 7, "max_size": 5})[
+    assert charts.bar({"leased": 7, "connecting": 0, "idle": 0, "size": 7, "max_size": 5})[
         "segments"
     ] == [{"kind": "leased", "x": 0.0, "width": 1000.0}]
 
 
 def test_a_curve_has_gaps() -> None:
-    assert figures._steps([1.0, None, 2.0], 2.0, closed=False) == "M117 20.5H118M119 2.0H120"
-    assert figures._steps([1.0, 1.0], 1.0, closed=True) == "M118 40V2.0H119H120V40Z"
+    assert charts._steps([1.0, None, 2.0], 2.0, closed=False) == "M117 20.5H118M119 2.0H120"
+    assert charts._steps([1.0, 1.0], 1.0, closed=True) == "M118 40V2.0H119H120V40Z"

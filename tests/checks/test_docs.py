@@ -9,7 +9,7 @@ from django.dispatch import Signal
 
 from pooling import signals
 from pooling.checks.options import SETTING
-from pooling.metrics.table import METRICS
+from pooling.metrics.definitions import METRICS
 
 ROOT = Path(__file__).parents[2]
 CHECKS = (ROOT / "docs/checks.md").read_text()

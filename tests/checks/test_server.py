@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.conf import settings as django_settings
 from django.core.management import call_command
+from django.core.management.base import SystemCheckError
 from django.db import connections
 
 from pooling.checks import check_servers
@@ -100,6 +102,46 @@ def test_a_server_that_is_down_is_said_and_not_waited_for(said: Any) -> None:
     assert id_ == "pooling.I001"
     assert "connection" in text
     assert "planted-s3cret" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"PASSWORD": "planted-s3cret"}, "password authentication failed"),
+        ({"NAME": "nosuchdatabase"}, 'database "nosuchdatabase" does not exist'),
+        ({"OPTIONS": {"sslmod": "require"}}, '"sslmod"'),
+        ({"OPTIONS": {"sslmode": "planted"}}, 'invalid sslmode value: "planted"'),
+    ],
+    ids=["password", "database", "unknown option", "invalid value"],
+)
+def test_a_refused_connection_is_an_error(said: Any, changes: dict[str, Any], text: str) -> None:
+    ((id_, found),) = said(**changes)
+
+    assert id_ == "pooling.E004"
+    assert text in found
+    assert "planted-s3cret" not in found
+
+
+def test_an_invalid_option_of_sqlite_is_an_error(sqlite: Any, monkeypatch: Any) -> None:
+    with sqlite.alias("file", OPTIONS={"nonsense": "1"}):
+        entries = {"file": connections.settings["file"]}
+        monkeypatch.setattr(django_settings, "DATABASES", entries)
+        ((id_, found),) = texts(check_servers(None, databases=["file"]))
+
+    assert id_ == "pooling.E004"
+    assert "DATABASES['file']" in found
+    assert "'nonsense'" in found
+    assert not Path(sqlite.entry["NAME"]).exists()
+
+
+def test_manage_py_check_fails_for_a_refused_connection(
+    postgresql: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgresql.alias("shop", PASSWORD="planted-s3cret"):
+        entries = {"shop": connections.settings["shop"]}
+        monkeypatch.setattr(django_settings, "DATABASES", entries)
+        with pytest.raises(SystemCheckError, match=r"E004.*password authentication failed"):
+            call_command("check", databases=["shop"])
 
 
 @pytest.fixture

@@ -31,17 +31,17 @@ def run(*args: str) -> str:
     return stdout.getvalue()
 
 
-def test_it_asks_the_server_and_shows_the_arithmetic(postgresql: PostgresDatabase) -> None:
+def test_it_asks_the_server_and_shows_the_calculation(postgresql: PostgresDatabase) -> None:
     with postgresql.alias("shop", pool={"name": "shop", "max_size": 10}):
         text = run("--alias", "shop", "--seconds", "0", "--processes", "4", "--server-cores", "8")
     ((connections,),) = postgresql.execute("SHOW max_connections")
 
     assert "max_size for 'shop': 5 in each process (now 10)" in text
-    assert "This follows from: cores x 2 + spindles." in text
+    assert "Decided by: cores x 2 + spindles." in text
     assert "8 cores x 2 + 1 spindles = 17" in text
     assert f"({connections} - " in text
     assert "4 processes (--processes)" in text
-    assert "What this does not know:" in text
+    assert "Unknown:" in text
 
 
 def test_the_json_is_the_same_for_programs(postgresql: PostgresDatabase) -> None:
@@ -92,7 +92,7 @@ def test_the_number_of_processes_comes_from_the_settings(
         ]
 
     with postgresql.alias("shop"):
-        assert source() == "nothing says otherwise"
+        assert source() == "default"
         monkeypatch.setenv("WEB_CONCURRENCY", "4")
         assert source() == "the environment variable WEB_CONCURRENCY"
         monkeypatch.setenv("GUNICORN_CMD_ARGS", "--threads=8 -w 3")
@@ -115,7 +115,7 @@ def test_sqlite_has_no_server_to_ask(sqlite: SqliteDatabase) -> None:
         text = run("--alias", "file", "--seconds", "0")
 
     assert "max_size for 'file': 6 in each process (now 6)" in text
-    assert "not known, or there is none" in text
+    assert "unknown, or no limit" in text
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from pooling import activity, fleet, overview
+from pooling import activity, fleet
+from pooling.management import poolstats_table
 from pooling.management.commands import poolstats
 from tests.backends.databases import PATIENCE, Database, PostgresDatabase
 from tests.metrics.samples import holder, measured, pool, process
@@ -30,8 +31,11 @@ def show(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function that runs the command for a fleet, and returns what it writes."""
 
     def run(*processes: Any, options: dict[str, Any] | None = None, **more: Any) -> str:
-        seen = fleet.Fleet(list(processes), more.pop("alone", None), more.pop("problem", None))
-        monkeypatch.setattr(fleet, "see", lambda: seen)
+        seen = fleet.Fleet(
+            list(processes), more.pop("isolation_reason", None), more.pop("problem", None)
+        )
+        monkeypatch.setattr(fleet, "read_all", lambda: seen)
+        monkeypatch.setattr(fleet, "processes", lambda: seen.processes)
         stdout = StringIO()
         call_command("poolstats", stdout=stdout, **(options or {}))
         return stdout.getvalue()
@@ -78,7 +82,7 @@ def test_the_columns_are_straight_and_plain_in_a_pipe(show: Any) -> None:
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
 def test_a_narrow_terminal_gets_fewer_columns_and_no_broken_lines(width: int) -> None:
     busy = pool(waits=measured(0.002), holds=measured(0.1))
-    text = overview.render([process(busy)], alone=None, problem=None, width=width)
+    text = poolstats_table.render([process(busy)], isolation_reason=None, problem=None, width=width)
     headings = rows(text)[0]
 
     assert max(len(line) for line in text.splitlines()) <= width
@@ -92,10 +96,10 @@ def test_it_says_who_holds_connections_longest_first(show: Any) -> None:
     shop = pool("shop")
     shop["holders"] = [holder("GET /", 0.5), holder("GET /report/", 61.0), holder(None, 2.0)]
     text = show(process(shop, pid=7))
-    part = text[text.index("Who holds") :].splitlines()
+    part = text[text.index("Leases,") :].splitlines()
 
     assert part == [
-        "Who holds a connection, longest first:",
+        "Leases, longest first:",
         "      61 s  GET /report/  (thread 'Thread-1', web1 7, pool 'shop')",
         "       2 s  (unknown)  (thread 'Thread-1', web1 7, pool 'shop')",
         "     0.5 s  GET /  (thread 'Thread-1', web1 7, pool 'shop')",
@@ -108,12 +112,12 @@ def test_many_holders_are_counted(show: Any) -> None:
     shop["more_holders"] = 3
     text = show(process(shop))
 
-    assert text.count("GET /") == overview.HOLDERS
+    assert text.count("GET /") == poolstats_table.MAX_HOLDERS
     assert "... and 8 more" in text
 
 
 def test_it_says_what_it_cannot_see(show: Any) -> None:
-    assert "Only this process can be seen: nobody else." in show(alone="nobody else")
+    assert "Only this process is shown: no cache." in show(isolation_reason="no cache")
     assert "Other processes may be missing: no cache." in show(process(pool()), problem="no cache")
     assert "No process has a pool in use." in show(process())
 
@@ -162,7 +166,17 @@ def test_pools_can_be_chosen_by_name_and_by_alias(show: Any) -> None:
     assert shown(pool="b") == ["b", "b"]
     assert shown(alias="default") == ["first", "default"]
     assert shown(alias="default", pool="first") == ["first"]
-    assert shown(pool="none") == []
+
+
+@pytest.mark.parametrize("options", [{}, {"json": True}, {"watch": 1.0, "count": 1}])
+def test_an_unknown_pool_is_refused_with_the_known_ones(show: Any, options: dict[str, Any]) -> None:
+    message = "--pool nope: there is no such pool; known pools: 'b', 'default', 'first'"
+    with pytest.raises(CommandError, match=message):
+        show(process(pool("first"), pool("b")), options={"pool": "nope", **options})
+
+
+def test_a_configured_pool_that_is_not_in_use_is_no_error(show: Any) -> None:
+    assert "No process has a pool in use." in show(options={"pool": "default"})
 
 
 @pytest.mark.parametrize(
@@ -235,7 +249,7 @@ def test_ctrl_c_ends_watching_without_a_trace(project: Project) -> None:
             watching.wait()
         os.close(master)
     assert "Traceback" not in text
-    assert "Only this process can be seen" in text
+    assert "Only this process is shown" in text
 
 
 def test_at_a_quiet_moment_the_numbers_are_those_of_pg_stat_activity(

@@ -1,4 +1,4 @@
-"""The arithmetic of `manage.py poolsize`."""
+"""The calculation of `manage.py poolsize`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_without_a_measurement_the_servers_cores_decide() -> None:
 
     assert (found.max_size, found.reason) == (6, "cores x 2 + spindles")
     assert steps(facts)["cores x 2 + spindles"] == (
-        "8 cores x 2 + 1 spindles = 17 that the server can work on at a time; by 3 processes "
+        "8 cores x 2 + 1 spindles = 17 that the server can run in parallel; by 3 processes "
         "= 6 per process"
     )
 
@@ -100,25 +100,25 @@ def test_knowing_nothing_it_says_so_and_changes_nothing() -> None:
     found = recommend(Facts(max_size=7))
 
     assert found.max_size == 7
-    assert "for want of anything better" in found.reason
+    assert "nothing else is known" in found.reason
     assert len(found.unknown) == 4
 
 
 @pytest.mark.parametrize(
     ("facts", "sentence"),
     [
-        (Facts(max_size=1), "run it, and run this meanwhile"),
-        (Facts(max_size=1, measured=load(0, leases=0)), "run it, and run this meanwhile"),
+        (Facts(max_size=1), "run this command while the load runs"),
+        (Facts(max_size=1, measured=load(0, leases=0)), "run this command while the load runs"),
         (Facts(max_size=1), "--server-cores"),
-        (Facts(max_size=1, cores=2, cores_source="this machine"), "for itself (this machine)"),
+        (Facts(max_size=1, cores=2, cores_source="this machine"), "alone (this machine)"),
         (Facts(max_size=1, measured=load(1)), "Whether these 10 s were typical"),
-        (Facts(max_size=1, measured=load(1, queued=1)), "the demand may be larger"),
+        (Facts(max_size=1, measured=load(1, queued=1)), "How much larger the demand is"),
         (Facts(max_size=1, processes=5, measured=load(1)), "the other 4 processes"),
         (Facts(max_size=1), "psql"),
-        (Facts(max_size=1), "two versions side by side"),
+        (Facts(max_size=1), "two versions in parallel"),
     ],
 )
-def test_it_says_what_it_does_not_know(facts: Facts, sentence: str) -> None:
+def test_unknown_facts_are_listed(facts: Facts, sentence: str) -> None:
     assert sentence in " ".join(recommend(facts).unknown)
 
 

@@ -1,4 +1,4 @@
-"""Processes of a fleet: real ones, which do what the test tells them."""
+"""Real processes of a fleet, controlled by the test."""
 
 from __future__ import annotations
 
@@ -98,12 +98,12 @@ class Member:
         return set(self.ask("[each['pid'] for each in fleet.processes()]"))
 
     def kill(self) -> None:
-        """End it at once; it has no time to say goodbye."""
+        """Kill it at once."""
         self.process.kill()
         self.process.wait(PATIENCE)
 
     def end(self) -> str:
-        """Let it come to its end, and return what it had to say on stderr."""
+        """End it and return what it wrote to stderr."""
         try:
             _, errors = self.process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:

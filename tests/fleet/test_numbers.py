@@ -10,15 +10,15 @@ import pytest
 
 from pooling import Pool, PoolConfig
 from pooling.core.histogram import HistogramSnapshot
-from pooling.fleet.history import COLUMNS, EVERY, SLOTS, History
+from pooling.fleet.aggregate import aggregate
+from pooling.fleet.history import COLUMNS, SLOT_SECONDS, SLOTS, History
 from pooling.fleet.snapshots import (
-    MOST_HOLDERS,
-    MOST_STACKS,
+    MAX_HOLDERS,
+    MAX_STACKS,
     command_name,
     durations,
     snapshot,
 )
-from pooling.fleet.sums import sums
 from tests.backends.databases import PostgresDatabase, SqliteDatabase, eventually
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ def test_a_snapshot_of_a_crowd_stays_small(sqlite: SqliteDatabase) -> None:
     pool = sqlite.wrapper(pool={"max_size": 120, "name": "crowd", "leak_after": 60}).resolve_pool()
     leases = [pool.acquire() for _ in range(120)]
     entry = own(pool)
-    assert len(entry["holders"]) == MOST_HOLDERS
-    assert entry["more_holders"] == 120 - MOST_HOLDERS
-    assert sum(holder["stack"] is not None for holder in entry["holders"]) == MOST_STACKS
+    assert len(entry["holders"]) == MAX_HOLDERS
+    assert entry["more_holders"] == 120 - MAX_HOLDERS
+    assert sum(holder["stack"] is not None for holder in entry["holders"]) == MAX_STACKS
     for lease in leases:
         pool.release(lease)
 
@@ -140,11 +140,11 @@ def counted(*buckets: int) -> HistogramSnapshot:
 
 def test_a_history_keeps_the_highest_and_counts_what_happened() -> None:
     history = History()
-    begin = 1000.0 * EVERY
+    begin = 1000.0 * SLOT_SECONDS
     history.sample(stats(leased=1, acquired=10), begin)
     history.sample(stats(leased=4, acquired=15), begin + 2)
     history.sample(stats(leased=2, acquired=17, timeouts=3), begin + 4)
-    history.sample(stats(leased=0, acquired=20, timeouts=3), begin + EVERY)
+    history.sample(stats(leased=0, acquired=20, timeouts=3), begin + SLOT_SECONDS)
     found = history.as_dict()
     assert found["last"] == 1001
     assert found["leased"] == [4, 0]
@@ -155,20 +155,20 @@ def test_a_history_keeps_the_highest_and_counts_what_happened() -> None:
 def test_a_history_has_gaps_and_an_end() -> None:
     history = History()
     history.sample(stats(), 0.0)
-    history.sample(stats(size=3), 3.0 * EVERY)
+    history.sample(stats(size=3), 3.0 * SLOT_SECONDS)
     assert history.as_dict()["size"] == [0, None, None, 3]
     for slot in range(4, 2 * SLOTS):
-        history.sample(stats(), float(slot * EVERY))
+        history.sample(stats(), float(slot * SLOT_SECONDS))
     assert {len(history.as_dict()[name]) for name in COLUMNS} == {SLOTS}
 
 
 def test_cleared_statistics_and_a_clock_set_back_do_no_harm() -> None:
     history = History()
-    history.sample(stats(acquired=10, holds=counted(0, 10)), 5.0 * EVERY)
-    history.sample(stats(acquired=0), 6.0 * EVERY)
-    history.sample(stats(acquired=4, holds=counted(0, 4)), 6.0 * EVERY + 1)
+    history.sample(stats(acquired=10, holds=counted(0, 10)), 5.0 * SLOT_SECONDS)
+    history.sample(stats(acquired=0), 6.0 * SLOT_SECONDS)
+    history.sample(stats(acquired=4, holds=counted(0, 4)), 6.0 * SLOT_SECONDS + 1)
     assert history.as_dict()["acquired"] == [0, 4]
-    history.sample(stats(acquired=5), 1.0 * EVERY)
+    history.sample(stats(acquired=5), 1.0 * SLOT_SECONDS)
     assert history.as_dict()["last"] == 1
     assert len(history.as_dict()["size"]) == 1
 
@@ -177,7 +177,7 @@ def test_the_sum_of_processes_adds_up() -> None:
     def process(pid: int, **numbers: Any) -> dict[str, Any]:
         history = History()
         for slot in (100, 101, 102):
-            history.sample(stats(leased=pid, **numbers), float(slot * EVERY))
+            history.sample(stats(leased=pid, **numbers), float(slot * SLOT_SECONDS))
         taken = stats(leased=pid, max_size=10, last_error="no", **numbers)
         plain = {field.name: getattr(taken, field.name) for field in dataclasses.fields(taken)}
         plain["waits"] = durations(counted(0, 0, pid))
@@ -198,7 +198,7 @@ def test_the_sum_of_processes_adds_up() -> None:
         }
         return {"host": "h", "pid": pid, "pools": [pool]}
 
-    [total] = sums([process(1, suspended=True), process(2)])
+    [total] = aggregate([process(1, suspended=True), process(2)])
     assert total["stats"]["leased"] == 3
     assert total["stats"]["max_size"] == 20
     assert total["stats"]["waits"]["count"] == 3

@@ -1,4 +1,4 @@
-"""Several processes that share a file cache see each other and obey each other's orders."""
+"""Several processes that share a file cache see each other and run each other's commands."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def test_processes_see_each_other_until_one_is_gone(start: Start) -> None:
     members = [start(), start(), start()]
     for member in members:
         member.use()
-    everybody = {member.pid for member in members}
+    everyone = {member.pid for member in members}
     for member in members:
-        eventually(lambda member=member: member.sees() == everybody)
+        eventually(lambda member=member: member.sees() == everyone)
     members[0].kill()
-    eventually(lambda: members[1].sees() == everybody - {members[0].pid})
+    eventually(lambda: members[1].sees() == everyone - {members[0].pid})
     assert members[1].ask("[each['age'] for each in fleet.processes()][0]") == 0.0
 
 
@@ -36,7 +36,7 @@ def test_a_process_that_has_not_used_its_pool_publishes_nothing(start: Start) ->
     assert idle.ask("threading.active_count() - len(fleet.processes()[0]['pools'])") > 0
 
 
-def test_an_order_reaches_every_process_once(start: Start) -> None:
+def test_a_command_reaches_every_process_once(start: Start) -> None:
     first, second = start(max_size=4), start(max_size=4)
     for member in (first, second):
         member.use()
@@ -47,7 +47,7 @@ def test_an_order_reaches_every_process_once(start: Start) -> None:
     for member in (first, second):
         eventually(lambda member=member: member.ask("get_pool().stats().suspended"))
         assert member.ask("get_pool().config.max_size") == 7
-    # An order that is still up is not obeyed again: what happened since stays as it is.
+    # A command still in the cache is not run again: later changes stay.
     second.ask("get_pool().resume()")
     second.ask("get_pool().resize(max_size=9)")
     first.ask("fleet.send('clear', 'default')")
@@ -57,7 +57,7 @@ def test_an_order_reaches_every_process_once(start: Start) -> None:
     eventually(lambda: not first.ask("get_pool().stats().suspended"))
 
 
-def test_an_order_for_one_pool_leaves_the_others_alone(start: Start) -> None:
+def test_a_command_for_one_pool_leaves_the_others_alone(start: Start) -> None:
     first, second = start(), start(name="reports")
     for member in (first, second):
         member.use()
@@ -91,10 +91,10 @@ def test_this_process_is_always_there_and_fresh(
     handler["default"].ensure_connection()
     try:
         eventually(lambda: {each["pid"] for each in fleet.processes()} == {os.getpid(), other.pid})
-        seen = fleet.see()
+        seen = fleet.read_all()
         assert seen.processes[0]["pid"] == os.getpid()
         assert seen.processes[0]["age"] == 0.0
-        assert (seen.alone, seen.problem) == (None, None)
+        assert (seen.isolation_reason, seen.problem) == (None, None)
     finally:
         handler["default"].close()
         handler["default"].resolve_pool().close()

@@ -1,4 +1,4 @@
-"""Snapshots as `pooling.fleet` has them, for numbers that a real pool would not show on demand."""
+"""Snapshots in the format of `pooling.fleet`, with any numbers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pooling.fleet.snapshots import durations
 
 def measured(*seconds: float) -> dict[str, Any]:
     """Return durations in the form of a snapshot."""
-    stopwatch = Histogram()
+    histogram = Histogram()
     for each in seconds:
-        stopwatch.count(each)
-    return durations(stopwatch.read())
+        histogram.add(each)
+    return durations(histogram.snapshot())
 
 
 def pool(name: str = "default", **stats: Any) -> dict[str, Any]:
-    """Return a pool of a snapshot: 10 places, 3 leased, 2 idle, nobody waiting."""
+    """Return a pool of a snapshot: 10 places, 3 leased, 2 idle, no caller waiting."""
     numbers = {
         "name": name,
         "min_size": 1,

@@ -11,9 +11,9 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as read_prometheus
 
 from pooling.core.histogram import HistogramSnapshot
+from pooling.metrics.definitions import METRICS
 from pooling.metrics.exposition import render
 from pooling.metrics.families import BOUNDS, families
-from pooling.metrics.table import METRICS
 from tests.metrics.samples import measured, pool, process
 
 READERS: Any = pytest.mark.parametrize(

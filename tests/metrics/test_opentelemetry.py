@@ -10,8 +10,8 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.semconv._incubating.metrics import db_metrics
 
 from pooling import fleet
+from pooling.metrics.definitions import METRICS
 from pooling.metrics.opentelemetry import instrument
-from pooling.metrics.table import METRICS
 from tests.metrics.samples import measured, pool, process
 
 if TYPE_CHECKING:

@@ -18,6 +18,16 @@ def test_production_needs_a_secret_key_and_says_how_to_make_one(project: Project
         assert "secrets.token_urlsafe" in message
 
 
+@pytest.mark.parametrize("command", ["poolstats", "check", "runserver"])
+def test_a_command_without_a_secret_key_ends_with_one_line(project: Project, command: str) -> None:
+    result = project.manage(command)
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith("SECRET_KEY is not set")
+    assert "DEBUG=1" in line
+    assert "Traceback" in project.manage(command, "--traceback").stderr
+
+
 def test_debugging_brings_its_own_key(project: Project) -> None:
     settings = project.settings(DEBUG="True")
     assert settings["DEBUG"] is True

@@ -22,10 +22,10 @@ from django.urls import reverse
 from prometheus_client.parser import text_string_to_metric_families as read_prometheus
 
 from pooling import activity, fleet
-from pooling.admin import tables
-from pooling.fleet.board import Board
+from pooling.admin import context
+from pooling.fleet.cache_store import CacheStore
+from pooling.fleet.commands import CommandLog
 from pooling.fleet.options import fleet_options
-from pooling.fleet.orders import Desk
 from pooling.fleet.publisher import Publisher
 from pooling.metrics.exposition import render
 from pooling.metrics.families import families
@@ -59,7 +59,7 @@ def test_a_path_is_one_line_of_a_log_and_bounded(
     environ["QUERY_STRING"] = "token=abc"
     told = activity.request_of(environ)
     assert told.isprintable()
-    assert len(told) <= activity.LONGEST
+    assert len(told) <= activity.MAX_LENGTH
     assert "token" not in told
     wrapper = database.wrapper(pool={"max_size": 1, "timeout": 0.05})
     database.warm(wrapper)
@@ -76,7 +76,7 @@ def test_what_code_says_it_does_is_one_line_as_well() -> None:
         told = activity.current()
     assert told is not None
     assert told.isprintable()
-    assert len(told) <= activity.LONGEST
+    assert len(told) <= activity.MAX_LENGTH
 
 
 def test_a_pools_name_is_quoted_in_logs(
@@ -121,7 +121,7 @@ def test_what_lies_in_the_cache_is_shown_as_text(
     """Others may be able to write to it: names, notes and stacks are no markup on the page."""
     settings.POOLING = {"publish_every": 60.0}  # so that nobody is taken to be gone
     sqlite.session(sqlite.wrapper())
-    Board(fleet_options()).publish(_snapshot(LINES))
+    CacheStore(fleet_options()).publish(_snapshot(LINES))
 
     def page(name: str) -> str | None:
         """Return a page as soon as the cache has answered in the time that the page gives it."""
@@ -156,16 +156,16 @@ def test_rubbish_in_the_cache_is_not_the_end_of_the_process(
 ) -> None:
     """Who can write there can forge and hide processes, as the documentation says, and no more."""
     sqlite.session(sqlite.wrapper())
-    board = Board(fleet_options())
-    for name in ("index", "orders"):
+    board = CacheStore(fleet_options())
+    for name in ("index", "commands"):
         shared_cache.set(board._key(name), rubbish)
     Publisher()._exchange()
-    assert fleet.see().processes[0]["pid"] == os.getpid()
+    assert fleet.read_all().processes[0]["pid"] == os.getpid()
     shared_cache.set(board._key("index"), json.dumps({"a": time.time()}))
     shared_cache.set(board._key("process", "a"), rubbish)
-    seen = fleet.see()
+    seen = fleet.read_all()
     assert [process["pid"] for process in seen.processes] == [os.getpid()]
-    assert tables.page(seen)["pools"]
+    assert context.page(seen)["pools"]
     assert render(families(seen.processes), openmetrics=True)
 
 
@@ -175,14 +175,14 @@ def test_an_order_can_do_no_more_than_the_buttons(sqlite: SqliteDatabase) -> Non
     wrapper.ensure_connection()
     pool = wrapper.resolve_pool()
     before = pool.config
-    desk = Desk()
+    log = CommandLog()
     for number, action in enumerate(("close", "release", "__init__", "config", "_give_back", "")):
-        desk.obey({"id": str(number), "pool": "ordered", "action": action, "arguments": {}})
+        log.execute({"id": str(number), "pool": "ordered", "action": action, "arguments": {}})
     assert not pool.closed
     assert pool.config == before
-    order = {"id": "x", "pool": "ordered", "action": "resize", "arguments": {"reset": "os.abort"}}
+    command = {"id": "x", "pool": "ordered", "action": "resize", "arguments": {"reset": "os.abort"}}
     with pytest.raises((TypeError, ValueError)):
-        desk.obey(order)
+        log.execute(command)
     assert pool.config == before
 
 

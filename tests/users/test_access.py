@@ -88,7 +88,7 @@ def test_other_methods_are_refused_even_for_superusers(
 @pytest.mark.parametrize("pk", [4_000_000_000, 10**30])
 def test_people_who_do_not_exist_are_not_found(page: str, pk: int, superuser: Client) -> None:
     response = superuser.get(reverse(f"users:{page}", args=[pk]))
-    assertContains(response, "There is nothing here", status_code=404)
+    assertContains(response, "Page not found", status_code=404)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -43,7 +43,7 @@ def test_answering_it_deletes_and_says_so(remover: Client, make_user: MakeUser) 
 
 def test_it_says_what_else_will_be_gone(remover: Client, make_user: MakeUser) -> None:
     person = make_user()
-    assertContains(remover.get(delete_url(person)), "The admin's history loses nothing")
+    assertContains(remover.get(delete_url(person)), "history has no entries about actions")
     for _ in range(3):
         LogEntry.objects.create(
             user=person,

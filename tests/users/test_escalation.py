@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.users.conftest import LogIn, MakeUser
 
-POWERS = {"is_staff": "on", "is_superuser": "on", "user_permissions": "1", "groups": "1"}
+PRIVILEGES = {"is_staff": "on", "is_superuser": "on", "user_permissions": "1", "groups": "1"}
 
 
 def edit_url(person: User) -> str:
@@ -42,7 +42,7 @@ def assert_powerless(person: User) -> None:
 class TestHandingOutPowers:
     def test_a_clerk_cannot_create_a_powerful_account(self, clerk: Client) -> None:
         Group.objects.create(pk=1, name="Everything")
-        clerk.post(reverse("users:create"), create_data(**POWERS))
+        clerk.post(reverse("users:create"), create_data(**PRIVILEGES))
         ada = User.objects.get(username="ada")
         assert_powerless(ada)
         assert not ada.user_permissions.exists()
@@ -54,14 +54,14 @@ class TestHandingOutPowers:
         Group.objects.create(pk=1, name="Everything")
         person = clerk.user if oneself else make_user()
         before = person.get_all_permissions()
-        response = clerk.post(edit_url(person), edit_data(person, **POWERS))
+        response = clerk.post(edit_url(person), edit_data(person, **PRIVILEGES))
         assertRedirects(response, person.get_absolute_url())
         assert_powerless(person)
         assert User.objects.get(pk=person.pk).get_all_permissions() == before
 
     def test_staff_cannot_make_staff_either(self, log_in: LogIn, make_user: MakeUser) -> None:
         person = make_user()
-        log_in("change", is_staff=True).post(edit_url(person), edit_data(person, **POWERS))
+        log_in("change", is_staff=True).post(edit_url(person), edit_data(person, **PRIVILEGES))
         assert_powerless(person)
 
     def test_the_form_offers_powers_to_superusers_alone(

@@ -144,7 +144,7 @@ def test_losing_a_race_for_a_name_is_an_error_in_the_form(
         mock.patch("users.models.User.validate_unique"),
     ):
         response = clerk.post(url, data)
-    assertContains(response, "Somebody else has just taken this username or email address.")
+    assertContains(response, "This username or email address has just been taken.")
     assert User.objects.filter(username=rival.username).get() == rival
     person.refresh_from_db()
     assert person.username != rival.username

@@ -1,4 +1,4 @@
-"""Show how far a command has come: a bar on a terminal, a few lines anywhere else."""
+"""Progress of a command: a bar on a terminal, a few lines elsewhere."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ LINES = 10
 def progress(
     stdout: TextIO, label: str, total: int, *, silent: bool = False
 ) -> Iterator[Callable[[int], None]]:
-    """Give a function to call with the number of things done since the last call."""
+    """Yield a function to call with the number of items done since the last call."""
     if silent:
         yield lambda _done: None
     elif rich_progress and stdout.isatty():

@@ -1,4 +1,4 @@
-"""`manage.py poolsize`: how large should the pool be?"""
+"""`manage.py poolsize`: recommend a pool size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from django.db import Error as DatabaseError
 from django.db import connections
 from django.utils.connection import ConnectionDoesNotExist
 
-from pooling import deployment, fleet, overview, servers, sizing
+from pooling import deployment, fleet, server_limits, sizing
+from pooling.management import poolstats_table
 from pooling.management.commands.poolstats import at_least_one
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ LOCAL = ("", "localhost", "127.0.0.1", "::1")
 
 class Command(BaseCommand):
     help = (
-        "Recommends a max_size, and shows the arithmetic: the demand by Little's law from the "
-        "pools of all processes, the server's cores and its max_connections. Says what it does "
-        "not know. Run it while your load runs."
+        "Recommends a max_size and shows the calculation: the demand by Little's law from the "
+        "pools of all processes, the server's cores and its max_connections. Lists what is "
+        "unknown. Run it under your typical load."
     )
     requires_system_checks = ()
 
@@ -39,23 +40,26 @@ class Command(BaseCommand):
             "--seconds",
             type=duration,
             default=10.0,
-            help="how long to watch the pools; 0 does not (default: %(default)g)",
+            help="how long to measure the pools; 0: no measurement (default: %(default)g)",
         )
         parser.add_argument(
-            "--processes", type=at_least_one, metavar="N", help="that serve, on all hosts together"
+            "--processes",
+            type=at_least_one,
+            metavar="N",
+            help="processes on all hosts",
         )
-        parser.add_argument("--threads", type=at_least_one, metavar="N", help="of each process")
+        parser.add_argument("--threads", type=at_least_one, metavar="N", help="threads per process")
         parser.add_argument(
-            "--server-cores", type=at_least_one, metavar="N", help="of the database server"
+            "--server-cores", type=at_least_one, metavar="N", help="cores of the database server"
         )
         parser.add_argument(
             "--spindles",
             type=at_least_one,
             default=1,
             metavar="N",
-            help="disks of the server that work independently (default: %(default)s, an SSD)",
+            help="independent disks of the database server (default: %(default)s, an SSD)",
         )
-        parser.add_argument("--json", action="store_true", help="the same for programs")
+        parser.add_argument("--json", action="store_true", help="the result as JSON")
 
     def handle(
         self,
@@ -70,11 +74,11 @@ class Command(BaseCommand):
         **_: Any,
     ) -> None:
         try:
-            config = overview.config_of(alias)
+            config = poolstats_table.config_of(alias)
             facts = gather(
                 alias,
                 config,
-                measured=watch(alias, config, seconds) if seconds else None,
+                measured=measure(alias, config, seconds) if seconds else None,
                 processes=processes,
                 threads=threads,
                 cores=server_cores,
@@ -88,17 +92,17 @@ class Command(BaseCommand):
         self.stdout.write(as_json(alias, facts, found) if json else as_text(alias, facts, found))
 
 
-def watch(alias: str, config: PoolConfig, seconds: float) -> sizing.Measured | None:
-    """Look at all processes twice."""
+def measure(alias: str, config: PoolConfig, seconds: float) -> sizing.Measured | None:
+    """Measure the pools of all processes for some seconds."""
 
-    def look() -> list[dict[str, Any]]:
-        return overview.selected(
-            fleet.processes(), lambda pool: overview.is_of(pool, alias, config)
+    def read() -> list[dict[str, Any]]:
+        return poolstats_table.selected(
+            fleet.processes(), lambda pool: poolstats_table.is_of(pool, alias, config)
         )
 
-    before = look()
+    before = read()
     sleep(seconds)
-    return sizing.measure(before, look())
+    return sizing.measure(before, read())
 
 
 def gather(
@@ -111,8 +115,8 @@ def gather(
     cores: int | None,
     spindles: int,
 ) -> sizing.Facts:
-    """Collect what the options, the settings, the environment, the fleet and the server say."""
-    number, source = 1, "nothing says otherwise"
+    """Collect the facts from options, settings, environment, fleet and server."""
+    number, source = 1, "default"
     known = deployment.processes()
     if processes is not None:
         number, source = processes, "--processes"
@@ -126,10 +130,10 @@ def gather(
     entry = connections[alias].settings_dict
     server, origin = None, "" if cores is None else "--server-cores"
     if "postgresql" in entry["ENGINE"]:
-        server = servers.ask(alias)
+        server = server_limits.query_server(alias)
         host = str(entry["HOST"])
         if cores is None and (host in LOCAL or host.startswith("/")):
-            cores, origin = os.cpu_count(), "it is this machine, which does other work, too"
+            cores, origin = os.cpu_count(), "cores of this machine, which also runs other work"
     return sizing.Facts(
         max_size=config.max_size,
         processes=number,
@@ -149,12 +153,12 @@ def as_text(alias: str, facts: sizing.Facts, found: sizing.Recommendation) -> st
     width = max(len(step.name) for step in found.steps)
     lines = [
         f"max_size for {alias!r}: {found.max_size} in each process (now {facts.max_size})",
-        f"This follows from: {found.reason}.",
+        f"Decided by: {found.reason}.",
         "",
-        "The arithmetic:",
+        "Calculation:",
         *(f"  {step.name:<{width}}  {step.formula}" for step in found.steps),
         "",
-        "What this does not know:",
+        "Unknown:",
         *(f"  - {sentence}" for sentence in found.unknown),
     ]
     return "\n".join(lines)

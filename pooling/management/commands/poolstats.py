@@ -1,4 +1,4 @@
-"""`manage.py poolstats`: the pools of all processes, and who holds connections."""
+"""`manage.py poolstats`: show the pools of all processes and their leases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.connection import ConnectionDoesNotExist
 
-from pooling import fleet, overview
+from pooling import fleet
+from pooling.checks.options import pooled
+from pooling.management import poolstats_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,31 +24,31 @@ if TYPE_CHECKING:
     from pooling.core.config import PoolConfig
 
 CLEAR = "\x1b[H\x1b[2J"
-"""Moves a terminal's cursor to the first line and clears the screen."""
+"""Move the terminal's cursor to the first line and clear the screen."""
 
 
 class Command(BaseCommand):
     help = (
-        "Shows the connection pools of all processes, like PgBouncer's SHOW POOLS, and who holds "
-        "connections. Opens no connection itself."
+        "Shows the connection pools of all processes, like PgBouncer's SHOW POOLS, and their "
+        "leases. Opens no connection itself."
     )
-    # To be of use when the database, or the settings, are the problem.
+    # To work while the database is unavailable or the settings have errors.
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--alias", help="only the pool of this entry of DATABASES")
         parser.add_argument("--pool", help="only pools of this name")
-        parser.add_argument("--json", action="store_true", help="all there is, for programs")
+        parser.add_argument("--json", action="store_true", help="all statistics as JSON")
         parser.add_argument(
             "--watch",
             nargs="?",
             type=pause,
             const=2.0,
             metavar="SECONDS",
-            help="again and again, every 2 seconds if nothing is said, until Ctrl-C",
+            help="repeat every SECONDS (default: 2) until Ctrl-C",
         )
         parser.add_argument(
-            "--count", type=at_least_one, metavar="N", help="with --watch: so many times, and end"
+            "--count", type=at_least_one, metavar="N", help="with --watch: end after N repetitions"
         )
 
     def handle(
@@ -64,9 +66,11 @@ class Command(BaseCommand):
         config = config_of(alias) if alias is not None else None
 
         def wanted(entry: Mapping[str, Any]) -> bool:
-            mine = alias is None or config is None or overview.is_of(entry, alias, config)
+            mine = alias is None or config is None or poolstats_table.is_of(entry, alias, config)
             return mine and (pool is None or entry["name"] == pool)
 
+        if pool is not None:
+            require_pool(pool)
         left = 1 if watch is None else count
         try:
             while True:
@@ -77,15 +81,19 @@ class Command(BaseCommand):
                         return
                 sleep(watch or 0.0)
         except KeyboardInterrupt:
-            # Ctrl-C is how one stops watching, and no failure.
+            # Ctrl-C is the ordinary way to stop watching.
             self.stdout.write("")
 
     def show(self, wanted: Any, *, as_json: bool, live: bool) -> None:
-        seen = fleet.see()
-        processes = overview.selected(seen.processes, wanted)
+        seen = fleet.read_all()
+        processes = poolstats_table.selected(seen.processes, wanted)
         if as_json:
-            about = {"alone": seen.alone, "problem": seen.problem, "processes": processes}
-            # One line for each look, so that the lines of --watch can be read one by one.
+            about = {
+                "alone": seen.isolation_reason,
+                "problem": seen.problem,
+                "processes": processes,
+            }
+            # With --watch one line per repetition, so that each line is a JSON document.
             self.stdout.write(json.dumps(about, indent=None if live else 2))
         else:
             terminal = self.stdout.isatty()
@@ -93,7 +101,12 @@ class Command(BaseCommand):
                 self.stdout.write(CLEAR, ending="")
             width = shutil.get_terminal_size().columns if terminal else None
             self.stdout.write(
-                overview.render(processes, alone=seen.alone, problem=seen.problem, width=width),
+                poolstats_table.render(
+                    processes,
+                    isolation_reason=seen.isolation_reason,
+                    problem=seen.problem,
+                    width=width,
+                ),
                 ending="\n" if live else "",
             )
         self.stdout.flush()
@@ -101,9 +114,18 @@ class Command(BaseCommand):
 
 def config_of(alias: str) -> PoolConfig:
     try:
-        return overview.config_of(alias)
+        return poolstats_table.config_of(alias)
     except (ConnectionDoesNotExist, ImproperlyConfigured) as error:
         raise CommandError(f"--alias {alias}: {error}") from error
+
+
+def require_pool(name: str) -> None:
+    """Raise an error if no process uses such a pool and `DATABASES` has none of this name."""
+    known = {config.name for _, _, config in pooled()}
+    known.update(pool["name"] for process in fleet.processes() for pool in process["pools"])
+    if name not in known:
+        names = ", ".join(map(repr, sorted(known))) or "none"
+        raise CommandError(f"--pool {name}: there is no such pool; known pools: {names}")
 
 
 def pause(text: str) -> float:

@@ -1,17 +1,17 @@
 "use strict";
-/* Fetches the changing part of the page every two seconds and changes what differs, so that the
-   focus, opened details, typed numbers and selected text stay as they are. */
+/* Fetch the live part of the page every two seconds and update only what differs, so that focus,
+   open details, typed numbers and selected text are kept. */
 (() => {
   const PAUSE = 2000;
   const LONGEST_PAUSE = 15000;
   const live = document.getElementById("pools");
-  const news = document.getElementById("pools-news");
+  const announcement = document.getElementById("pools-announcement");
   const lost = document.getElementById("pools-lost");
   const toggle = document.getElementById("pools-switch");
   const box = toggle.querySelector("input");
   let timer = 0;
   let failures = 0;
-  let underWay = null;
+  let pending = null;
 
   const keyOf = (node) => (node.nodeType === 1 && (node.dataset.key || node.id)) || null;
   const alike = (a, b) => a.nodeName === b.nodeName && keyOf(a) === keyOf(b);
@@ -21,8 +21,8 @@
       if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     }
     for (const { name } of [...old.attributes]) {
-      const theirs = name === "open" && old.nodeName === "DETAILS";
-      if (!theirs && !fresh.hasAttribute(name)) old.removeAttribute(name);
+      const byUser = name === "open" && old.nodeName === "DETAILS";
+      if (!byUser && !fresh.hasAttribute(name)) old.removeAttribute(name);
     }
   }
 
@@ -68,38 +68,38 @@
     }
   }
 
-  function say(where, text) {
+  function setText(where, text) {
     if (where.textContent !== text) where.textContent = text;
   }
 
   function show(text) {
     const fresh = new DOMParser().parseFromString(text, "text/html").body;
     morphChildren(live, fresh);
-    say(news, document.getElementById("pools-verdict").textContent);
+    setText(announcement, document.getElementById("pools-summary").textContent);
   }
 
   async function update() {
     window.clearTimeout(timer);
-    if (underWay || document.hidden || !box.checked) return;
-    underWay = new AbortController();
-    const patience = window.setTimeout(() => underWay.abort(), LONGEST_PAUSE);
+    if (pending || document.hidden || !box.checked) return;
+    pending = new AbortController();
+    const timeout = window.setTimeout(() => pending.abort(), LONGEST_PAUSE);
     try {
       const answer = await fetch(live.dataset.live, {
-        credentials: "same-origin", redirect: "error", cache: "no-store", signal: underWay.signal,
+        credentials: "same-origin", redirect: "error", cache: "no-store", signal: pending.signal,
       });
-      if (!answer.ok) throw new Error(`the server says ${answer.status}`);
+      if (!answer.ok) throw new Error(`HTTP status ${answer.status}`);
       const text = await answer.text();
       if (box.checked) show(text);
       failures = 0;
       live.classList.remove("stale");
-      say(lost, "");
+      setText(lost, "");
     } catch (error) {
       failures += 1;
       live.classList.add("stale");
-      say(lost, "The numbers are old: the site does not answer, or you are logged out. Trying again.");
+      setText(lost, "These numbers are out of date: the site does not answer, or you are logged out. Retrying.");
     } finally {
-      window.clearTimeout(patience);
-      underWay = null;
+      window.clearTimeout(timeout);
+      pending = null;
       timer = window.setTimeout(update, Math.min(PAUSE * 2 ** Math.min(failures, 3), LONGEST_PAUSE));
     }
   }

@@ -23,7 +23,7 @@ class Command(BaseCommand):
     def handle(self, *, url: str, **options: Any) -> None:  # noqa: ARG002 - what every command gets
         if User.objects.filter(username=USERNAME).exists():
             self.stdout.write(
-                f"The user {USERNAME!r} exists already; the password was shown when it was made.\n"
+                f"The user {USERNAME!r} exists already; its password was shown once.\n"
                 f"Set another one: python manage.py changepassword {USERNAME}\n"
                 f"Log in at {url}"
             )

@@ -9,20 +9,20 @@ from users.models import User
 from users.seeding import batches
 
 BATCH_SIZE = 1_000
-INTERRUPTED = 130  # what shells expect of a program that Ctrl-C ended
+INTERRUPTED = 130  # exit code of a program ended by Ctrl-C
 
 
 class Command(BaseCommand):
-    help = "Add invented users, to have something to list, search and page through."
+    help = "Add generated users as test data."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("count", metavar="N", help="how many users to add")
         parser.add_argument(
             "--password",
-            help="one password for all of them; without it, nobody can log in as any of them",
+            help="password of all of them; without it, they have no usable password",
         )
         parser.add_argument(
-            "--seed", type=int, help="the same seed on an equally full table gives the same people"
+            "--seed", type=int, help="the same seed and table size give the same users"
         )
 
     def handle(
@@ -62,6 +62,6 @@ class Command(BaseCommand):
         return number
 
     def _made(self, before: int, batch: list[User]) -> int:
-        """Count what is stored. Ctrl-C may have come just before or after the batch's commit."""
+        """Count the stored users. Ctrl-C may have come just before or after the batch's commit."""
         names = [person.username for person in batch]
         return before + User.objects.filter(username__in=names).count()

@@ -1,4 +1,4 @@
-"""PostgreSQL's own account of its sessions, asked for through the pool without disturbing it."""
+"""Sessions on the PostgreSQL server, queried through the pool without disturbing its users."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from pooling.backends.driver import driver_of
 from pooling.core import forks
 from pooling.core.errors import PoolError
 from pooling.core.workers import WORKERS
-from pooling.fleet.snapshots import cleaned
+from pooling.fleet.snapshots import redacted
 
 if TYPE_CHECKING:
     from pooling.core.pool import Pool
 
 logger = logging.getLogger("pooling")
 
-ASK_EVERY = 2.0
-"""Seconds for which an answer is good."""
+REFRESH_AFTER = 2.0
+"""Seconds for which an answer is reused."""
 
-PATIENCE = 0.4
-"""Seconds a page waits for a new answer, before it shows the last one."""
+ANSWER_TIMEOUT = 0.4
+"""Seconds a page waits for a new answer before it shows the last one."""
 
 ACQUIRE_TIMEOUT = 0.25
 STATEMENT_TIMEOUT = 500
 """Milliseconds."""
 
-NOTE = "server's account for the page of the connection pools"
+NOTE = "pooling admin page: sessions on the server"
 
 SESSIONS = """
 SELECT coalesce(application_name, ''), coalesce(state, '(hidden)'),
@@ -47,8 +47,8 @@ SELECT current_setting('max_connections')::int,
 """
 
 
-class Account:
-    """What one server said last, and why it said nothing since."""
+class _ServerState:
+    """The last answer of one server, and why there is no newer one."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -60,8 +60,8 @@ class Account:
         self.problem: str | None = None
 
 
-class Accounts:
-    """The accounts of all servers that this process has a pool for."""
+class ServerSessions:
+    """The last answers of the servers of this process's pools."""
 
     def __init__(self) -> None:
         self._start_over()
@@ -69,48 +69,50 @@ class Accounts:
 
     def _start_over(self) -> None:
         self._lock = threading.Lock()
-        self._accounts: weakref.WeakKeyDictionary[Pool[Any], Account] = weakref.WeakKeyDictionary()
+        self._states: weakref.WeakKeyDictionary[Pool[Any], _ServerState] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def after_fork_in_child(self) -> None:
-        """Forget the parent's questions, which nobody answers here."""
+        """Drop the parent's queries: their workers do not exist here."""
         self._start_over()
 
-    def look(self, pool: Pool[Any]) -> dict[str, Any] | None:
-        """Return what is known, asking anew if it is old; None if it is no PostgreSQL.
+    def read(self, pool: Pool[Any]) -> dict[str, Any] | None:
+        """Return the last answer, after querying again if it is old; None if not PostgreSQL.
 
-        Waits `PATIENCE` seconds at most. The answer has `sessions` (dictionaries with
+        Blocks `ANSWER_TIMEOUT` seconds at most. The answer has `sessions` (dictionaries with
         `application_name`, `state`, `own_database`, `count`), `max_connections`, `reserved`,
-        `total`, `version`; `age` in seconds; and `problem`, why there is nothing newer.
+        `total`, `version`; `age` in seconds; and `problem`, why there is no newer one.
         """
         driver = driver_of(pool)
         if driver is None or driver.vendor != "postgresql":
             return None
         with self._lock:
-            account = self._accounts.setdefault(pool, Account())
-        self._ask(pool, account)
-        late = not account.done.wait(PATIENCE)
-        with account.lock:
-            age = time.monotonic() - account.answered
-            problem = account.problem or ("it has not answered yet" if late else None)
-            answer = account.answer
+            state = self._states.setdefault(pool, _ServerState())
+        self._refresh(pool, state)
+        late = not state.done.wait(ANSWER_TIMEOUT)
+        with state.lock:
+            age = time.monotonic() - state.answered
+            problem = state.problem or ("it has not answered yet" if late else None)
+            answer = state.answer
         if answer is None:
-            return {"sessions": None, "age": None, "problem": problem or "it was not asked yet"}
+            return {"sessions": None, "age": None, "problem": problem or "it was not queried yet"}
         return {**answer, "age": age, "problem": problem}
 
-    def _ask(self, pool: Pool[Any], account: Account) -> None:
-        with account.lock:
-            if not account.done.is_set() or time.monotonic() - account.asked < ASK_EVERY:
+    def _refresh(self, pool: Pool[Any], state: _ServerState) -> None:
+        with state.lock:
+            if not state.done.is_set() or time.monotonic() - state.asked < REFRESH_AFTER:
                 return
-            account.asked = time.monotonic()
-            account.problem = _obstacle(pool)
-            if account.problem is not None:
+            state.asked = time.monotonic()
+            state.problem = _obstacle(pool)
+            if state.problem is not None:
                 return
-            account.done.clear()
-        WORKERS.run(lambda: _inquire(pool, account))
+            state.done.clear()
+        WORKERS.run(lambda: _fetch(pool, state))
 
 
 def _obstacle(pool: Pool[Any]) -> str | None:
-    """Return why asking would disturb somebody: it must neither queue nor open a connection."""
+    """Return why not to query now: a query must neither queue nor open a connection."""
     stats = pool.stats()
     if stats.suspended:
         return "the pool is suspended"
@@ -124,33 +126,33 @@ def _obstacle(pool: Pool[Any]) -> str | None:
 
 
 def _error(pool: Pool[Any]) -> str:
-    return cleaned(pool, pool.stats().last_error or "")
+    return redacted(pool, pool.stats().last_error or "")
 
 
-def _inquire(pool: Pool[Any], account: Account) -> None:
+def _fetch(pool: Pool[Any], state: _ServerState) -> None:
     answer: dict[str, Any] | None = None
     problem: str | None = None
     try:
         with pool.acquire(ACQUIRE_TIMEOUT, note=NOTE) as connection:
             answer = _query(connection)
     except PoolError as error:
-        logger.debug("no account of the server: %s", error)
-        problem = "no connection was free in time, or the server is away"
+        logger.debug("the server's sessions cannot be read: %s", error)
+        problem = "no connection was free in time, or the server is unreachable"
         if pool.stats().last_error:
             problem += f"; connecting failed last with: {_error(pool)}"
     except Exception as error:
-        logger.debug("no account of the server: %s", error)
-        problem = f"asking failed: {type(error).__name__}"
+        logger.debug("the server's sessions cannot be read: %s", error)
+        problem = f"the query failed: {type(error).__name__}"
     finally:
-        with account.lock:
-            account.problem = problem
+        with state.lock:
+            state.problem = problem
             if answer is not None:
-                account.answer, account.answered = answer, time.monotonic()
-        account.done.set()
+                state.answer, state.answered = answer, time.monotonic()
+        state.done.set()
 
 
 def _query(connection: Any) -> dict[str, Any]:
-    """Ask on a raw connection, in a transaction that the release ends."""
+    """Query a raw connection, in a transaction that the release rolls back."""
     with connection.cursor() as cursor:
         if connection.autocommit:
             cursor.execute("BEGIN READ ONLY")
@@ -166,4 +168,5 @@ def _query(connection: Any) -> dict[str, Any]:
     }
 
 
-ACCOUNTS = Accounts()
+SERVER_SESSIONS = ServerSessions()
+"""The process's cache of answers."""

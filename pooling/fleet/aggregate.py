@@ -1,14 +1,14 @@
-"""The same pool in many processes, as one."""
+"""Aggregation of the same pool in several processes."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from pooling.core.histogram import BUCKETS, HistogramSnapshot
-from pooling.fleet.history import COLUMNS, EVERY, SLOTS
+from pooling.fleet.history import COLUMNS, SLOT_SECONDS, SLOTS
 from pooling.fleet.snapshots import durations
 
-ADDED = (
+SUMMED = (
     "min_size",
     "max_size",
     "size",
@@ -25,16 +25,16 @@ ADDED = (
     "recovered",
 )
 
-HIGHEST = ("wait_p95", "hold_p95")
-"""Columns of the history that are not added up: the slowest process counts."""
+MAXIMUM = ("wait_p95", "hold_p95")
+"""Columns of the history that cannot be summed: the slowest process counts."""
 
 
-def sums(processes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one entry per pool name, in the form of a snapshot's pools, for all processes.
+def aggregate(processes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one entry per pool name for all processes, in the format of a snapshot's pools.
 
-    What is added to that form: `parts`, pairs of a process and its own entry; and in each of
-    `holders` the `process`. `options` are the first process's; `differing` names those in which not
-    all processes agree, and `suspended_in` counts the processes where the pool is suspended.
+    Additional keys: `parts`, pairs of a process and its own entry; `process` in each of `holders`;
+    `differing`, the options that are not the same in all processes (`options` are those of the
+    first one); `suspended_in`, the number of processes where the pool is suspended.
     """
     by_name: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for process in processes:
@@ -73,11 +73,11 @@ def _sum(name: str, parts: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[
 
 
 def sum_stats(many: list[dict[str, Any]]) -> dict[str, Any]:
-    """Add up the numbers of several pools; quantiles are those of all durations together."""
+    """Sum the statistics of several pools; quantiles are computed from the summed histograms."""
     reasons = dict.fromkeys(reason for stats in many for reason in stats["discards"])
     errors = [stats["last_error"] for stats in many if stats["last_error"]]
     return {
-        **{number: sum(stats[number] for stats in many) for number in ADDED},
+        **{number: sum(stats[number] for stats in many) for number in SUMMED},
         "name": many[0]["name"],
         "suspended": all(stats["suspended"] for stats in many),
         "closed": all(stats["closed"] for stats in many),
@@ -91,7 +91,7 @@ def sum_stats(many: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def sum_durations(many: list[dict[str, Any]]) -> dict[str, Any]:
-    """Add up durations as a snapshot gives them."""
+    """Sum histograms in the format of a snapshot."""
     buckets = [0] * BUCKETS
     for one in many:
         for bucket, count in enumerate(one["buckets"]):
@@ -101,9 +101,9 @@ def sum_durations(many: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def sum_histories(many: list[dict[str, Any]]) -> dict[str, Any]:
-    """Add up what was measured in the same slots; a slot that nobody measured stays a gap.
+    """Sum the histories slot by slot; a slot without samples stays None.
 
-    The newest slot is left out: it is not over, and not all processes have told of it.
+    The newest slot is left out: it is not complete, and not all processes have published it.
     """
     last = max((history["last"] for history in many), default=0) - 1
     columns: dict[str, list[float | None]] = {name: [None] * SLOTS for name in COLUMNS}
@@ -118,5 +118,5 @@ def sum_histories(many: list[dict[str, Any]]) -> dict[str, Any]:
                 if old is None:
                     column[slot] = value
                 else:
-                    column[slot] = max(old, value) if name in HIGHEST else old + value
-    return {"every": EVERY, "last": last, **columns}
+                    column[slot] = max(old, value) if name in MAXIMUM else old + value
+    return {"every": SLOT_SECONDS, "last": last, **columns}

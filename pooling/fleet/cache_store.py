@@ -1,4 +1,4 @@
-"""The notice board: what processes put into Django's cache, and how all of it is read."""
+"""Storage of snapshots and commands in Django's cache, and reading all of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from django.core.cache.backends.locmem import LocMemCache
 
 from pooling.core.workers import WORKERS
 from pooling.fleet.options import FleetOptions, fleet_options
-from pooling.fleet.shapes import is_snapshot
+from pooling.fleet.schema import is_snapshot
 from pooling.fleet.snapshots import snapshot
 
 if TYPE_CHECKING:
@@ -29,79 +29,94 @@ logger = logging.getLogger("pooling")
 
 T = TypeVar("T")
 
-PATIENCE = 1.5
-"""Seconds a reader waits for the cache; whoever looks at pools wants an answer above all."""
+READ_TIMEOUT = 1.5
+"""Seconds a reader waits for the cache."""
 
 INDEX_LIFETIME = 3600.0
-"""Seconds after which the index forgets a process. Its own entry says sooner that it is gone: the
-index is only the list of those to ask for, and one too many in it does no harm."""
+"""Seconds a process stays in the index after it last wrote itself there. The index only lists the
+keys to read: the entry of a process that ended has expired long before."""
 
-INDEX_EVERY = 15.0
+INDEX_REFRESH = 15.0
 """Seconds after which a process writes itself into the index again. Two processes that write at
-the same time may cross each other out; this is how that heals, besides a look at each turn."""
+the same time may overwrite each other; a process that finds itself missing also writes again."""
 
-
-RUBBISH = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
-"""What data from the cache can raise that is not what it should be."""
+DECODE_ERRORS = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+"""Raised while decoding cache data that is malformed."""
 
 
 class FleetError(Exception):
-    """The cache through which processes reach each other failed."""
+    """The cache that the processes share failed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fleet:
-    """What one look at the notice board shows.
+    """The processes and their pools, as read at one moment.
 
     Attributes:
-        processes: their snapshots, each with its `age` in seconds; this process first and fresh.
-        alone: why no other process can be seen at all, `None` if others can.
-        problem: what went wrong with the cache just now, so that others may be missing.
+        processes: their snapshots, each with its `age` in seconds; this process first, with age 0.
+        isolation_reason: why no other process can be seen at all; `None` if others can.
+        problem: why reading the cache failed, so that others may be missing; `None` if it did not.
     """
 
     processes: list[dict[str, Any]]
-    alone: str | None
+    isolation_reason: str | None
     problem: str | None
 
 
-def cache_and_reason(options: FleetOptions) -> tuple[BaseCache | None, str | None]:
-    """Return the cache to use, or the reason why there is none that other processes share."""
+def load_cache(alias: str) -> BaseCache:
+    """Return a cache of `CACHES`, without I/O.
+
+    Raises:
+        FleetError: there is no such alias, or its backend or the package it needs is missing.
+    """
+    try:
+        cache = caches[alias]
+        # Django's backends import the client library with the first use of the client.
+        with contextlib.suppress(AttributeError, ValueError):
+            cache._cache  # type: ignore[attr-defined]  # noqa: B018, SLF001
+    except (InvalidCacheBackendError, ImportError) as error:
+        raise FleetError(f"CACHES[{alias!r}] cannot be loaded: {error}") from error
+    return cache
+
+
+def usable_cache(options: FleetOptions) -> tuple[BaseCache | None, str | None]:
+    """Return the cache to use, or why there is none that processes can share."""
     if options.publish_every is None:
         return None, "publishing is turned off: POOLING['publish_every'] is None"
     try:
-        cache = caches[options.cache]
-    except (InvalidCacheBackendError, ImportError) as error:
-        return None, f"there is no cache {options.cache!r}: {error}"
+        cache = load_cache(options.cache)
+    except FleetError as error:
+        return None, str(error)
     kind = type(cache).__name__
     if isinstance(cache, (LocMemCache, DummyCache)):
-        return None, f"the cache {options.cache!r} is a {kind}, which every process has for itself"
+        return None, f"the cache {options.cache!r} is a {kind}, private to each process"
     if isinstance(cache, BaseDatabaseCache):
-        # Watching must not need what it watches: exactly when a pool is exhausted it would see
-        # nothing, and until then each process would lease a connection every two seconds.
-        return None, f"the cache {options.cache!r} is a {kind}, which needs a connection itself"
+        # Monitoring must not use the pools it monitors: it would fail when one is exhausted, and
+        # each process would lease a connection every two seconds.
+        return None, f"the cache {options.cache!r} is a {kind}, which needs a database connection"
     return cache, None
 
 
 def sees_one_process() -> bool:
-    """Tell whether the cache cannot carry anything from one process to another."""
-    return cache_and_reason(fleet_options())[0] is None
+    """Tell whether there is no cache through which this process can see others."""
+    return usable_cache(fleet_options())[0] is None
 
 
 def processes() -> list[dict[str, Any]]:
     """Return the snapshots of all processes, this one's first; see `Fleet`."""
-    return see().processes
+    return read_all().processes
 
 
-def see() -> Fleet:
-    """Look at all processes. Raises nothing, and waits `PATIENCE` seconds for the cache at most."""
+def read_all() -> Fleet:
+    """Return the snapshots of all processes. Raises nothing; blocks `READ_TIMEOUT` s at most."""
     own = snapshot()
     own["age"] = 0.0
     options = fleet_options()
-    reason = cache_and_reason(options)[1]
+    reason = usable_cache(options)[1]
     if reason is not None:
         return Fleet([own], reason, None)
     try:
-        found = bounded(lambda: Board(options).read())
+        found = with_timeout(lambda: CacheStore(options).read())
     except FleetError as error:
         return Fleet([own], None, str(error))
     others = [other for other in found if other["id"] != own["id"]]
@@ -109,12 +124,17 @@ def see() -> Fleet:
     return Fleet([own, *others], None, None)
 
 
-def bounded(job: Callable[[], T], seconds: float = PATIENCE) -> T:
-    """Do a job with the cache in a worker, and wait for it a moment at most.
+def with_timeout(job: Callable[[], T], seconds: float | None = None) -> T:
+    """Run a job on the cache in a worker and wait for its result.
+
+    Args:
+        job: what to run.
+        seconds: how long to wait; `READ_TIMEOUT` by default. The job itself is not interrupted.
 
     Raises:
-        FleetError: it failed, or is not finished.
+        FleetError: the job failed, or did not finish in time.
     """
+    seconds = READ_TIMEOUT if seconds is None else seconds
     done = threading.Event()
     results: list[T] = []
     errors: list[Exception] = []
@@ -131,16 +151,16 @@ def bounded(job: Callable[[], T], seconds: float = PATIENCE) -> T:
     if not done.wait(seconds):
         raise FleetError(f"the cache did not answer within {seconds} s")
     if errors:
-        # The text of the error may quote the cache's address, which may hold a password.
+        # The type only: the text may quote the cache's address, which may contain a password.
         raise FleetError(f"the cache failed: {type(errors[0]).__name__}") from errors[0]
     return results[0]
 
 
-class Board:
-    """The entries in the cache. Its methods do I/O, and raise what the cache raises."""
+class CacheStore:
+    """The fleet's entries in the cache. The methods do I/O and raise what the cache raises."""
 
     def __init__(self, options: FleetOptions) -> None:
-        cache, reason = cache_and_reason(options)
+        cache, reason = usable_cache(options)
         if cache is None:
             raise FleetError(reason)
         self._cache = cache
@@ -150,12 +170,12 @@ class Board:
         return ":".join((self._options.prefix, "fleet", *parts))
 
     def publish(self, entry: dict[str, Any]) -> None:
-        """Put up a process's snapshot, and see to it that the index knows the process."""
+        """Write a process's snapshot, and the process into the index if it is not there."""
         lifetime = self._options.lifetime
         self._cache.set(self._key("process", entry["id"]), json.dumps(entry), lifetime)
         index = self._index()
         now = time.time()
-        if not now - INDEX_EVERY < index.get(entry["id"], 0.0) <= now:
+        if not now - INDEX_REFRESH < index.get(entry["id"], 0.0) <= now:
             index = {id_: seen for id_, seen in index.items() if seen > now - INDEX_LIFETIME}
             index[entry["id"]] = now
             self._cache.set(self._key("index"), json.dumps(index), INDEX_LIFETIME)
@@ -166,7 +186,7 @@ class Board:
         found = []
         now = time.time()
         for text in self._cache.get_many(keys).values():
-            with contextlib.suppress(*RUBBISH):
+            with contextlib.suppress(*DECODE_ERRORS):
                 entry = json.loads(text)
                 if is_snapshot(entry):
                     entry["age"] = max(now - entry["time"], 0.0)
@@ -179,14 +199,14 @@ class Board:
             return {}
         return {id_: seen for id_, seen in index.items() if isinstance(seen, (int, float))}
 
-    def orders(self) -> list[dict[str, Any]]:
-        """Return the orders that are up, oldest first."""
-        orders = self._load("orders", [])
-        return orders if isinstance(orders, list) else []
+    def commands(self) -> list[dict[str, Any]]:
+        """Return the stored commands, oldest first."""
+        commands = self._load("commands", [])
+        return commands if isinstance(commands, list) else []
 
-    def put_orders(self, orders: list[dict[str, Any]], lifetime: float) -> None:
-        """Put these orders up instead of those that are there."""
-        self._cache.set(self._key("orders"), json.dumps(orders), lifetime)
+    def set_commands(self, commands: list[dict[str, Any]], lifetime: float) -> None:
+        """Replace the stored commands."""
+        self._cache.set(self._key("commands"), json.dumps(commands), lifetime)
 
     def _load(self, name: str, default: Any) -> Any:
         text = self._cache.get(self._key(name))
@@ -194,5 +214,5 @@ class Board:
             return default
         try:
             return json.loads(text)
-        except RUBBISH:
+        except DECODE_ERRORS:
             return default

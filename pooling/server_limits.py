@@ -1,4 +1,4 @@
-"""What a PostgreSQL server says about its limits, and what stands before it."""
+"""Connection limits of a PostgreSQL server, and detection of a PgBouncer in front of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONNECT_TIMEOUT = 5
-"""Seconds, unless the settings say otherwise."""
+"""Seconds; `OPTIONS["connect_timeout"]` takes precedence."""
 
 LIMITS = (
     "SELECT name, setting::int FROM pg_settings WHERE name IN "
@@ -22,13 +22,13 @@ LIMITS = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Server:
-    """A PostgreSQL server.
+    """Limits of a PostgreSQL server.
 
     Attributes:
-        max_connections: the server's own setting.
-        reserved: how many of them are not for everybody.
-        pooler: the mode of the PgBouncer before the server ("session", "transaction",
-            "statement"), "unknown" if there is some proxy that does not tell, None without one.
+        max_connections: the server's setting.
+        reserved: connections reserved for superusers and special roles.
+        pooler: pool mode of the PgBouncer in front of the server ("session", "transaction",
+            "statement"), "unknown" for a proxy whose mode cannot be read, None without a proxy.
     """
 
     max_connections: int
@@ -37,26 +37,26 @@ class Server:
 
     @property
     def room(self) -> int:
-        """Connections there are for everybody."""
+        """Connections available to ordinary users."""
         return self.max_connections - self.reserved
 
 
-def ask(alias: str) -> Server:
-    """Ask the server behind an alias, over a connection that is opened and closed for it.
+def query_server(alias: str) -> Server:
+    """Query the server of an alias over a connection of its own, which is closed afterwards.
 
     Raises:
-        django.db.Error: what the driver says if it does not go well.
+        django.db.Error: connecting or a query failed.
     """
     wrapper: Any = connections[alias]
     params = wrapper.get_connection_params()
     with wrapper.wrap_database_errors, _connected(wrapper.Database, params) as connection:
         limits = {name: int(value) for name, value in _rows(connection, LIMITS)}
         ((pid,),) = _rows(connection, "SELECT pg_backend_pid()")
-        # PostgreSQL tells a client its process id twice: on connecting, as part of the key for
-        # cancelling, and when asked. PgBouncer has keys of its own, the half of which stands there.
-        told = _told_pid(connection)
+        # On connecting, a server sends its process id as part of the cancellation key. PgBouncer
+        # sends a key of its own instead, so the id differs from that of pg_backend_pid().
+        key_pid = _key_pid(connection)
     pooler = None
-    if told != pid:
+    if key_pid != pid:
         pooler = _mode(wrapper.Database, params) or "unknown"
     return Server(
         limits.pop("max_connections"),
@@ -66,9 +66,9 @@ def ask(alias: str) -> Server:
 
 
 def _mode(module: Any, params: dict[str, Any]) -> str | None:
-    """Ask PgBouncer's console for the mode of our database, if it lets us in.
+    """Read the pool mode of the database from PgBouncer's console, None if access is denied.
 
-    It lets in those whom `admin_users` or `stats_users` name.
+    The console admits the users in `admin_users` and `stats_users`.
     """
     name = str(params.get("dbname") or params.get("database") or "")
     console: dict[str, Any] = {
@@ -111,7 +111,7 @@ def _named_rows(connection: Any, statement: str) -> list[dict[str, Any]]:
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _told_pid(connection: Any) -> int:
+def _key_pid(connection: Any) -> int:
     if hasattr(connection, "get_backend_pid"):  # psycopg2
         return int(connection.get_backend_pid())
     return int(connection.info.backend_pid)

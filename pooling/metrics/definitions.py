@@ -1,8 +1,8 @@
-"""Which numbers there are, and what they are called: the one place for the names.
+"""Definitions of the metrics and their names.
 
-The names of OpenTelemetry are those of its semantic conventions for database client pools, which
-are still marked "development" (https://opentelemetry.io/docs/specs/semconv/db/database-metrics/).
-There is no `create_time` among them: the pool does not measure how long connecting takes.
+The OpenTelemetry names are those of the semantic conventions for database client pools, which have
+the status "development" (https://opentelemetry.io/docs/specs/semconv/db/database-metrics/).
+`create_time` is not provided: the pool does not measure how long connecting takes.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ STATE = "db.client.connection.state"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One of the numbers.
+    """Definition of a metric.
 
     Attributes:
-        name: its name for Prometheus, without `_total`.
-        kind: what kind of number it is.
-        text: what it says, in one sentence.
-        key: which of the statistics it is.
-        label: what tells its parts apart, if it has parts.
-        parts: the parts by their label's value, and the statistics they are.
-        convention: its name in OpenTelemetry's conventions, if it is in them.
-        unit: in UCUM, as the conventions have it.
+        name: name for Prometheus, without `_total`.
+        kind: gauge, counter or histogram.
+        text: description.
+        key: key in the statistics of a snapshot.
+        label: name of the label that distinguishes the parts, if it has parts.
+        parts: returns pairs of a label value and a number from the statistics.
+        convention: name in OpenTelemetry's conventions, if it is in them.
+        unit: in UCUM, as in the conventions.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Metric:
     unit: str = "1"
 
     def read(self, stats: Mapping[str, Any]) -> Iterator[tuple[str | None, Any]]:
-        """Return the parts and their values; a number without parts has the part None."""
+        """Return pairs of part and value; the part is None for a metric without parts."""
         if self.parts is None:
             yield None, stats[self.key]
         else:
@@ -66,7 +66,7 @@ METRICS = (
     Metric(
         name="pooling_connections",
         kind="gauge",
-        text="Connections there are, by state.",
+        text="Open connections by state.",
         label="state",
         parts=_states,
         convention="db.client.connection.count",
@@ -75,7 +75,7 @@ METRICS = (
     Metric(
         name="pooling_connections_idle_max",
         kind="gauge",
-        text="Idle connections the pool may have at most, which is max_size.",
+        text="Maximum number of idle connections: max_size.",
         key="max_size",
         convention="db.client.connection.idle.max",
         unit="{connection}",
@@ -83,7 +83,7 @@ METRICS = (
     Metric(
         name="pooling_connections_idle_min",
         kind="gauge",
-        text="Connections the pool keeps, which is min_size.",
+        text="Minimum number of connections kept open: min_size.",
         key="min_size",
         convention="db.client.connection.idle.min",
         unit="{connection}",
@@ -91,7 +91,7 @@ METRICS = (
     Metric(
         name="pooling_connections_max",
         kind="gauge",
-        text="Connections the pool may have at most, which is max_size.",
+        text="Maximum number of connections: max_size.",
         key="max_size",
         convention="db.client.connection.max",
         unit="{connection}",
@@ -99,7 +99,7 @@ METRICS = (
     Metric(
         name="pooling_pending_requests",
         kind="gauge",
-        text="Callers that wait for a connection.",
+        text="Callers waiting for a connection.",
         key="waiting",
         convention="db.client.connection.pending_requests",
         unit="{request}",
@@ -107,7 +107,7 @@ METRICS = (
     Metric(
         name="pooling_timeouts",
         kind="counter",
-        text="Callers that waited in vain.",
+        text="Acquires that timed out.",
         key="timeouts",
         convention="db.client.connection.timeouts",
         unit="{timeout}",
@@ -115,7 +115,7 @@ METRICS = (
     Metric(
         name="pooling_wait_time_seconds",
         kind="histogram",
-        text="How long those callers waited that had to.",
+        text="Wait time of the acquires that had to queue.",
         key="waits",
         convention="db.client.connection.wait_time",
         unit="s",
@@ -123,7 +123,7 @@ METRICS = (
     Metric(
         name="pooling_use_time_seconds",
         kind="histogram",
-        text="How long connections were held.",
+        text="Hold time of leases.",
         key="holds",
         convention="db.client.connection.use_time",
         unit="s",
@@ -131,43 +131,43 @@ METRICS = (
     Metric(
         name="pooling_acquired",
         kind="counter",
-        text="Leases that reached their caller.",
+        text="Leases handed to callers.",
         key="acquired",
     ),
     Metric(
         name="pooling_waited",
         kind="counter",
-        text="Acquires that had to queue, whatever became of them.",
+        text="Acquires that had to queue, successful or not.",
         key="waited",
     ),
     Metric(
         name="pooling_rejected",
         kind="counter",
-        text="Callers turned away: max_waiting were waiting, or the server is down.",
+        text="Acquires rejected at once: max_waiting reached, or server unreachable.",
         key="rejected",
     ),
     Metric(
         name="pooling_connects",
         kind="counter",
-        text="Connections that were opened.",
+        text="Connections opened.",
         key="connects",
     ),
     Metric(
         name="pooling_connect_errors",
         kind="counter",
-        text="Attempts to open a connection that failed.",
+        text="Failed attempts to open a connection.",
         key="connect_errors",
     ),
     Metric(
         name="pooling_recovered",
         kind="counter",
-        text="Connections taken back from holders that were gone.",
+        text="Connections recovered from holders that ended.",
         key="recovered",
     ),
     Metric(
         name="pooling_discards",
         kind="counter",
-        text="Connections thrown away, by reason.",
+        text="Connections discarded, by reason.",
         label="reason",
         parts=_discards,
     ),

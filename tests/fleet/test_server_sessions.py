@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pooling.backends.postgresql.driver import LONGEST_NAME, application_name
-from pooling.fleet.server import Accounts
+from pooling.fleet.server_sessions import ServerSessions
 from tests.backends.databases import PostgresDatabase, SqliteDatabase, eventually
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ def database(
 
 
 @pytest.fixture
-def accounts(monkeypatch: pytest.MonkeyPatch) -> Accounts:
-    """Accounts that ask anew every time, and wait for the answer."""
-    monkeypatch.setattr("pooling.fleet.server.ASK_EVERY", 0.0)
-    monkeypatch.setattr("pooling.fleet.server.PATIENCE", 20.0)
-    return Accounts()
+def server_sessions(monkeypatch: pytest.MonkeyPatch) -> ServerSessions:
+    """ServerSessions that ask anew every time, and wait for the answer."""
+    monkeypatch.setattr("pooling.fleet.server_sessions.REFRESH_AFTER", 0.0)
+    monkeypatch.setattr("pooling.fleet.server_sessions.ANSWER_TIMEOUT", 20.0)
+    return ServerSessions()
 
 
 def session_name(wrapper: Any) -> str:
@@ -74,12 +74,14 @@ def test_a_name_from_the_environment_stays(
     assert session_name(database.wrapper()) == "mine"
 
 
-def test_the_server_tells_of_its_sessions(database: PostgresDatabase, accounts: Accounts) -> None:
+def test_the_server_tells_of_its_sessions(
+    database: PostgresDatabase, server_sessions: ServerSessions
+) -> None:
     wrapper = database.wrapper()
     wrapper.ensure_connection()
     wrapper.close()
     pool = wrapper.resolve_pool()
-    account = accounts.look(pool)
+    account = server_sessions.read(pool)
     assert account is not None
     assert account["problem"] is None
     [own] = [row for row in account["sessions"] if row["own_database"]]
@@ -94,25 +96,27 @@ def test_the_server_tells_of_its_sessions(database: PostgresDatabase, accounts: 
         assert cursor.fetchone()[0] == "0"
 
 
-def test_sqlite_has_no_account(database_settings: DatabaseSettings, accounts: Accounts) -> None:
+def test_sqlite_has_no_account(
+    database_settings: DatabaseSettings, server_sessions: ServerSessions
+) -> None:
     database = SqliteDatabase(database_settings("pooling.backends.sqlite3"))
-    assert accounts.look(database.wrapper().resolve_pool()) is None
+    assert server_sessions.read(database.wrapper().resolve_pool()) is None
     database.close()
 
 
 def test_asking_never_queues_and_never_opens(
-    database: PostgresDatabase, accounts: Accounts
+    database: PostgresDatabase, server_sessions: ServerSessions
 ) -> None:
     wrapper = database.wrapper(pool={"max_size": 1})
     pool = wrapper.resolve_pool()
-    assert "no connection to it at the moment" in accounts.look(pool)["problem"]
+    assert "no connection to it at the moment" in server_sessions.read(pool)["problem"]
     wrapper.ensure_connection()
-    before = accounts.look(pool)
+    before = server_sessions.read(pool)
     assert "every connection of this process is in use" in before["problem"]
     wrapper.close()
-    assert accounts.look(pool)["problem"] is None
+    assert server_sessions.read(pool)["problem"] is None
     pool.suspend()
-    suspended = accounts.look(pool)
+    suspended = server_sessions.read(pool)
     assert suspended["problem"] == "the pool is suspended"
     assert suspended["sessions"], "what it said last is still there"
     pool.resume()
@@ -121,7 +125,7 @@ def test_asking_never_queues_and_never_opens(
 
 
 def test_a_server_that_is_down_is_said_so(
-    private_postgres: Any, accounts: Accounts, monkeypatch: pytest.MonkeyPatch
+    private_postgres: Any, server_sessions: ServerSessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.servers import settings_from_url
 
@@ -132,16 +136,16 @@ def test_a_server_that_is_down_is_said_so(
     wrapper.close()
     pool = wrapper.resolve_pool()
     private_postgres.stop()
-    problem = eventually(lambda: accounts.look(pool)["problem"])
+    problem = eventually(lambda: server_sessions.read(pool)["problem"])
     assert "no connection" in problem
-    problem = eventually(lambda: _with_error(accounts, pool))
+    problem = eventually(lambda: _with_error(server_sessions, pool))
     assert entry["PASSWORD"] not in problem
     pool.close()
     database.close()
 
 
-def _with_error(accounts: Accounts, pool: Any) -> str | None:
-    problem = str(accounts.look(pool)["problem"])
+def _with_error(server_sessions: ServerSessions, pool: Any) -> str | None:
+    problem = str(server_sessions.read(pool)["problem"])
     return problem if "connecting failed last with" in problem else None
 
 
@@ -154,8 +158,8 @@ def complete(entry: dict[str, Any]) -> dict[str, Any]:
 def test_a_page_does_not_wait_for_a_server_that_hangs(
     database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pooling.fleet.server.PATIENCE", 0.05)
-    monkeypatch.setattr("pooling.fleet.server.ASK_EVERY", 0.0)
+    monkeypatch.setattr("pooling.fleet.server_sessions.ANSWER_TIMEOUT", 0.05)
+    monkeypatch.setattr("pooling.fleet.server_sessions.REFRESH_AFTER", 0.0)
     wrapper = database.wrapper()
     wrapper.ensure_connection()
     wrapper.close()
@@ -165,11 +169,11 @@ def test_a_page_does_not_wait_for_a_server_that_hangs(
         eventually(lambda: answered)
         raise RuntimeError
 
-    monkeypatch.setattr("pooling.fleet.server._query", hang)
-    accounts = Accounts()
+    monkeypatch.setattr("pooling.fleet.server_sessions._query", hang)
+    server_sessions = ServerSessions()
     pool = wrapper.resolve_pool()
     for _ in range(3):
-        assert accounts.look(pool)["problem"] == "it has not answered yet"
+        assert server_sessions.read(pool)["problem"] == "it has not answered yet"
     assert pool.stats().leased == 1  # one question hangs, not three
     answered.append(time.time())
     eventually(lambda: pool.stats().leased == 0)

@@ -5,21 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.core import checks
 from django.core.cache import caches
 from django.core.cache.backends.filebased import FileBasedCache
 
 from pooling import fleet
-from pooling.fleet import orders
-from pooling.fleet.board import Board
+from pooling.checks import check_setting
+from pooling.fleet import commands
+from pooling.fleet.cache_store import CacheStore
+from pooling.fleet.commands import CommandLog
 from pooling.fleet.options import fleet_options
-from pooling.fleet.orders import Desk
 from pooling.fleet.publisher import Publisher
-from pooling.fleet.shapes import is_snapshot
+from pooling.fleet.schema import is_snapshot
 from tests.backends.databases import eventually
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ class BrokenCache(FileBasedCache):
     """Fails with a text that holds a secret."""
 
     def get(self, *args: Any, **kwargs: Any) -> Any:
-        raise ConnectionError("redis://:geheim@host is away")
+        raise ConnectionError("redis://:geheim@host is unreachable")
 
     set = get_many = get
 
@@ -61,13 +64,13 @@ def use_cache(settings: LazySettings, tmp_path: Path) -> Any:
     return use
 
 
-PREFIX = "test_board"
+PREFIX = "test_cache_store"
 
 
 @pytest.fixture
-def board(shared_cache: None) -> Board:
-    """A board of the test's own: this process may be publishing to the usual one."""
-    return Board(dataclasses.replace(fleet_options(), prefix=PREFIX))
+def store(shared_cache: None) -> CacheStore:
+    """A store of the test's own: this process may be publishing under the default prefix."""
+    return CacheStore(dataclasses.replace(fleet_options(), prefix=PREFIX))
 
 
 def entry(id_: str) -> dict[str, Any]:
@@ -84,8 +87,8 @@ def entry(id_: str) -> dict[str, Any]:
     }
 
 
-def ids(board: Board) -> set[str]:
-    return {found["id"] for found in board.read()}
+def ids(store: CacheStore) -> set[str]:
+    return {found["id"] for found in store.read()}
 
 
 @pytest.mark.parametrize(
@@ -93,41 +96,68 @@ def ids(board: Board) -> set[str]:
     [
         ("locmem.LocMemCache", "LocMemCache"),
         ("dummy.DummyCache", "DummyCache"),
-        ("db.DatabaseCache", "needs a connection itself"),
+        ("db.DatabaseCache", "needs a database connection"),
     ],
 )
 def test_some_caches_show_one_process(use_cache: Any, backend: str, word: str) -> None:
     use_cache(BACKENDS + backend, "somewhere")
-    seen = fleet.see()
+    seen = fleet.read_all()
     assert fleet.sees_one_process()
     assert len(seen.processes) == 1
-    assert word in (seen.alone or "")
+    assert word in (seen.isolation_reason or "")
     fleet.send("drain", "there is no such pool")
 
 
 def test_publishing_can_be_turned_off(shared_cache: None, settings: LazySettings) -> None:
     assert not fleet.sees_one_process()
     settings.POOLING = {"publish_every": None}
-    assert "publish_every" in (fleet.see().alone or "")
+    assert "publish_every" in (fleet.read_all().isolation_reason or "")
 
 
-def test_a_cache_that_does_not_exist_is_said_so(settings: LazySettings) -> None:
+def test_a_missing_cache_alias_is_named(settings: LazySettings) -> None:
     settings.POOLING = {"cache": "elsewhere"}
-    assert "'elsewhere'" in (fleet.see().alone or "")
+    assert "'elsewhere'" in (fleet.read_all().isolation_reason or "")
 
 
-def test_a_process_that_the_index_lost_comes_back(board: Board) -> None:
-    board.publish(entry("a"))
-    board.publish(entry("b"))
-    assert ids(board) == {"a", "b"}
+@pytest.mark.parametrize(
+    "backend", ["redis.RedisCache", "memcached.PyLibMCCache"], ids=["redis", "pylibmc"]
+)
+def test_a_cache_whose_package_is_missing_is_named(
+    use_cache: Any,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+) -> None:
+    package = {"redis.RedisCache": "redis", "memcached.PyLibMCCache": "pylibmc"}[backend]
+    monkeypatch.setitem(sys.modules, package, None)
+    use_cache(BACKENDS + backend, "redis://:geheim@127.0.0.1:1/0")
+    reason = fleet.read_all().isolation_reason
+    assert reason is not None
+    assert reason.startswith("CACHES['default'] cannot be loaded: ")
+    assert package in reason
+    publisher = Publisher()
+    for _ in range(2):
+        publisher._exchange()
+    [logged] = [record.message for record in caplog.records if "published" in record.message]
+    assert logged == f"the connection pools cannot be published: {reason}"
+    [found] = check_setting(None)
+    assert (found.id, found.level) == ("pooling.E003", checks.ERROR)
+    assert found.msg == f"POOLING['cache']: {reason}"
+    assert "geheim" not in reason
+
+
+def test_a_process_that_the_index_lost_comes_back(store: CacheStore) -> None:
+    store.publish(entry("a"))
+    store.publish(entry("b"))
+    assert ids(store) == {"a", "b"}
     # 1. a reads the index. 2. b enters itself. 3. a writes what it read, without b.
     caches["default"].set(f"{PREFIX}:fleet:index", json.dumps({"a": time.time()}), 60)
-    assert ids(board) == {"a"}
-    board.publish(entry("b"))
-    assert ids(board) == {"a", "b"}
+    assert ids(store) == {"a"}
+    store.publish(entry("b"))
+    assert ids(store) == {"a", "b"}
 
 
-RUBBISH = (
+MALFORMED = (
     *("[]", "{", "null", "7", '"text"', '{"a": "yesterday"}'),
     '{"id": "x", "time": 1.0}',
     '{"id": "x", "time": 1.0, "host": "h", "pid": 1, "pools": [7]}',
@@ -137,14 +167,14 @@ RUBBISH = (
 )
 
 
-@pytest.mark.parametrize("rubbish", RUBBISH)
-def test_rubbish_in_the_cache_is_ignored(board: Board, rubbish: str) -> None:
-    for key in ("index", "orders", "process:a"):
-        caches["default"].set(f"{PREFIX}:fleet:{key}", rubbish, 60)
-    assert board.read() == []
-    assert board.orders() == []
-    board.publish(entry("a"))
-    assert ids(board) == {"a"}
+@pytest.mark.parametrize("malformed", MALFORMED)
+def test_malformed_data_in_the_cache_is_ignored(store: CacheStore, malformed: str) -> None:
+    for key in ("index", "commands", "process:a"):
+        caches["default"].set(f"{PREFIX}:fleet:{key}", malformed, 60)
+    assert store.read() == []
+    assert store.commands() == []
+    store.publish(entry("a"))
+    assert ids(store) == {"a"}
 
 
 def test_a_snapshot_of_another_version_is_left_out(start: Start) -> None:
@@ -163,24 +193,24 @@ def test_a_snapshot_of_another_version_is_left_out(start: Start) -> None:
     assert is_snapshot(own)
 
 
-def test_an_order_that_was_crossed_out_is_put_up_again(board: Board) -> None:
-    desk = Desk()
-    desk.sent({"id": "x", "time": time.time(), "action": "drain", "pool": "p", "arguments": {}})
-    desk.put_up(board)
-    board.put_orders([], 60)
-    desk.put_up(board)
-    assert [order["id"] for order in board.orders()] == ["x"]
+def test_an_overwritten_command_is_published_again(store: CacheStore) -> None:
+    log = CommandLog()
+    log.add_sent({"id": "x", "time": time.time(), "action": "drain", "pool": "p", "arguments": {}})
+    log.publish(store)
+    store.set_commands([], 60)
+    log.publish(store)
+    assert [command["id"] for command in store.commands()] == ["x"]
 
 
-def test_an_order_ends(board: Board) -> None:
-    desk = Desk()
-    old = time.time() - orders.LIFETIME - 1
-    desk.sent({"id": "x", "time": old, "action": "drain", "pool": "p", "arguments": {}})
-    assert desk.put_up(board) == []
+def test_a_command_expires(store: CacheStore) -> None:
+    log = CommandLog()
+    old = time.time() - commands.COMMAND_LIFETIME - 1
+    log.add_sent({"id": "x", "time": old, "action": "drain", "pool": "p", "arguments": {}})
+    assert log.publish(store) == []
 
 
 @pytest.mark.parametrize(
-    ("action", "arguments", "words"),
+    ("action", "arguments", "text"),
     [
         ("explode", {}, "unknown action"),
         ("drain", {"max_size": 3}, "takes no max_size"),
@@ -190,16 +220,14 @@ def test_an_order_ends(board: Board) -> None:
         ("resize", {"size": 4}, "takes no size"),
     ],
 )
-def test_orders_that_make_no_sense_are_refused(
-    action: str, arguments: dict[str, int], words: str
-) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_invalid_commands_are_refused(action: str, arguments: dict[str, int], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
         fleet.send(action, "there is no such pool", **arguments)
 
 
-def test_a_cache_that_fails_is_named_without_its_words(use_cache: Any) -> None:
+def test_a_failing_cache_is_reported_without_its_error_text(use_cache: Any) -> None:
     use_cache(f"{__name__}.BrokenCache")
-    seen = fleet.see()
+    seen = fleet.read_all()
     assert len(seen.processes) == 1
     assert seen.problem == "the cache failed: ConnectionError"
     with pytest.raises(fleet.FleetError, match="ConnectionError"):
@@ -211,16 +239,13 @@ def hanging(use_cache: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[threadi
     use_cache(f"{__name__}.HangingCache")
     gate = threading.Event()
     monkeypatch.setattr(HangingCache, "gate", gate)
-    monkeypatch.setattr("pooling.fleet.board.PATIENCE", 0.05)
+    monkeypatch.setattr("pooling.fleet.cache_store.READ_TIMEOUT", 0.05)
     yield gate
     gate.set()
 
 
-def test_a_cache_that_hangs_keeps_nobody_waiting(
-    hanging: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pooling.fleet.board.bounded.__defaults__", (0.05,))
-    assert "did not answer" in (fleet.see().problem or "")
+def test_a_hanging_cache_is_not_waited_for(hanging: threading.Event) -> None:
+    assert "did not answer" in (fleet.read_all().problem or "")
 
 
 @pytest.fixture
@@ -228,12 +253,12 @@ def publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
     """A publisher of the test's own, which always finds a pool."""
     monkeypatch.setattr("pooling.fleet.publisher.REGISTRY.pools", lambda: [object()])
     publisher = Publisher()
-    monkeypatch.setattr(publisher, "_measure", lambda pools: None)
+    monkeypatch.setattr(publisher, "_sample", lambda pools: None)
     monkeypatch.setattr("pooling.fleet.publisher.snapshot", lambda: entry("me"))
     return publisher
 
 
-def test_maintenance_does_not_wait_for_a_cache_that_hangs(
+def test_the_scheduler_does_not_wait_for_a_hanging_cache(
     hanging: threading.Event, publisher: Publisher
 ) -> None:
     assert publisher.maintain() is not None
@@ -242,10 +267,10 @@ def test_maintenance_does_not_wait_for_a_cache_that_hangs(
     assert publisher.maintain() is not None  # and no second worker hangs as well
     hanging.set()
     eventually(lambda: not publisher._busy)
-    assert ids(Board(fleet_options())) == {"me"}
+    assert ids(CacheStore(fleet_options())) == {"me"}
 
 
-def test_a_cache_that_fails_is_mentioned_once(
+def test_a_failing_cache_is_logged_once(
     use_cache: Any,
     publisher: Publisher,
     caplog: pytest.LogCaptureFixture,

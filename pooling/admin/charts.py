@@ -1,62 +1,62 @@
-"""Bars and charts as SVG geometry: attributes only, so that a strict policy lets them be."""
+"""Bars and charts as SVG geometry, with attributes only: no inline style, for a strict CSP."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pooling.admin.words import NOTHING, duration
-from pooling.fleet.history import EVERY, SLOTS
+from pooling.fleet.history import SLOT_SECONDS, SLOTS
+from pooling.formatting import NOTHING, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 WIDTH = 1000
-"""Units of a bar; what it really measures is the stylesheet's business."""
+"""Width of a bar in SVG units; the stylesheet scales it."""
 
-MOST_PLACES = 60
-"""Above so many places a bar has no line between any two of them."""
+MAX_SEPARATORS = 60
+"""Largest `max_size` for which a bar has lines between connections."""
 
 HEIGHT = 40
-"""Units of a chart's height; a slot is one unit wide."""
+"""Height of a chart in SVG units; a slot is one unit wide."""
 
 KINDS = ("leased", "connecting", "idle", "free")
 
 
 def bar(stats: dict[str, Any]) -> dict[str, Any]:
-    """Return the bar of a pool's places: segments, lines between places, and the text for it."""
+    """Return the bar of a pool's connections: segments, separators and the text alternative."""
     free = max(stats["max_size"] - stats["size"], 0)
     counts = dict(
         zip(KINDS, (stats["leased"], stats["connecting"], stats["idle"], free), strict=True)
     )
-    places = max(sum(counts.values()), 1)
+    total = max(sum(counts.values()), 1)
     segments = []
     begin = 0
     for kind, number in counts.items():
         if number:
-            left = round(WIDTH * begin / places, 2)
-            width = round(WIDTH * number / places, 2)
+            left = round(WIDTH * begin / total, 2)
+            width = round(WIDTH * number / total, 2)
             segments.append({"kind": kind, "x": left, "width": width})
         begin += number
-    lines = range(1, places) if places <= MOST_PLACES else ()
+    lines = range(1, total) if total <= MAX_SEPARATORS else ()
     text = ", ".join(f"{number} {kind}" for kind, number in counts.items())
     return {
         "width": WIDTH,
         "segments": segments,
-        "lines": [round(WIDTH * place / places, 2) for place in lines],
+        "lines": [round(WIDTH * position / total, 2) for position in lines],
         "text": f"{text}, at most {stats['max_size']}",
         "counts": counts,
     }
 
 
 def charts(history: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the charts of the last ten minutes."""
-    rates = [None if value is None else value / EVERY for value in history["acquired"]]
+    """Return the charts of a pool's history."""
+    rates = [None if value is None else value / SLOT_SECONDS for value in history["acquired"]]
     return [
         _chart("Connections in use", history["leased"], _whole, behind=history["size"]),
         _chart("Callers waiting", history["waiting"], _whole),
         _chart("Leases per second", rates, _rate),
-        _chart("Waiting, p95", history["wait_p95"], _milliseconds),
-        _chart("Holding, p95", history["hold_p95"], _milliseconds),
+        _chart("Wait time, p95", history["wait_p95"], _milliseconds),
+        _chart("Hold time, p95", history["hold_p95"], _milliseconds),
         _chart("Timeouts and errors", history["failed"], _whole),
     ]
 
@@ -86,7 +86,7 @@ def _chart(
 
 
 def _steps(values: Values, scale: float, *, closed: bool) -> str:
-    """Return the path of a curve in steps; where a value is missing it has a gap."""
+    """Return the path of a step curve, with gaps where values are missing."""
     path: list[str] = []
     before: float | None = None
     for slot, value in enumerate(values, SLOTS - len(values)):

@@ -1,4 +1,4 @@
-"""The pools of all processes as a table of text, like PgBouncer's SHOW POOLS."""
+"""Text table of the pools of all processes, like PgBouncer's SHOW POOLS."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from pooling.core.config import PoolConfig
 
-HOLDERS = 10
-"""How many of the leases are listed under the table, those that last longest."""
+MAX_HOLDERS = 10
+"""Leases listed under the table, the longest ones."""
 
 COLUMNS = (
     ("host", False),
@@ -37,14 +37,14 @@ COLUMNS = (
     ("errors", True),
     ("state", False),
 )
-"""The headings, and whether a column holds numbers."""
+"""Headings, and whether a column is numeric."""
 
-DISPENSABLE = (8, 11, 10, 13, 9, 12, 6, 15)
-"""The columns that a terminal which is too narrow does without, one after the other."""
+DROP_ORDER = (8, 11, 10, 13, 9, 12, 6, 15)
+"""Columns left out one after the other until the table fits the terminal."""
 
 
 def config_of(alias: str) -> PoolConfig:
-    """Return the options of an alias. Makes no pool, which would then be one more to see.
+    """Return the pool options of an alias, without creating its pool.
 
     Raises:
         ConnectionDoesNotExist: there is no such alias.
@@ -62,10 +62,10 @@ def config_of(alias: str) -> PoolConfig:
 
 
 def is_of(pool: Mapping[str, Any], alias: str, config: PoolConfig) -> bool:
-    """Tell whether a pool in a snapshot is the one of an alias.
+    """Tell whether a pool in a snapshot is that of an alias.
 
-    A pool that several aliases share has the name of the one that came first, which may be another
-    one in each process; so the aliases count as well.
+    A pool shared by several aliases is named after the first one used, which may differ between
+    processes; so the aliases count as well.
     """
     return alias in pool["aliases"] or pool["name"] == config.name
 
@@ -73,10 +73,7 @@ def is_of(pool: Mapping[str, Any], alias: str, config: PoolConfig) -> bool:
 def selected(
     processes: Iterable[Mapping[str, Any]], wanted: Callable[[Mapping[str, Any]], bool]
 ) -> list[dict[str, Any]]:
-    """Return the processes with those of their pools that are wanted, without those that have none.
-
-    A process that has used no database yet, such as the one that asks, has no pools.
-    """
+    """Return the processes with their matching pools only, without processes that have none."""
     found = [
         {**process, "pools": [pool for pool in process["pools"] if wanted(pool)]}
         for process in processes
@@ -87,37 +84,37 @@ def selected(
 def render(
     processes: Sequence[Mapping[str, Any]],
     *,
-    alone: str | None,
+    isolation_reason: str | None,
     problem: str | None,
     width: int | None = None,
 ) -> str:
-    """Return the table, who holds connections, and what the reader has to know.
+    """Return the table, the longest leases, connect errors and notes.
 
     Args:
         processes: see `selected`.
-        alone: see `pooling.fleet.Fleet`.
-        problem: likewise.
-        width: of the terminal, for a table that fits if it can; None for the whole table.
+        isolation_reason: see `pooling.fleet.Fleet`.
+        problem: see `pooling.fleet.Fleet`.
+        width: columns of the terminal, to leave out table columns; None for the whole table.
     """
     parts = []
     if processes:
         parts += [_table(processes, width), _holders(processes), _errors(processes)]
     else:
         parts.append("No process has a pool in use.")
-    if alone is not None:
-        parts.append(f"Only this process can be seen: {alone}.")
+    if isolation_reason is not None:
+        parts.append(f"Only this process is shown: {isolation_reason}.")
     if problem is not None:
         parts.append(f"Other processes may be missing: {problem}.")
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def as_rows(processes: Iterable[Mapping[str, Any]]) -> list[list[str]]:
-    """Return the cells of the table: one row for each pool of each process."""
+    """Return the cells of the table: one row per pool and process."""
     return [_row(process, pool) for process in processes for pool in process["pools"]]
 
 
 def seconds(value: float | None) -> str:
-    """Return a duration in few characters."""
+    """Format a duration in few characters."""
     if value is None:
         return "-"
     if value < 0.0995:
@@ -162,7 +159,7 @@ def _table(processes: Sequence[Mapping[str, Any]], width: int | None) -> str:
         for column, (heading, _) in enumerate(COLUMNS)
     ]
     shown = list(range(len(COLUMNS)))
-    for column in DISPENSABLE:
+    for column in DROP_ORDER:
         if width is None or sum(widths[each] + 2 for each in shown) - 2 <= width:
             break
         shown.remove(column)
@@ -186,13 +183,13 @@ def _holders(processes: Sequence[Mapping[str, Any]]) -> str:
     if not leases:
         return ""
     leases.sort(key=lambda each: -each[0]["seconds"])
-    lines = ["Who holds a connection, longest first:"]
-    for lease, pool, host, pid in leases[:HOLDERS]:
-        what = _plain(lease["note"] or "(unknown)")
+    lines = ["Leases, longest first:"]
+    for lease, pool, host, pid in leases[:MAX_HOLDERS]:
+        purpose = _plain(lease["note"] or "(unknown)")
         where = _plain(f"thread {lease['thread']!r}, {host} {pid}, pool {pool!r}")
-        lines.append(f"  {seconds(lease['seconds']):>8}  {what}  ({where})")
+        lines.append(f"  {seconds(lease['seconds']):>8}  {purpose}  ({where})")
     unnamed = sum(pool.get("more_holders", 0) for process in processes for pool in process["pools"])
-    if (more := len(leases) - HOLDERS + unnamed) > 0:
+    if (more := len(leases) - MAX_HOLDERS + unnamed) > 0:
         lines.append(f"  ... and {more} more")
     return "\n".join(lines)
 
@@ -207,9 +204,9 @@ def _errors(processes: Sequence[Mapping[str, Any]]) -> str:
     if not errors:
         return ""
     lines = [f"  pool {name!r}: {_plain(error)}" for name, error in sorted(errors)]
-    return "\n".join(["Why connecting failed the last time it did:", *lines])
+    return "\n".join(["Last connect errors:", *lines])
 
 
 def _plain(value: object) -> str:
-    """Keep what another process has written from moving the cursor of the terminal."""
+    """Replace control characters: text of other processes must not control the terminal."""
     return "".join(each if each.isprintable() else " " for each in str(value).strip())

@@ -1,0 +1,82 @@
+"""Schema of a snapshot, to validate what is read from the cache.
+
+An entry may have been written by another version of this package, during a deployment, or by
+anything else with access to the cache. Readers rely on the schema, so other entries are ignored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from pooling.core.config import PoolConfig
+from pooling.core.histogram import BUCKETS
+from pooling.core.stats import PoolStats
+from pooling.fleet.history import COLUMNS
+from pooling.fleet.snapshots import QUANTILES
+
+Schema = Any
+"""An example value: a number for a number, a string for a string, `ANY` for anything, a list of one
+example, a mapping with the required keys. `Nullable` allows None as well."""
+
+ANY = object()
+
+
+@dataclasses.dataclass(frozen=True)
+class Nullable:
+    """A value of a schema, or None."""
+
+    schema: Schema
+
+
+DURATIONS = {"count": 0, "seconds": 0, "buckets": [0], **dict.fromkeys(QUANTILES, Nullable(0))}
+STATS = {
+    **{field.name: 0 for field in dataclasses.fields(PoolStats)},
+    "name": "",
+    "waits": DURATIONS,
+    "holds": DURATIONS,
+    "discards": {},
+    "last_error": Nullable(""),
+}
+HISTORY = {"every": 0, "last": 0, **{name: [Nullable(0)] for name in COLUMNS}}
+HOLDER = {"thread": "", "seconds": 0, "note": Nullable(""), "stack": Nullable("")}
+POOL = {
+    **dict.fromkeys(("name", "vendor", "database", "host", "port", "user"), ""),
+    "aliases": [""],
+    "options": {field.name: ANY for field in dataclasses.fields(PoolConfig)},
+    "stats": STATS,
+    "holders": [HOLDER],
+    "more_holders": 0,
+    "history": Nullable(HISTORY),
+}
+SNAPSHOT = {
+    **dict.fromkeys(("id", "host", "command", "python"), ""),
+    **dict.fromkeys(("pid", "started", "time", "threads"), 0),
+    "pools": [POOL],
+}
+
+
+def is_snapshot(data: object) -> bool:
+    """Tell whether data from the cache is a snapshot in the format of this version."""
+    return _matches(data, SNAPSHOT) and not any(
+        len(pool["stats"][name]["buckets"]) > BUCKETS
+        for pool in data["pools"]  # type: ignore[index]
+        for name in ("waits", "holds")
+    )
+
+
+def _matches(data: object, schema: Schema) -> bool:
+    if schema is ANY:
+        return True
+    if isinstance(schema, Nullable):
+        return data is None or _matches(data, schema.schema)
+    if isinstance(schema, dict):
+        return isinstance(data, dict) and all(
+            key in data and _matches(data[key], part) for key, part in schema.items()
+        )
+    if isinstance(schema, list):
+        return isinstance(data, list) and all(_matches(item, schema[0]) for item in data)
+    if isinstance(schema, str):
+        return isinstance(data, str)
+    return isinstance(data, (int, float)) and math.isfinite(data)
