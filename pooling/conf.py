@@ -1,4 +1,4 @@
-"""From `DATABASES[alias]` to a `PoolConfig`."""
+"""Pool options of Django's settings: from `DATABASES[alias]` to a `PoolConfig`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def pool_config(
         ImproperlyConfigured: naming every problem, each with its path in the settings.
     """
     config, problems = read_pool_config(settings_dict, alias, defaults)
+    del settings_dict  # a report of the exception shows this frame's variables: the password
     if problems:
         raise ImproperlyConfigured("\n".join(problems))
     return config

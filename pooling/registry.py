@@ -1,4 +1,4 @@
-"""The pools of this process, by what really identifies a server session.
+"""Registry: the pools of this process, by what really identifies a server session.
 
 Not by alias: a pool that was filled before a test run pointed its alias at the test database would
 serve connections to the production database. A pool's key holds the effective connection
@@ -10,12 +10,15 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
+import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from pooling.core import forks
+from pooling.core.connection import DiscardReason
 from pooling.core.pool import close_all
 from pooling.core.threads import DAEMONS
 
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from pooling.core.pool import Pool
 
 logger = logging.getLogger("pooling")
+
+MANY_POOLS = 20
+"""How many pools of one alias in a process are no cause for a warning."""
 
 _LOCK = threading.Lock
 """What the locks of this process were made of when the pools' modules were imported."""
@@ -41,45 +47,150 @@ def _refuse_late_patching() -> None:
         )
 
 
+class _Entry:
+    """One pool of the registry."""
+
+    __slots__ = ("alias", "database", "kept", "pool", "used_at")
+
+    def __init__(self, pool: Pool[Any], database: str, alias: str, now: float) -> None:
+        self.pool = weakref.ref(pool)
+        self.kept: Pool[Any] | None = pool
+        """The pool, as long as the registry keeps it alive."""
+        self.database = database
+        self.alias = alias
+        self.used_at = now
+        """When the pool was last looked up."""
+
+    def open_pool(self) -> Pool[Any] | None:
+        """Return the pool, if it still exists and is open."""
+        pool = self.pool()
+        return None if pool is None or pool.closed else pool
+
+
 class Registry:
     """The pools of this process.
 
     Nothing is done under the lock but looking up and writing down: making a pool opens nothing.
+
+    A pool that has given up all its connections, since it was not used for long, is no longer kept
+    alive: if no wrapper is bound to it, it goes. Until then it is found as before, and it is kept
+    again when it opens a connection; so there is one pool for a key at any moment.
     """
 
-    def __init__(self) -> None:
-        self._pools: dict[Hashable, tuple[str, Pool[Any]]] = {}
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._entries: dict[Hashable, _Entry] = {}
         self._retired: list[Pool[Any]] = []
-        """Closed pools that may have leases out. Somebody has to keep them until these are back."""
+        """Closed pools that may have leases out. They are kept until these are back."""
+        self._warned: set[str] = set()
+        """The aliases of which a warning has said that they have many pools."""
         self._lock = threading.RLock()  # a finaliser may run at any allocation, and use a pool
         forks.register(self)
 
-    def get(self, key: Hashable, database: str, make: Callable[[], Pool[Any]]) -> Pool[Any]:
+    def find(self, key: Hashable) -> Pool[Any] | None:
+        """Return the open pool for `key`, if there is one."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                return None
+            entry.used_at = self._now()
+            return entry.open_pool()
+
+    def get(
+        self, key: Hashable, database: str, alias: str, make: Callable[[], Pool[Any]]
+    ) -> Pool[Any]:
         """Return the open pool for `key`, made now if there is none.
 
         Args:
             key: what identifies the sessions of the pool.
             database: the name of their database, by which `close_database` finds them.
+            alias: the alias of `DATABASES` that needs it.
             make: makes the pool; it must not connect.
         """
-        retiring: list[Pool[Any]] = []
+        pool = self.find(key)
+        if pool is not None:
+            return pool
+        _refuse_late_patching()
+        made = make()
         with self._lock:
-            _, pool = self._pools.get(key, (None, None))
-            if pool is not None and pool.closed:
-                retiring.append(pool)
-                pool = None
+            # Another thread may have been here, and so may a signal handler in this one.
+            entry = self._entries.get(key)
+            pool = None if entry is None else entry.open_pool()
             if pool is None:
-                _refuse_late_patching()
-                pool = make()
-                self._pools[key] = (database, pool)
-        if retiring:
-            self._retire(retiring)
+                retired = None if entry is None else entry.pool()
+                self._entries[key] = _Entry(made, database, alias, self._now())
+                pool = made
+                if retired is not None:
+                    self._retired.append(retired)
+        if pool is made:
+            self._tidy()
+            self._warn_of_many(alias)
         return pool
 
     def pools(self) -> list[Pool[Any]]:
         """Return the pools that are open."""
         with self._lock:
-            return [pool for _, pool in self._pools.values() if not pool.closed]
+            found = [entry.open_pool() for entry in self._entries.values()]
+        return [pool for pool in found if pool is not None]
+
+    def keep(self, pool: Pool[Any]) -> None:
+        """Keep a pool alive, which has connections now."""
+        for entry in self._entries_of(pool):
+            entry.kept = pool
+
+    def let_go_if_unused(self, pool: Pool[Any], reason: DiscardReason | None) -> None:
+        """Keep a pool alive no longer if it has closed its last connection for want of use."""
+        if reason is DiscardReason.IDLE and not pool.stats().size:
+            for entry in self._entries_of(pool):
+                self._let_go(entry, pool)
+
+    def _let_go(self, entry: _Entry, pool: Pool[Any]) -> None:
+        """Keep a pool alive no longer, unless it is used again at this moment.
+
+        The pool may open a connection between the caller's look at it and here, and then `keep` has
+        come too early. So it is looked at again: what is opened later comes later to `keep`.
+        """
+        entry.kept = None
+        stats = pool.stats()
+        if stats.size or stats.waiting:
+            entry.kept = pool
+
+    def _entries_of(self, pool: Pool[Any]) -> list[_Entry]:
+        with self._lock:
+            return [entry for entry in self._entries.values() if entry.pool() is pool]
+
+    def _tidy(self) -> None:
+        """Forget pools that are gone, and let go of those that are empty and not asked for."""
+        now = self._now()
+        with self._lock:
+            for key in [key for key, entry in self._entries.items() if entry.pool() is None]:
+                del self._entries[key]
+            entries = [entry for entry in self._entries.values() if entry.kept is not None]
+        for entry in entries:
+            pool = entry.kept
+            if pool is not None:
+                max_idle = pool.config.max_idle
+                if max_idle is not None and now - entry.used_at >= max_idle:
+                    self._let_go(entry, pool)
+        self._retire([])
+
+    def _warn_of_many(self, alias: str) -> None:
+        """Say once of an alias that it has many pools: each has its own connections and limits."""
+        with self._lock:
+            count = sum(
+                entry.alias == alias and entry.open_pool() is not None
+                for entry in self._entries.values()
+            )
+            if count <= MANY_POOLS or alias in self._warned:
+                return
+            self._warned.add(alias)
+        logger.warning(
+            "DATABASES[%r] has %d pools in this process, each with up to max_size connections. If "
+            "it does not lead to so many databases, its connection parameters differ from call to "
+            "call: look at get_connection_params() of its ENGINE",
+            alias,
+            count,
+        )
 
     def close_database(self, database: str) -> None:
         """Close the pools that have sessions on `database`, on whatever server.
@@ -87,14 +198,15 @@ class Registry:
         Their users notice nothing: the next connection they ask for comes from a new pool.
         """
         with self._lock:
-            keys = [key for key, (name, _) in self._pools.items() if name == database]
-            closing = [self._pools.pop(key)[1] for key in keys]
-        for pool in closing:
+            keys = [key for key, entry in self._entries.items() if entry.database == database]
+            closing = [self._entries.pop(key).pool() for key in keys]
+        pools = [pool for pool in closing if pool is not None]
+        for pool in pools:
             pool.close()
-        self._retire(closing)
+        self._retire(pools)
 
     def _retire(self, closed: list[Pool[Any]]) -> None:
-        """Keep closed pools until nothing of theirs is out, and let go of those that have that."""
+        """Keep closed pools until all their leases are back, and let go of those that have that."""
         with self._lock:
             self._retired += closed
             retired = list(self._retired)
@@ -106,8 +218,8 @@ class Registry:
     def close_all(self) -> None:
         """Close every pool at the end of the process."""
         with self._lock:
-            closing = [pool for _, pool in self._pools.values()]
-            self._pools.clear()
+            closing = [pool for entry in self._entries.values() if (pool := entry.pool())]
+            self._entries.clear()
         close_all(closing)
         for pool in closing:
             pool._leave_leases()  # noqa: SLF001
@@ -122,7 +234,7 @@ REGISTRY = Registry()
 
 @atexit.register
 def _shut_down() -> None:
-    """End all sessions politely, without waiting for anybody.
+    """End all sessions properly, without waiting for other threads.
 
     What this thread still holds is released first; what daemon threads hold at this moment is left
     to the operating system, since closing a connection under a running query may block or crash.

@@ -1,9 +1,9 @@
-"""Django signals for the rare events of the pools of Django's databases.
+"""Django signals for the rare events of the pools: opened, closed, timed out, leaked.
 
 They are sent by `Pool` as `sender`, with the pool as `pool`, in the thread where the event came to
 light: a worker, the maintenance thread, or the caller that timed out. What a receiver raises is
 logged by Django (logger `django.dispatch`) and goes no further. A receiver should be quick, and
-must not use the database whose pool it hears of: that could wait for the event it is told about.
+must not use the database of that pool, since it could wait for the very event it reports.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ connection_closed = Signal()
 """A physical connection was closed. Arguments: `pool`; `reason`, a `DiscardReason` or None."""
 
 acquire_timed_out = Signal()
-"""A caller waited in vain. Arguments: `pool`; `error`, the `PoolTimeout` it is about to get."""
+"""An acquire timed out. Arguments: `pool`; `error`, the `PoolTimeout` it is about to raise."""
 
 lease_leaked = Signal()
 """A lease is older than `leak_after`; sent once for each. Arguments: `pool`; `holder`."""
 
 
 class SignalListener(Listener):
-    """Sends the signals. It keeps nothing, so one serves all pools."""
+    """Sends the signals. It has no state, so one serves all pools."""
 
     def connection_opened(self, pool: Pool[Any]) -> None:
         """Send `connection_opened`."""
@@ -51,7 +51,3 @@ class SignalListener(Listener):
     def lease_leaked(self, pool: Pool[Any], holder: Holder) -> None:
         """Send `lease_leaked`."""
         lease_leaked.send_robust(type(pool), pool=pool, holder=holder)
-
-
-SIGNALS = SignalListener()
-"""The listener of the pools that Django's backends make."""

@@ -1,4 +1,4 @@
-"""What the pooled backends share: a Django database wrapper that leases its connection."""
+"""PooledDatabaseWrapper: a Django database wrapper that leases its connection from a pool."""
 
 from __future__ import annotations
 
@@ -15,54 +15,96 @@ from django.utils.asyncio import async_unsafe
 
 from pooling import activity
 from pooling.backends.cursors import OpenCursors
-from pooling.backends.driver import DatabaseDriver, driver_of
+from pooling.backends.identity import HiddenDict, PoolKey, is_made_per_call
 from pooling.conf import pool_config
 from pooling.core import forks
-from pooling.core.errors import LeaseError
+from pooling.core.errors import LeaseError, PoolClosed
 from pooling.core.pool import Pool
+from pooling.core.threads import DAEMONS
 from pooling.registry import REGISTRY
-from pooling.signals import SIGNALS
+from pooling.signals import SignalListener
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
-    from pooling.core.connection import Lease
+    from pooling.backends.driver import DatabaseDriver
+    from pooling.core.connection import DiscardReason, Lease, PooledConnection
 
 
 class _Binding:
     """Which pool a wrapper uses, and the settings from which that follows."""
 
-    __slots__ = ("pool", "settings")
+    __slots__ = ("guest_credentials", "lasting", "pool", "settings")
 
-    def __init__(self, settings: dict[str, Any], pool: Pool[Any] | None) -> None:
+    def __init__(self, settings: HiddenDict, pool: Pool[Any] | None) -> None:
         self.settings = settings
         self.pool = pool
+        self.lasting = False
+        """Whether the pool follows from the settings alone, and is this alias's own."""
+        self.guest_credentials: Mapping[str, Any] | None = None
+        """With which credentials the wrapper uses the pool of another alias, if so."""
 
     def __repr__(self) -> str:
         return f"<binding to {self.pool!r}>"  # the settings have a password in them
 
 
+_UNBOUND = _Binding(HiddenDict(), None)
+"""The binding of a wrapper that has not looked for its pool yet."""
+
+
+class _RegisteringListener(SignalListener):
+    """Sends the signals, and tells the registry which pools have connections."""
+
+    def connection_opened(self, pool: Pool[Any]) -> None:
+        """Have the registry keep the pool."""
+        REGISTRY.keep(pool)
+        super().connection_opened(pool)
+
+    def connection_closed(self, pool: Pool[Any], reason: DiscardReason | None) -> None:
+        """Have the registry let go of a pool that has given up all it had."""
+        super().connection_closed(pool, reason)
+        REGISTRY.let_go_if_unused(pool, reason)
+
+
+_LISTENER = _RegisteringListener()
+
 _STOCK_ENSURE_CONNECTION: Any = BaseDatabaseWrapper.ensure_connection
 """Django's tests, and other people's tools, put something else in its place, which then counts."""
 if _STOCK_ENSURE_CONNECTION.__module__ != BaseDatabaseWrapper.__module__:
-    _STOCK_ENSURE_CONNECTION = None  # somebody had done so before this module was imported
+    _STOCK_ENSURE_CONNECTION = None  # it had been replaced before this module was imported
+
+_RESOLVING = (
+    *("get_connection_params", "session_identity", "time_zone_identity", "database_identity"),
+    *("can_be_pooled", "find_pool", "check_settings", "timezone", "timezone_name"),
+)
+"""What decides, together with the settings, which pool a wrapper uses and with which parameters."""
 
 
 @async_unsafe
 def _refuse_in_event_loop() -> None:
-    """Raise what Django raises when somebody would block an event loop."""
+    """Raise what Django raises when an event loop would be blocked."""
 
 
 class PooledDatabaseWrapper(BaseDatabaseWrapper):
     """Mixed into a Django database wrapper, it leases connections from the process's pool.
 
-    `connection.close()` means *release* here: whoever calls it, Django at the end of a request for
-    instance, gives the connection back to the pool and may not use it any more.
+    `connection.close()` means *release* here: its callers, Django at the end of a request for
+    instance, give the connection back to the pool and may not use it any more.
 
     Django sets up every connection it opens: parameters, autocommit, time zone, versions, a signal.
     Here that belongs to the physical connection and happens once in its life (`DatabaseDriver`),
     so that `connect` has little left to do. What every request does is therefore written out here
     for the ordinary case, and everything else is left to Django's own methods.
+
+    **Re-entrance.** A signal handler or a finaliser may use the wrapper in the middle of these
+    methods, in the same thread. CPython runs handlers where a function begins, where a loop jumps
+    back and when a call returns. So `_lease` and `connection` change together, in lines without a
+    call between them: a nested use finds both or neither. What a method has taken off the wrapper
+    is its own, in local variables; it puts nothing back, and leaves alone what it then finds there.
+
+    Subclasses may override `get_connection_params`; it is then asked for each lease, in the thread
+    of the caller. What else a session depends on (a `get_new_connection` or an
+    `init_connection_state` that looks at a context variable) belongs into `session_identity`.
     """
 
     driver_class: ClassVar[type[DatabaseDriver]]
@@ -70,6 +112,8 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
     """Defaults of `OPTIONS["pool"]` that differ from the general ones with this engine."""
     Database: ClassVar[Any]
     """The driver's PEP 249 module, set by the Django wrapper this is mixed into."""
+    credential_params: ClassVar[tuple[str, ...]] = ("password",)
+    """Parameters that let a session begin but do not tell it from another."""
     _thread_sharing_count: int
     _thread_ident: int
 
@@ -82,13 +126,22 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = DEFAULT_DB_ALIAS) -> None:
         super().__init__(settings_dict, alias)
-        self._binding: _Binding | None = None
+        self._binding = _UNBOUND
         self._lease: Lease[Any] | None = None
         self._cursors = OpenCursors()
         self._delegating = False
-        self._must_discard = False
-        """Something happened that the connection's own state may not show: do not keep it."""
+        self._distrusted: Lease[Any] | None = None
+        """A lease that must not be kept: something happened that its connection may not show."""
         forks.register(self)
+
+    def __copy__(self) -> PooledDatabaseWrapper:
+        """Return a wrapper with the same settings, and without the connection of this one."""
+        return type(self)(self.settings_dict, self.alias)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PooledDatabaseWrapper:
+        """Return what `copy()` returns."""
+        duplicate: PooledDatabaseWrapper = self.copy()
+        return duplicate
 
     # ---- which pool ----------------------------------------------------------------------------
 
@@ -101,38 +154,88 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
             ImproperlyConfigured: wrong options, or options that contradict each other.
         """
         binding = self._binding
-        if (
-            binding is None
-            or binding.settings != self.settings_dict
-            or (binding.pool is not None and binding.pool.closed)
-        ):
-            binding = self._binding = _Binding(_snapshot(self.settings_dict), self.find_pool())
-        return binding.pool
+        if binding.settings != self.settings_dict:
+            return self._bind()
+        pool = binding.pool
+        if not binding.lasting:
+            credentials = binding.guest_credentials
+            if pool is None or credentials is None:
+                return self._bind()
+            driver: Any = pool._driver
+            if not driver.may_serve(self.alias, credentials):
+                return self._bind()
+        return self._bind() if pool is not None and pool.closed else pool
+
+    def _bind(self) -> Pool[Any] | None:
+        """Find the pool, and remember it as far as the settings decide."""
+        settings = _snapshot(self.settings_dict)
+        pool = self.find_pool()
+        binding = _Binding(settings, pool)
+        if self.pool_follows_settings():
+            driver: Any = None if pool is None else pool._driver
+            if driver is None or driver.alias == self.alias:
+                binding.lasting = True
+            else:
+                binding.guest_credentials = driver.credentials
+        self._binding = binding
+        return pool
+
+    def pool_follows_settings(self) -> bool:
+        """Tell whether equal settings lead to the same pool, whoever asks and whenever.
+
+        Not if a subclass of another package decides as well: it may look at a context variable.
+        """
+        for name in _RESOLVING:
+            owner = next((each for each in type(self).__mro__ if name in vars(each)), object)
+            if owner.__module__.partition(".")[0] not in ("django", "pooling", "builtins"):
+                return False
+        return True
 
     def find_pool(self) -> Pool[Any] | None:
         """Return the pool that the present settings lead to, which may have to be made."""
         config = pool_config(self.settings_dict, self.alias, self.pool_defaults)
-        if config is None or self.alias == NO_DB_ALIAS or not self.can_be_pooled():
+        if (
+            config is None
+            or self.alias == NO_DB_ALIAS
+            or DAEMONS.exiting  # a finaliser at the very end: each connection by itself, as stock
+            or not self.can_be_pooled()
+        ):
             return None
         self.check_settings()
-        params = self.get_connection_params()
-        # Aliases that differ in nothing but their name share a pool. A name somebody chose counts.
+        params = HiddenDict(self.get_connection_params())
+        credentials = HiddenDict({name: params.get(name) for name in self.credential_params})
+        # Aliases that differ in nothing but their name share a pool. A chosen name counts.
         identity = dataclasses.replace(config, name="-") if config.name == self.alias else config
-        key = (
-            type(self),
+        wrapper_class: Any = type(self)
+        shared = PoolKey(
+            wrapper_class,
             identity,
             self.session_identity(params),
             self.time_zone_identity(),
             self.settings_dict["AUTOCOMMIT"],
         )
-        pool = REGISTRY.get(
-            key,
-            self.database_identity(self.settings_dict["NAME"]),
-            lambda: Pool(self.driver_class(self, config), config, listener=SIGNALS),
-        )
-        driver = driver_of(pool)
-        if driver is not None:
+        own = shared.extended(self.alias)
+        database = self.database_identity(self.settings_dict["NAME"])
+
+        def make() -> Pool[Any]:
+            driver = self.driver_class(self, config)
+            driver.update_params(params, credentials)
+            return Pool(driver, config, listener=_LISTENER)
+
+        pool = REGISTRY.find(own)
+        if pool is None and not any(map(is_made_per_call, params.values())):
+            pool = REGISTRY.get(shared, database, self.alias, make)
+            driver: Any = pool._driver
+            if not driver.may_serve(self.alias, credentials):
+                pool = None
+        if pool is None:
+            pool = REGISTRY.get(own, database, self.alias, make)
+        driver = pool._driver
+        if driver.alias == self.alias:
             driver.update_settings(self)
+            driver.update_params(params, credentials)
+        else:
+            driver.add_alias(self.alias)
         return pool
 
     def can_be_pooled(self) -> bool:
@@ -156,14 +259,26 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         return str(name)
 
     def get_connection_params(self) -> dict[str, Any]:
-        """Return the driver's parameters, with our own option taken out of a copy."""
-        settings_dict = self.settings_dict
-        options = {key: value for key, value in settings_dict["OPTIONS"].items() if key != "pool"}
-        self.settings_dict = {**settings_dict, "OPTIONS": options}
-        try:
-            return super().get_connection_params()
-        finally:
-            self.settings_dict = settings_dict
+        """Return the driver's parameters, without our own option."""
+        return self.stock_connection_params()
+
+    def stock_connection_params(self) -> dict[str, Any]:
+        """Return Django's parameters, whatever subclasses make of them.
+
+        Django's method works on a stand-in with other settings: another thread, or a signal
+        handler, may look at those of this wrapper meanwhile.
+        """
+        options = HiddenDict(self.settings_dict["OPTIONS"])
+        options.pop("pool", None)
+        stand_in = object.__new__(type(self))
+        vars(stand_in).update(vars(self))
+        stand_in.settings_dict = HiddenDict({**self.settings_dict, "OPTIONS": options})
+        before = {**vars(stand_in)}
+        params: dict[str, Any] = super(PooledDatabaseWrapper, stand_in).get_connection_params()
+        for name, value in vars(stand_in).items():
+            if name not in before or before[name] is not value:
+                setattr(self, name, value)  # Django's SQLite wrapper notes things this way
+        return params
 
     # ---- acquire -------------------------------------------------------------------------------
 
@@ -198,33 +313,61 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         """Lease a connection. Assume that there is none."""
         if _get_running_loop() is not None:
             _refuse_in_event_loop()
-        pool = self.resolve_pool()
+        binding = self._binding
+        if not binding.lasting or binding.settings != self.settings_dict:
+            pool = self.resolve_pool()
+        else:
+            pool = binding.pool
         if pool is None:
             super().connect()
             return
         # From here to the acquire this is Django's connect(), which cannot be divided.
-        settings_dict = self.settings_dict
         self.in_atomic_block = False
         self.savepoint_ids = []
         self.atomic_blocks = []
         self.needs_rollback = False
-        self.health_check_enabled = settings_dict["CONN_HEALTH_CHECKS"]
+        self.health_check_enabled = self.settings_dict["CONN_HEALTH_CHECKS"]
         self.health_check_done = True
         self.close_at = 0.0  # CONN_MAX_AGE is 0: the lease ends with the request
         self.closed_in_transaction = False
         self.errors_occurred = False
         self.run_commit_hooks_on_set_autocommit_on = False
+        if self._lease is not None:
+            self._discard_lease()
         try:
-            self.connection = self._acquire(pool)
-            self.autocommit = settings_dict["AUTOCOMMIT"]
+            lease = pool.acquire(
+                self.acquire_timeout,
+                thread_bound=not self._thread_sharing_count,
+                note=activity.current(),
+            )
+        except PoolClosed:
+            successor = self.resolve_pool()
+            if successor is None:
+                super().connect()
+                return
+            if successor is pool:
+                raise
+            pool = successor
+            lease = self._acquire(pool)
+        if self._lease is not None:
+            lease.release()  # a signal handler has connected this wrapper meanwhile
+            return
+        try:
+            # No call in these lines; see the class.
+            record: Any = lease._owned
+            self._lease = lease
+            self.connection = record.connection
+            if self._lease is not lease:
+                self.connection = None  # a debugger has used the wrapper between the two
+                return
+            self.autocommit = self.settings_dict["AUTOCOMMIT"]
             self.run_on_commit = []
             driver: Any = pool._driver
-            lease: Any = self._lease
             # The same is asked there; here it spares every request the call.
-            if driver.restores or lease._owned.context != connection_created.receivers:
-                self._send_connection_created(driver)
+            if driver.restores or record.context != connection_created.receivers:
+                self._send_connection_created(driver, lease)
         except BaseException:
-            self._discard_lease()
+            self._drop(lease)
             raise
 
     @async_unsafe
@@ -237,45 +380,69 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         pool = self.resolve_pool()
         if pool is None:
             return super().get_new_connection(conn_params)
-        return self._acquire(pool)
-
-    def _acquire(self, pool: Pool[Any]) -> Any:
-        """Lease a connection from this wrapper's pool and return the driver's own object."""
         if self._lease is not None:
-            # Somebody set `connection` to None behind our back: nobody knows in what state it is.
             self._discard_lease()
-        self._lease = lease = pool.acquire(
+        lease = self._acquire(pool)
+        self._lease = lease
+        return lease.connection
+
+    def _acquire(self, pool: Pool[Any]) -> Lease[Any]:
+        return pool.acquire(
             self.acquire_timeout,
             thread_bound=not self._thread_sharing_count,
             note=activity.current(),
         )
-        self._must_discard = False
-        return lease.connection
 
-    def _send_connection_created(self, driver: DatabaseDriver) -> None:
+    def _send_connection_created(self, driver: DatabaseDriver, lease: Lease[Any]) -> None:
         """Send `connection_created`, once for each physical connection and set of receivers.
 
         Receivers set up the session further. A receiver that came later has not seen this
         connection, and a session that was restored has forgotten what receivers did.
         """
         receivers = connection_created.receivers
-        record = self._lease._record  # type: ignore[union-attr]  # that we have just got
-        if record.context == receivers and not driver.needs_connection_created(self.connection):
+        connection, record = self.connection, lease._owned
+        if self._lease is not lease or record is None:
+            return  # a signal handler has closed it
+        if record.context == receivers and not driver.needs_connection_created(connection):
             return
+        driver.announced = driver.announced or bool(receivers)
         connection_created.send(sender=self.__class__, connection=self)
+        # Taken off the wrapper meanwhile, as in `_release`, so that no signal handler can close it.
+        if self._lease is lease:
+            self.connection = None
+            self._lease = None
+            self.connection = None
+        if not lease._current:
+            return  # a receiver, or a signal handler, has closed it
         # Without autocommit what they did is part of the lease's transaction: undone, perhaps.
         record.context = list(receivers) if self.autocommit else None
-        driver.mark_baseline(self.connection)
+        driver.mark_baseline(connection)
+        if self._lease is not None:
+            lease.release()  # a signal handler has connected the wrapper
+            return
+        self._lease = lease
+        self.connection = connection
+        if self._lease is not lease:
+            self.connection = None
 
     def create_cursor(self, name: str | None = None) -> Any:
         """Make a cursor that will not outlive the lease."""
+        connection = self.connection
         cursor = super().create_cursor(name)
         if self._lease is not None:
             self._cursors.add(cursor)
-            if name:
-                driver: Any = self._lease._pool._driver
-                driver.add_server_cursor(self._lease.connection, cursor)
+        if self.connection is not connection:
+            cursor.close()  # a signal handler has closed the connection, which may be lent by now
+            raise self.Database.InterfaceError("connection already closed")
+        if name:
+            self._add_server_cursor(cursor)
         return cursor
+
+    def _add_server_cursor(self, cursor: Any) -> None:
+        lease = self._lease
+        if lease is not None:
+            driver: Any = lease._pool._driver
+            driver.add_server_cursor(lease.connection, cursor)
 
     # ---- release -------------------------------------------------------------------------------
 
@@ -295,52 +462,74 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
             or self._thread_ident != get_ident()
             or _get_running_loop() is not None
         ):
-            super().close()  # Django's, for those who may not do it, and for a transaction's end
+            super().close()  # Django's, which refuses other threads, and for a transaction's end
             if self.connection is None:
                 self._discard_lease()  # an interrupt may have left one
         else:
             self.run_on_commit = []
-            self._close()
+            self._release()
 
     def _close(self) -> None:
-        """Give the connection back, and leave none behind that could still be used.
-
-        The driver's object goes first: whoever survives an interrupt here must not go on with a
-        connection that somebody else may have by then.
-        """
-        lease, connection = self._lease, self.connection
+        """Give the connection back, and leave none behind that could still be used."""
+        lease = self._lease
         if lease is None:
             super()._close()  # type: ignore[misc]  # Django's, not in its stubs
+        elif self.in_atomic_block:
+            self._close_in_atomic_block(lease)
+        else:
+            self._release()
+
+    def _release(self) -> None:
+        """Take the lease off the wrapper, and release it."""
+        lease = self._lease
+        if lease is None:
             return
-        if not self.in_atomic_block:
-            self.connection = None
+        # No call in these lines; see the class. The driver's object goes first: after an interrupt
+        # (Ctrl-C) here nothing may go on with a connection whose lease is gone.
+        connection = self.connection
+        ping = self.errors_occurred
+        self.connection = None
+        self._lease = None
+        self.connection = None  # a debugger may have connected the wrapper between the two
         try:
-            if connection is None:
-                pass
-            elif self.in_atomic_block:
-                # Django goes on to hold this object until the block ends, as a closed one.
-                connection.close()
-            elif not self._must_discard and (
-                not self._cursors or self._close_cursors(connection, lease._pool._driver)
+            if self._distrusted is not lease and (
+                not self._cursors or self._close_cursors(connection, lease)
             ):
-                lease._pool.release(lease, ping=self.errors_occurred)
+                lease._pool.release(lease, ping=ping)
         except LeaseError:
             pass  # it is over: the pool took it back, from a thread that had ended
         except Exception:
             with self.wrap_database_errors:
                 raise
         finally:
-            self._lease = None
             if lease._owned is not None and lease._current:  # a release has taken what it owned
                 self._cursors.take()
                 lease.discard()
 
-    def _close_cursors(self, connection: Any, driver: Any) -> bool:
+    def _close_in_atomic_block(self, lease: Lease[Any]) -> None:
+        """Close the connection itself, which Django holds on to until the block ends."""
+        connection = self.connection
+        try:
+            if connection is not None:
+                connection.close()
+        except Exception:
+            with self.wrap_database_errors:
+                raise
+        finally:
+            self._cursors.take()
+            if self._lease is lease:
+                self._lease = None
+            if lease._current:
+                lease.discard()
+
+    def _close_cursors(self, connection: Any, lease: Any) -> bool:
         """Close what is left open; tell whether the connection may still be trusted."""
         cursors = self._cursors.take()
         if cursors:
+            if lease._owned is None:
+                return False
             try:
-                driver.close_cursors(connection, cursors)
+                lease._pool._driver.close_cursors(connection, cursors)
             except self.Database.Error:
                 return False
         return True
@@ -349,15 +538,26 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         try:
             super()._rollback()  # type: ignore[misc]
         except BaseException:
-            self._must_discard = True
+            self._distrusted = self._lease
             raise
 
     def _discard_lease(self) -> None:
-        """Throw the leased connection away."""
-        lease, self._lease, self.connection = self._lease, None, None
+        """Throw away a lease that was left on the wrapper without its connection.
+
+        By an interrupt, or by code that has set `connection` to None: the session's state is
+        unknown.
+        """
+        lease = self._lease
         if lease is not None:
-            with contextlib.suppress(LeaseError):
-                lease.discard()
+            self._drop(lease)
+
+    def _drop(self, lease: Lease[Any]) -> None:
+        """Throw a lease away, and take it off the wrapper unless that has another one by now."""
+        if self._lease is lease:
+            self.connection = None
+            self._lease = None
+        with contextlib.suppress(LeaseError):
+            lease.discard()
 
     def close_pool(self) -> None:
         """Do nothing, on purpose.
@@ -367,17 +567,34 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         of our pool use `pooling.get_pool(alias).drain()`.
         """
 
-    # ---- forks ---------------------------------------------------------------------------------
+    # ---- threads and forks ---------------------------------------------------------------------
+
+    def inc_thread_sharing(self) -> None:
+        """Allow other threads to use this wrapper: its lease no longer ends with its thread."""
+        super().inc_thread_sharing()
+        self._follow_thread_sharing()
+
+    def dec_thread_sharing(self) -> None:
+        """Take that back."""
+        super().dec_thread_sharing()
+        self._follow_thread_sharing()
+
+    def _follow_thread_sharing(self) -> None:
+        """Bind the lease to its thread if that is the only one which may use the wrapper."""
+        lease = self._lease
+        if lease is not None:
+            _bind_to_thread(lease, None if self._thread_sharing_count else self._thread_ident)
 
     def after_fork_in_child(self) -> None:
-        """Forget the parent's connection and transaction, without a word to the server."""
+        """Forget the parent's connection and transaction, and send nothing to the server."""
         if self._lease is None:
             return
         forks.immortalise(self.connection)
         forks.immortalise(self._cursors)
-        self._lease = None
-        self._cursors = OpenCursors()
         self.connection = None
+        self._lease = None
+        self._distrusted = None
+        self._cursors = OpenCursors()
         self.in_atomic_block = False
         self.closed_in_transaction = False
         self.needs_rollback = False
@@ -386,22 +603,16 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         self.run_on_commit = []
 
 
-def frozen(value: Any) -> Hashable:
-    """Return something hashable that is equal for equal settings."""
-    if isinstance(value, dict):
-        return frozenset((key, frozen(item)) for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return tuple(frozen(item) for item in value)
-    try:
-        hash(value)
-    except TypeError:
-        return id(value)
-    return value  # type: ignore[no-any-return]
+def _bind_to_thread(lease: Lease[Any], ident: int | None) -> None:
+    """Have a lease end with the thread that acquired it, if that is the one with this ident."""
+    record: PooledConnection[Any] | None = lease._owned
+    if record is not None and lease._current:
+        record.thread_bound = record.thread is not None and record.thread.ident == ident
 
 
-def _snapshot(settings_dict: dict[str, Any]) -> dict[str, Any]:
+def _snapshot(settings_dict: dict[str, Any]) -> HiddenDict:
     """Copy settings as deep as people change them in place."""
-    options = {**settings_dict["OPTIONS"]}
+    options = HiddenDict(settings_dict["OPTIONS"])
     if isinstance(options.get("pool"), dict):
         options["pool"] = {**options["pool"]}
-    return {**settings_dict, "OPTIONS": options}
+    return HiddenDict({**settings_dict, "OPTIONS": options})

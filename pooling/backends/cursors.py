@@ -1,4 +1,4 @@
-"""The cursors of a lease."""
+"""OpenCursors: the cursors made during a lease, which must not outlive it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 class OpenCursors(list[weakref.ref[Any]]):
     """Remember the cursors made during a lease, to close those that outlive it.
 
-    A cursor works as long as its connection does, whoever owns that by then: one that is kept past
-    the release would read and write in the next owner's transaction, and a half-read SQLite cursor
-    would hold its read lock.
+    A cursor works as long as its connection does, whichever lease that belongs to by then: after
+    the release it would read and write in the next lease's transaction, and a half-read SQLite
+    cursor would hold its read lock.
     """
 
     __slots__ = ("_tidy_at",)
@@ -31,7 +31,7 @@ class OpenCursors(list[weakref.ref[Any]]):
     def take(self) -> list[Any]:
         """Return the cursors that are left open, and forget all."""
         references = self[:]
-        self.clear()
+        self.clear()  # no call before this one, so that a signal handler's cursor is not lost
         return [
             cursor
             for reference in references

@@ -1,4 +1,4 @@
-"""What the drivers of both backends share: how a physical connection comes into being."""
+"""DatabaseDriver: open, set up and clean physical connections the way Django does it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import abc
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django.db.backends.signals import connection_created
 from django.utils.module_loading import import_string
 
+from pooling.backends.identity import HiddenDict
 from pooling.core.config import RESETS, PoolConfig
 
 if TYPE_CHECKING:
@@ -31,8 +33,11 @@ class DatabaseDriver(abc.ABC):
     Every physical connection is made by an `opener`: a wrapper of the same class as the user's,
     with a copy of its settings and without a pool, which makes the connection, sets up its session
     as the stock backend would, hands it over and is forgotten. So subclasses that override
-    `get_connection_params` (for a token that changes) or `init_connection_state` are honoured, and
-    nothing refers to the wrapper, or the thread, that happened to need a connection first.
+    `get_new_connection` or `init_connection_state` are honoured, and nothing refers to the wrapper,
+    or the thread, that happened to need a connection first.
+
+    The parameters are those that the caller's wrapper has computed, in the caller's thread and
+    context (`update_params`): the opener works in another thread, which may know of no tenant.
     """
 
     operational_error: type[Exception]
@@ -43,6 +48,8 @@ class DatabaseDriver(abc.ABC):
     They are two or more, and the first one is true while a transaction is open."""
     session_attributes: ClassVar[tuple[str, ...]] = ()
     """Those that only `reset="session"` sets back, since that may cost a round trip."""
+    baseline_attributes: ClassVar[tuple[str, ...]] = ()
+    """Others whose value `baseline` tells, for `end_transaction`."""
 
     def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
         self.config = config
@@ -50,16 +57,23 @@ class DatabaseDriver(abc.ABC):
         self.vendor: str = wrapper.vendor
         self.aliases: set[str] = set()
         """The aliases of `DATABASES` that have used the pool so far."""
-        self._wrapper_class = type(wrapper)
+        self.credentials: Mapping[str, Any] = {}
+        """What a caller has to know to get a session, but what does not tell sessions apart."""
+        self.announced = False
+        """Whether receivers of `connection_created` have set up sessions, for `alias`."""
+        self._wrapper_class: type[PooledDatabaseWrapper] = _with_plain_settings(type(wrapper))
         self._settings: Mapping[str, Any] = {}
+        self._params: Mapping[str, Any] | None = None
         self.operational_error = wrapper.Database.OperationalError
+        self._module: str = wrapper.Database.__name__
         self.restores = config.reset in ("session", "always")
         """Whether a release undoes what can be changed in a session."""
-        self._as_opened: dict[str, Any] = {}
+        self._baselines: dict[Any, dict[str, Any]] = {}
+        """For each connection, the attributes that leases begin with."""
         self._fingerprint = attrgetter(*self.transaction_attributes, *self.lease_attributes)
-        self._clean_fingerprint: object = None
-        """What `_look` finds at a connection that was cleaned. None before the first one was, and
-        with connections that are always in a transaction."""
+        self._clean_fingerprints: dict[Any, object] = {}
+        """What `_fingerprint` returns for each connection when it is clean. None before its first
+        release, and with connections that are always in a transaction."""
         self._user_reset: Callable[[Any], object] | None = None
         if config.reset not in RESETS:
             self._user_reset = import_string(config.reset)
@@ -71,35 +85,69 @@ class DatabaseDriver(abc.ABC):
         They differ from those in use in nothing that a session shows, but the password may have
         been changed, in the settings and on the server.
         """
-        settings = {**wrapper.settings_dict}
-        settings["OPTIONS"] = {**settings["OPTIONS"], "pool": False}
+        settings = HiddenDict(wrapper.settings_dict)
+        settings["OPTIONS"] = HiddenDict({**settings["OPTIONS"], "pool": False})
         self._settings = settings
-        self.aliases = self.aliases | {wrapper.alias}
+        self.add_alias(wrapper.alias)
+
+    def update_params(self, params: Mapping[str, Any], credentials: Mapping[str, Any]) -> None:
+        """Take over the parameters for the connections to come, as a caller has computed them.
+
+        They have the same key as those in use, so they may differ in the credentials only, and in
+        objects made per call, which stay the same as long as they can.
+        """
+        if self._params is None or credentials != self.credentials:
+            self._params = HiddenDict(params)
+            self.credentials = credentials
+
+    def add_alias(self, alias: str) -> None:
+        """Note that an alias uses the pool."""
+        if alias not in self.aliases:
+            self.aliases = self.aliases | {alias}
+
+    def may_serve(self, alias: str, credentials: Mapping[str, Any]) -> bool:
+        """Tell whether `alias` may use these sessions, which were opened for another alias perhaps.
+
+        Not with other credentials, since it would not have been let in with them. And not when
+        there are receivers of `connection_created`: they may set up each alias in its own way.
+        """
+        return alias == self.alias or (
+            not self.announced
+            and not connection_created.receivers
+            and credentials == self.credentials
+        )
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """The entry of `DATABASES` that the next connection follows, secrets included."""
         return self._settings
 
-    def opener(self) -> BaseDatabaseWrapper:
+    def opener(self) -> PooledDatabaseWrapper:
         """Return a wrapper of the user's class without a pool."""
-        settings = {**self._settings, "OPTIONS": {**self._settings["OPTIONS"]}}
-        return self._wrapper_class(settings, self.alias)
+        settings = self._settings
+        own = HiddenDict({**settings, "OPTIONS": HiddenDict(settings["OPTIONS"])})
+        return self._wrapper_class(own, self.alias)
 
-    def connection_params(self, opener: BaseDatabaseWrapper) -> dict[str, Any]:
-        """Return the parameters of the next physical connection."""
-        return opener.get_connection_params()
+    def connection_params(self, opener: PooledDatabaseWrapper) -> dict[str, Any]:
+        """Return the parameters of the next physical connection, which may be changed."""
+        # For what it notes in the opener, too. Not the method of a subclass: it may depend on the
+        # caller, and has been asked there.
+        params = opener.stock_connection_params()
+        return HiddenDict(params if self._params is None else self._params)
 
     def connect(self) -> Any:
         """Open a connection and set up its session as the stock backend does."""
         opener = self.opener()
-        connection = opener.get_new_connection(self.connection_params(opener))
+        try:
+            connection = opener.get_new_connection(self.connection_params(opener))
+        except Exception as error:
+            _leave_out_frames(error, self._module)
+            raise
         try:
             opener.connection = connection
             self.set_up_session(opener)
             opener.connection = None
-            for name in self.lease_attributes + self.session_attributes:
-                self._as_opened[name] = getattr(connection, name)
+            self._note_baseline(connection)
             self.on_connect(connection)
             return connection  # here, where an interrupt still closes it
         except BaseException:
@@ -110,11 +158,26 @@ class DatabaseDriver(abc.ABC):
         """Note what the pool has to know of a new connection. `close` forgets it."""
 
     def restore_attributes(self, connection: Any, names: tuple[str, ...]) -> None:
-        """Set attributes of the driver's object back to what they were after connecting."""
+        """Set attributes of the driver's object back to what leases begin with."""
+        baseline = self._baselines[connection]
         for name in names:
-            value = self._as_opened[name]
+            value = baseline[name]
             if getattr(connection, name) is not value:
                 setattr(connection, name, value)
+
+    def baseline(self, connection: Any, name: str) -> Any:
+        """Return an attribute of the driver's object as leases begin with it."""
+        return self._baselines[connection][name]
+
+    def _note_baseline(self, connection: Any) -> None:
+        names = self.lease_attributes + self.session_attributes + self.baseline_attributes
+        self._baselines[connection] = {name: getattr(connection, name) for name in names}
+        self._clean_fingerprints[connection] = None
+
+    def forget(self, connection: Any) -> None:
+        """Forget what was noted of a connection that is about to be closed."""
+        self._baselines.pop(connection, None)
+        self._clean_fingerprints.pop(connection, None)
 
     def set_up_session(self, opener: BaseDatabaseWrapper) -> None:
         """Do what Django does with a new connection, except to announce it."""
@@ -125,7 +188,7 @@ class DatabaseDriver(abc.ABC):
 
     def reset(self, connection: Any) -> None:
         """End the transaction, and undo what the option `reset` says."""
-        if self._fingerprint(connection) != self._clean_fingerprint:
+        if self._fingerprint(connection) != self._clean_fingerprints[connection]:
             self.clean(connection)
         if self.restores:
             self.restore_session(connection)
@@ -137,8 +200,8 @@ class DatabaseDriver(abc.ABC):
         """End the transaction and set attributes back. Most leases leave nothing of the kind."""
         self.restore_attributes(connection, self.lease_attributes)
         self.end_transaction(connection)
-        look = self._fingerprint(connection)
-        self._clean_fingerprint = None if look[0] else look
+        fingerprint = self._fingerprint(connection)
+        self._clean_fingerprints[connection] = None if fingerprint[0] else fingerprint
 
     @abc.abstractmethod
     def is_alive(self, connection: Any) -> bool:
@@ -156,8 +219,9 @@ class DatabaseDriver(abc.ABC):
     def restore_session(self, connection: Any) -> None:
         """Undo what can be changed in a session. Costs what it costs."""
 
-    def mark_baseline(self, connection: Any) -> None:  # noqa: B027 - most have nothing to do
+    def mark_baseline(self, connection: Any) -> None:
         """Take the session as it is now for what leases begin with: receivers have set it up."""
+        self._note_baseline(connection)
 
     def needs_connection_created(self, connection: Any) -> bool:  # noqa: ARG002
         """Tell whether the session was restored, so that receivers have to set it up again."""
@@ -177,4 +241,32 @@ class DatabaseDriver(abc.ABC):
 
     def close(self, connection: Any) -> None:
         """Close the connection."""
+        self.forget(connection)
         connection.close()
+
+
+def _with_plain_settings(wrapper_class: type[PooledDatabaseWrapper]) -> Any:
+    """Return a class whose objects keep the settings they are given.
+
+    A subclass may make `settings_dict` a property that looks at its caller's context.
+    """
+    for each in wrapper_class.__mro__:
+        if hasattr(vars(each).get("settings_dict"), "__set__"):
+            return type(wrapper_class.__name__, (wrapper_class,), {"settings_dict": None})
+    return wrapper_class
+
+
+def _leave_out_frames(error: BaseException, module: str) -> None:
+    """Leave the driver's own frames out of a traceback, where they are its end.
+
+    A report of the exception shows their local variables, and the password is among them. What the
+    driver has to say is in the message.
+    """
+    link = last = error.__traceback__
+    while link is not None:
+        name = link.tb_frame.f_globals.get("__name__", "")
+        if name != module and not name.startswith(f"{module}."):
+            last = link
+        link = link.tb_next
+    if last is not None:
+        last.tb_next = None

@@ -140,7 +140,7 @@ def test_signals_keep_no_pool_alive(database: Database, heard: Any) -> None:
     pool = weakref.ref(pool_of(wrapper))
     wrapper.close()
     database.close()
-    wrapper._binding = None
+    del wrapper
     opened.clear()
 
     eventually(lambda: gc.collect() is not None and pool() is None)

@@ -132,6 +132,17 @@ class Database(abc.ABC):
                 wrapper.connection = None
             wrapper.close()
 
+    @contextmanager
+    def known_as(self, alias: str, wrapper: BaseDatabaseWrapper) -> Iterator[None]:
+        """Make a wrapper known to Django under an alias in this thread."""
+        connections.settings[alias] = wrapper.settings_dict
+        connections[alias] = wrapper
+        try:
+            yield
+        finally:
+            del connections[alias]
+            del connections.settings[alias]
+
     @abc.abstractmethod
     def session(self, wrapper: BaseDatabaseWrapper) -> Any:
         """Return what identifies the wrapper's physical connection."""

@@ -9,8 +9,9 @@ from django.conf import settings
 from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
-from pooling.backends.base import PooledDatabaseWrapper, frozen
+from pooling.backends.base import PooledDatabaseWrapper
 from pooling.backends.driver import driver_of
+from pooling.backends.identity import frozen
 from pooling.backends.postgresql.creation import DatabaseCreation
 from pooling.backends.postgresql.driver import PostgresDriver, PsycopgDriver
 from pooling.backends.postgresql.features import DatabaseFeatures
@@ -74,6 +75,6 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
         The sessions of the old pool have the old time zone, except for the one this wrapper may
         hold: that gets the new one, and is closed with the others when it comes back.
         """
-        if self._binding is not None and self._binding.pool is not None:
+        if self._binding.pool is not None:
             self._binding.pool.close()
         return super().ensure_timezone()

@@ -116,13 +116,13 @@ class PsycopgDriver(DatabaseDriver):
         super().update_settings(wrapper)
         self._time_zone = wrapper.timezone, wrapper.timezone_name
 
-    def opener(self) -> BaseDatabaseWrapper:
+    def opener(self) -> PooledDatabaseWrapper:
         """Return a wrapper that sets up sessions in this pool's time zone, whatever is set now."""
         opener = super().opener()
         opener.timezone, opener.timezone_name = self._time_zone
         return opener
 
-    def connection_params(self, opener: BaseDatabaseWrapper) -> dict[str, Any]:
+    def connection_params(self, opener: PooledDatabaseWrapper) -> dict[str, Any]:
         """Return the parameters, with a timeout and a name for the session.
 
         The name is shown in `pg_stat_activity`. libpq uses it if neither the user's parameters, nor
@@ -222,6 +222,7 @@ class PsycopgDriver(DatabaseDriver):
 
     def mark_baseline(self, connection: Any) -> None:
         """Take the session's state, as receivers have set it up, for what leases begin with."""
+        super().mark_baseline(connection)
         if changes := session_tracking.changes_of(connection):
             changes.dirty = changes.restored = False
 
@@ -263,7 +264,7 @@ class PsycopgDriver(DatabaseDriver):
     def close(self, connection: Any) -> None:
         """Close the connection."""
         self._polls.pop(connection, None)
-        connection.close()
+        super().close(connection)
 
     def is_transient(self, error: BaseException) -> bool:
         """Return True if a failed connect is worth a retry; see `TRANSIENT`."""
@@ -389,15 +390,13 @@ class Psycopg2Driver(PsycopgDriver):
         """Note a server-side cursor, to be closed when the lease ends."""
         super().add_server_cursor(connection, cursor)
         self._named_cursors.setdefault(connection, OpenCursors()).add(cursor)
-        self._clean_fingerprint = None  # so that the release calls `clean`
+        self._clean_fingerprints[connection] = None  # so that the release calls `clean`
 
     def clean(self, connection: Any) -> None:
         """Close server-side cursors, end the transaction and set attributes back."""
         if cursors := self._named_cursors.pop(connection, None):
             self.close_cursors(connection, cursors.take())
         super().clean(connection)
-        if self._named_cursors:
-            self._clean_fingerprint = None
 
     def close(self, connection: Any) -> None:
         """Close the connection."""

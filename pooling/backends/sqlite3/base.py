@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db.backends.sqlite3 import base
 from django.utils.asyncio import async_unsafe
 
-from pooling.backends.base import PooledDatabaseWrapper, frozen
+from pooling.backends.base import PooledDatabaseWrapper
+from pooling.backends.identity import frozen
 from pooling.backends.sqlite3 import database_files
 from pooling.backends.sqlite3.creation import DatabaseCreation
 from pooling.backends.sqlite3.database_files import OPEN_FILES
@@ -18,8 +18,6 @@ from pooling.backends.sqlite3.features import DatabaseFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
-
-    from pooling.core.pool import Pool
 
 
 class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
@@ -33,21 +31,10 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
     features_class = DatabaseFeatures
     init_commands: list[str]
 
-    _directory: str | None = None
-    """The current directory that a relative `NAME` has been completed with."""
-
-    def resolve_pool(self) -> Pool[Any] | None:
-        """Return this wrapper's pool: with a relative `NAME`, that of the file it means now."""
-        if self._directory is not None and self._directory != _current_directory():
-            self._directory = self._binding = None
-        return super().resolve_pool()
-
-    def find_pool(self) -> Pool[Any] | None:
-        """Return the pool for the present settings, and the directory if `NAME` is relative."""
+    def pool_follows_settings(self) -> bool:
+        """Tell whether equal settings lead to the same pool: a relative `NAME` follows `chdir`."""
         name = self.settings_dict["NAME"]
-        is_absolute = database_files.absolute_name(name) == name
-        self._directory = None if is_absolute else _current_directory()
-        return super().find_pool()
+        return database_files.absolute_name(name) == name and super().pool_follows_settings()
 
     def can_be_pooled(self) -> bool:
         """Leave databases in memory to the stock backend: each connection is one of its own."""
@@ -95,10 +82,3 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
     def database_identity(self, name: Any) -> str:
         """Return `name` with the current directory filled in."""
         return str(database_files.absolute_name(name))
-
-
-def _current_directory() -> str:
-    try:
-        return os.getcwd()  # noqa: PTH109 - for every lease
-    except FileNotFoundError:  # it was removed: what is opened there fails
-        return ""

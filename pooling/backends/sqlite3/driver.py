@@ -17,8 +17,6 @@ from pooling.core import forks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from django.db.backends.base.base import BaseDatabaseWrapper
-
     from pooling.backends.base import PooledDatabaseWrapper
     from pooling.core.config import PoolConfig
 
@@ -182,6 +180,7 @@ class SQLiteDriver(DatabaseDriver):
     """Open, test, reset and close SQLite connections."""
 
     transaction_attributes = ("in_transaction", "isolation_level")
+    baseline_attributes = ("isolation_level",)
     lease_attributes = (
         *("row_factory", "text_factory"),
         *(("autocommit",) if hasattr(sqlite3.Connection, "autocommit") else ()),  # Python 3.12
@@ -198,7 +197,7 @@ class SQLiteDriver(DatabaseDriver):
         name = database_files.absolute_name(self._settings["NAME"])
         self._settings = {**self._settings, "NAME": name}
 
-    def connection_params(self, opener: BaseDatabaseWrapper) -> dict[str, Any]:
+    def connection_params(self, opener: PooledDatabaseWrapper) -> dict[str, Any]:
         """Return the parameters of the next connection, and note the path it opens."""
         params = super().connection_params(opener)
         self._path = database_files.path_of(params["database"])
@@ -265,9 +264,7 @@ class SQLiteDriver(DatabaseDriver):
         """Roll back what is open; restore autocommit, foreign keys and the attached databases."""
         if connection.in_transaction:
             connection.rollback()
-        # As Django's own `_set_autocommit` does it.
-        level = None if self._settings["AUTOCOMMIT"] else ""
-        connection.isolation_level = level  # type: ignore[assignment]
+        connection.isolation_level = self.baseline(connection, "isolation_level")
         notes = self._sessions[connection].notes
         if notes or notes is None:
             self._end_changes(connection, notes)
@@ -312,6 +309,7 @@ class SQLiteDriver(DatabaseDriver):
 
     def mark_baseline(self, connection: sqlite3.Connection) -> None:
         """Take the session, as receivers have set it up, for what leases begin with."""
+        super().mark_baseline(connection)
         session = self._sessions[connection]
         notes = session.notes
         if notes or notes is None:
@@ -334,6 +332,7 @@ class SQLiteDriver(DatabaseDriver):
         if session is not None and OPEN_FILES.remove(session.file):
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self.forget(connection)
         SERIAL_CLOSER.close(connection)
 
     def is_transient(self, error: BaseException) -> bool:
