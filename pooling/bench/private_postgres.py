@@ -10,7 +10,6 @@ them. Nothing outside the server's own folder is created or changed: no user, no
 from __future__ import annotations
 
 import atexit
-import importlib
 import importlib.util
 import os
 import pwd
@@ -22,12 +21,12 @@ import socket
 import stat
 import subprocess
 import tempfile
-import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .polling import wait_until
 from .processes import end_process
 
 if TYPE_CHECKING:
@@ -45,15 +44,6 @@ INSTALLATION = "pginstall18"
 # that keeps connecting to a stopped server's port could otherwise be given that very port and
 # reach itself.
 PORTS = range(20_000, 32_000)
-
-# "fast" ends the sessions with an error message, "smart" waits for them to end, "immediate" is the
-# nearest thing to a crash.
-StopMode = Literal["smart", "fast", "immediate"]
-STOP_SIGNALS: dict[StopMode, signal.Signals] = {
-    "smart": signal.SIGTERM,
-    "fast": signal.SIGINT,
-    "immediate": signal.SIGQUIT,
-}
 
 # A server for an hour needs none of this, least of all durability.
 CONFIGURATION = {
@@ -110,8 +100,7 @@ class PrivatePostgres:
 
     Use it as a context manager, or call `start` and `close`. The folder disappears with
     `close`, at the interpreter's exit, and, by means of a small watchdog process, even if this
-    process is killed. A forked child may use the server but neither stops nor removes it. Not
-    thread-safe.
+    process is killed. A forked child may use the server but does not remove it. Not thread-safe.
 
     Sessions log in as a superuser with a random password: a superuser may run programs, so no other
     user of the machine may log in.
@@ -122,7 +111,7 @@ class PrivatePostgres:
 
     Raises:
         PostgresUnavailableError: on `start`, if there is no server that could be started.
-        ServerError: on `start` and `stop`, if the server fails or takes too long.
+        ServerError: on `start`, if the server fails or takes more than 60 seconds.
     """
 
     host = HOST
@@ -134,17 +123,15 @@ class PrivatePostgres:
         self.password = secrets.token_hex(16)
         self.port = 0
         self.folder: Path | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         limit = {"max_connections": str(max_connections)}
         self._configuration = {**CONFIGURATION, **limit, **(configuration or {})}
-        self._owner = os.getpid()
         self._programs = Path()
         self._account: Account | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watchdog: Watchdog | None = None
-        self._frozen: list[int] = []
+        self._watchdog: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
-        state = f"pid {self._process.pid}, port {self.port}" if self._process else "stopped"
+        state = f"pid {self.process.pid}, port {self.port}" if self.process else "stopped"
         return f"<{type(self).__name__} {state}>"
 
     def __enter__(self) -> Self:
@@ -157,13 +144,9 @@ class PrivatePostgres:
     @property
     def pid(self) -> int:
         """The postmaster's process id."""
-        if self._process is None:
+        if self.process is None:
             raise ServerError("the private PostgreSQL is not running")
-        return self._process.pid
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self.process.pid
 
     @property
     def url(self) -> str:
@@ -176,14 +159,8 @@ class PrivatePostgres:
         self, engine: str = "django.db.backends.postgresql", name: str = "postgres"
     ) -> dict[str, Any]:
         """Return an entry for Django's `DATABASES`."""
-        return {
-            "ENGINE": engine,
-            "NAME": name,
-            "USER": self.user,
-            "PASSWORD": self.password,
-            "HOST": self.host,
-            "PORT": str(self.port),
-        }
+        login = {"NAME": name, "USER": self.user, "PASSWORD": self.password}
+        return {"ENGINE": engine, **login, "HOST": self.host, "PORT": str(self.port)}
 
     def log_tail(self, lines: int = 15) -> str:
         """Return the end of the server's log."""
@@ -194,76 +171,53 @@ class PrivatePostgres:
             return f"(no log: {error})"
 
     def start(self) -> None:
-        """Start the server and wait until it takes connections, at most 60 seconds.
-
-        The first start makes the folder and the database cluster; later ones reuse both, and the
-        port.
-        """
-        if self._process is not None:
+        """Make the folder and the database cluster, and start the server."""
+        if self.folder is not None:
             raise ServerError(f"the private PostgreSQL is already running: {self!r}")
         try:
-            if self.folder is None:
-                self._create()
-            self._start()
+            self._create()
+            self.launch()
         except BaseException:
             # Ctrl-C included: what has been begun is not left behind.
             self.close()
             raise
-
-    def stop(self, mode: StopMode = "fast") -> None:
-        """Stop the server and wait until it is gone; its data and its port stay for the next start.
-
-        A server that does not obey within 20 seconds is killed, and ServerError says so.
-        """
-        process = self._process
-        if process is None or os.getpid() != self._owner:
-            return
-        self.thaw()
-        obeyed = end_process(process, STOP_SIGNALS[mode], END_TIMEOUT)
-        self._process = None
-        if self._watchdog is not None:
-            self._watchdog.watch(None)
-        if not obeyed:
-            raise ServerError(
-                f"PostgreSQL did not stop ({mode}) and was killed; its log:\n{self.log_tail()}"
-            )
-
-    def restart(self, mode: StopMode = "fast") -> None:
-        """Stop and start the server on the same port with the same data."""
-        self.stop(mode)
-        self.start()
-
-    def freeze(self) -> None:
-        """Suspend the server with all its sessions: it accepts connections and answers nothing."""
-        psutil = importlib.import_module("psutil")  # a dependency of the server's wheel
-        # The postmaster first, so that no child is born between the listing and its signal.
-        os.kill(self.pid, signal.SIGSTOP)
-        self._frozen = [self.pid]
-        for child in psutil.Process(self.pid).children():
-            os.kill(child.pid, signal.SIGSTOP)
-            self._frozen.append(child.pid)
-
-    def thaw(self) -> None:
-        """Let a frozen server go on where it was suspended; do nothing if it is not frozen."""
-        while self._frozen:
-            with suppress(ProcessLookupError):  # killed while frozen
-                os.kill(self._frozen.pop(), signal.SIGCONT)
 
     def close(self) -> None:
         """Stop the server if it runs and remove its folder. May be called twice."""
         if self.folder is None or os.getpid() != self._owner:
             return
         try:
-            self.stop("immediate")
+            if self.process is not None:
+                end_process(self.process, signal.SIGQUIT, END_TIMEOUT)
         finally:
+            self.process = None
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder = None
+            self.tell_watchdog("dismiss")
             if self._watchdog is not None:
-                self._watchdog.dismiss()
-                self._watchdog = None
+                end_process(self._watchdog, None, END_TIMEOUT)
             atexit.unregister(self.close)
 
-    # ---- the first start ---------------------------------------------------------------------
+    def launch(self) -> None:
+        """Start the server in its folder and wait until it takes connections."""
+        folders = ("-D", self._folder / "data", "-k", self._folder / "sockets")
+        self.process = self._spawn("postgres", *folders, "-p", str(self.port))
+        self.tell_watchdog(str(self.process.pid))
+        if not wait_until(lambda: self.process_ended() or self._is_ready(), START_TIMEOUT):
+            raise self._failure(f"was not ready within {START_TIMEOUT:g} s")
+        if self.process.returncode is not None:
+            code, self.process = self.process.returncode, None
+            raise self._failure(f"did not start ({code})")
+
+    def process_ended(self) -> bool:
+        """Whether the server is not running, for whatever reason."""
+        return self.process is None or self.process.poll() is not None
+
+    def tell_watchdog(self, line: str) -> None:
+        """Send the watchdog the server's pid, an empty line while none runs, or "dismiss"."""
+        if self._watchdog is not None and self._watchdog.stdin is not None:
+            with suppress(BrokenPipeError):  # it was killed
+                self._watchdog.stdin.write(f"{line}\n".encode())
 
     @property
     def _folder(self) -> Path:
@@ -278,7 +232,7 @@ class PrivatePostgres:
         self.folder = Path(tempfile.mkdtemp(prefix="pooling-postgresql-", dir=parent))
         atexit.register(self.close)
         (self.folder / "log").touch(mode=0o600)
-        self._watchdog = Watchdog(self.folder)
+        self._watchdog = start_watchdog(self.folder)
         self._programs = find_programs(self._account, self.folder)
         if self._account is not None:
             # Only to be passed through: the folders in it have permissions of their own.
@@ -312,18 +266,17 @@ class PrivatePostgres:
             end_process(process, None, START_TIMEOUT)
         finally:
             password_file.unlink()
-        if code := process.returncode:
-            raise ServerError(f"PostgreSQL's initdb failed ({code}):\n{self.log_tail()}")
-
-    # ---- every start -------------------------------------------------------------------------
+        if process.returncode:
+            raise self._failure(f"could not be set up: initdb failed ({process.returncode})")
 
     def _spawn(self, program: str, *arguments: str | Path) -> subprocess.Popen[bytes]:
         # libpq's variables must neither reach the server nor decide where it looks for its files.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
+        path = self._programs / program
         with (self._folder / "log").open("ab") as log:
             try:
                 return subprocess.Popen(  # noqa: S603
-                    [self._programs / program, *arguments],
+                    [path, *arguments],
                     cwd=self._folder,
                     env={**environment, "LC_ALL": "C"},
                     stdin=subprocess.DEVNULL,
@@ -333,24 +286,10 @@ class PrivatePostgres:
                     **(self._account.popen_arguments() if self._account else {}),
                 )
             except OSError as error:
-                path = self._programs / program
                 raise ServerError(f"{path} could not be run: {error}") from error
 
-    def _start(self) -> None:
-        folders = ("-D", self._folder / "data", "-k", self._folder / "sockets")
-        self._process = self._spawn("postgres", *folders, "-p", str(self.port))
-        if self._watchdog is not None:
-            self._watchdog.watch(self._process.pid)
-        deadline = time.monotonic() + START_TIMEOUT
-        while not self._is_ready():
-            code = self._process.poll()
-            if code is not None:
-                self._process = None
-                raise ServerError(f"PostgreSQL did not start ({code}); its log:\n{self.log_tail()}")
-            if time.monotonic() > deadline:
-                problem = f"PostgreSQL was not ready within {START_TIMEOUT:g} s"
-                raise ServerError(f"{problem}; its log:\n{self.log_tail()}")
-            time.sleep(0.01)
+    def _failure(self, problem: str) -> ServerError:
+        return ServerError(f"PostgreSQL {problem}; its log:\n{self.log_tail()}")
 
     def _is_ready(self) -> bool:
         """Read the server's state from its lock file, as `pg_ctl --wait` does.
@@ -362,6 +301,18 @@ class PrivatePostgres:
         except OSError:
             return False
         return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
+
+
+def start_watchdog(folder: Path) -> subprocess.Popen[bytes]:
+    """Start a small process that outlives this one, to stop a server and remove its folder."""
+    return subprocess.Popen(  # noqa: S603
+        ["/bin/sh", "-c", WATCHDOG_SCRIPT, "sh", str(folder)],
+        bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # out of reach of the terminal's Ctrl-C
+    )
 
 
 def free_port() -> int:
@@ -376,9 +327,6 @@ def free_port() -> int:
                 continue
             return port
     raise ServerError(f"50 ports tried on {HOST}, none of them free")
-
-
-# ---- the programs, and the account that runs them -------------------------------------------
 
 
 class Account(NamedTuple):
@@ -467,34 +415,3 @@ def is_open_to_others(path: Path) -> bool:
     if not path.stat().st_mode & (stat.S_IXOTH if path.is_dir() else stat.S_IROTH):
         return False
     return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
-
-
-# ---- when this process is killed ---------------------------------------------------------------
-
-
-class Watchdog:
-    """A small process that outlives this one, to stop a server and remove its folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._process = subprocess.Popen(  # noqa: S603
-            ["/bin/sh", "-c", WATCHDOG_SCRIPT, "sh", str(folder)],
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # out of reach of the terminal's Ctrl-C
-        )
-
-    def watch(self, pid: int | None) -> None:
-        """Name the process to stop in case of need; None if there is none any more."""
-        self._tell(str(pid or ""))
-
-    def dismiss(self) -> None:
-        """End the watchdog: there is nothing left to clean up."""
-        self._tell("dismiss")
-        end_process(self._process, signal.SIGTERM, END_TIMEOUT)
-
-    def _tell(self, line: str) -> None:
-        if self._process.stdin is not None:
-            with suppress(BrokenPipeError):  # it was killed
-                self._process.stdin.write(f"{line}\n".encode())

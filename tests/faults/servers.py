@@ -11,8 +11,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from pooling.bench.private_postgres import PrivatePostgres
 from tests.servers import driver, execute
+from tests.support_postgres import PrivatePostgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,10 +14,10 @@ from pooling.core.errors import PoolError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pooling.bench.private_postgres import PrivatePostgres
     from tests.faults.proxy import FaultProxy
     from tests.soak.load import Worker
     from tests.soak.watch import Watch
+    from tests.support_postgres import PrivatePostgres
 
 GRACE = 0.3
 """Seconds that a new thread is left alone: it would die before it can be interrupted."""

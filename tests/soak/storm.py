@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Self
 import psutil
 from django.db import connections
 
-from pooling.bench.private_postgres import PrivatePostgres
 from pooling.registry import REGISTRY
 from tests.faults.proxy import FaultProxy
 from tests.servers import driver, settings_from_url
 from tests.soak.faults import Faults
 from tests.soak.load import ALIAS, Worker
 from tests.soak.watch import BOUND, Watch
+from tests.support_postgres import PrivatePostgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
