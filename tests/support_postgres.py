@@ -5,20 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 
 from pooling.bench import private_postgres
-from pooling.bench.private_postgres import END_TIMEOUT, ServerError
-from pooling.bench.processes import end_process
 
-# "fast" ends the sessions with an error message, "smart" waits for them to end, "immediate" is the
-# nearest thing to a crash.
 StopMode = Literal["smart", "fast", "immediate"]
-STOP_SIGNALS: dict[StopMode, signal.Signals] = {
-    "smart": signal.SIGTERM,
-    "fast": signal.SIGINT,
-    "immediate": signal.SIGQUIT,
-}
+"""Wait for the sessions to end, end them with an error message, or the nearest thing to a crash."""
+
+STOP_TIMEOUT = 20
 
 
 class PrivatePostgres(private_postgres.PrivatePostgres):
@@ -27,33 +22,30 @@ class PrivatePostgres(private_postgres.PrivatePostgres):
     _frozen: tuple[int, ...] = ()
 
     @property
+    def pid(self) -> int:
+        """The postmaster's process id."""
+        return int(Path(f"{self.folder}/data/postmaster.pid").read_text().split()[0])
+
+    @property
     def is_running(self) -> bool:
-        return not self.process_ended()
+        return Path(f"{self.folder}/data/postmaster.pid").exists()
 
     def start(self) -> None:
         """Start the server; after a `stop` on the same port with the same data."""
-        if self.folder is None or self.process is not None:
+        if self.folder is None or self.is_running:
             super().start()
-            return
-        try:
+        else:
             self.launch()
-        except BaseException:
-            self.close()
-            raise
 
     def stop(self, mode: StopMode = "fast") -> None:
         """Stop the server and wait until it is gone; its data and its port stay for the next start.
 
-        A server that does not obey within 20 seconds is killed, and ServerError says so.
+        ServerError says so if it does not obey within 20 seconds.
         """
-        if self.process is None:
-            return
         self.thaw()
-        obeyed = end_process(self.process, STOP_SIGNALS[mode], END_TIMEOUT)
-        self.process = None
-        self.tell_watchdog("")
-        if not obeyed:
-            raise ServerError(f"PostgreSQL did not stop ({mode}); its log:\n{self.log_tail()}")
+        if self.is_running:
+            wait = ("--wait", "--timeout", str(STOP_TIMEOUT))
+            self.run("pg_ctl", "stop", "--pgdata", f"{self.folder}/data", "--mode", mode, *wait)
 
     def restart(self, mode: StopMode = "fast") -> None:
         """Stop and start the server on the same port with the same data."""

@@ -73,7 +73,7 @@ def make_document(
         "schema": SCHEMA,
         "environment": environment,
         "settings": plan.settings(),
-        "contenders": [each.info for each in plan.contenders if each.name in took_part],
+        "contenders": [each.info() for each in plan.contenders if each.name in took_part],
         "workloads": [
             {"name": each.name, "title": each.title, "what": each.what}
             for each in (plan.workloads or WORKLOADS.values())

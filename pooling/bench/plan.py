@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from .adapters.base import Simulation
-from .contenders import POSTGRESQL, SIMULATED, USUAL
+from .adapters.base import POSTGRESQL, SIMULATED
+from .contenders import USUAL
 from .workloads import WORKLOADS, Workload
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ class Plan:
         health_checks: whether each connection is tested with a round trip before it is used.
         sweep: what is varied, if anything.
         seed: for the users' data, the bootstrap and the simulated database.
+        simulated_open, simulated_query: seconds that the simulated database takes.
+        simulated_unhealthy: the share of its connections that is broken.
         grace: seconds that a trial may take beyond what it has to.
     """
 
@@ -97,7 +99,9 @@ class Plan:
     health_checks: bool = False
     sweep: SweepName | None = None
     seed: int = 1
-    simulation: Simulation = field(default_factory=Simulation)
+    simulated_open: float = 0.1
+    simulated_query: float = 0.01
+    simulated_unhealthy: float = 0.05
     grace: float = 30.0
 
     def cells(self, vendor: str) -> list[Cell]:
@@ -122,17 +126,13 @@ class Plan:
 
     def settings(self) -> dict[str, Any]:
         """Return the options by name, for the result document."""
-        names = ("baseline", "rounds", "iterations", "pool_size", "duration", "timeout")
-        simulation = self.simulation
+        names = [each.name for each in fields(self)]
+        private = ("contenders", "workloads", "usual", "haste", "grace", "rtt")
         return {
             "workload": [each.name for each in self.workloads] if self.workloads else None,
-            "contender": [contender.name for contender in self.contenders],
-            **{name: getattr(self, name) for name in (*names, "health_checks", "sweep", "seed")},
-            "threads": list(self.threads),
+            "contender": [each.name for each in self.contenders],
             "rtt_ms": self.rtt * 1000,
-            "simulated_open": simulation.open_seconds,
-            "simulated_query": simulation.query_seconds,
-            "simulated_unhealthy": simulation.unhealthy,
+            **{name: getattr(self, name) for name in names if name not in private},
         }
 
     def _cells(self, vendor: str) -> Iterator[Cell]:

