@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ALIAS = "soak"
 CHILD_SECONDS = 20.0
-"""After which a forked child deadlines."""
+"""After which a forked child that hangs is ended."""
 
 
 class DeliberateError(Exception):
