@@ -22,6 +22,13 @@ class PrivatePostgres(private_postgres.PrivatePostgres):
     _frozen: tuple[int, ...] = ()
 
     @property
+    def url(self) -> str:
+        return self.url_for("postgres")
+
+    def url_for(self, database: str) -> str:
+        return f"postgresql://{self.user}:{self.password}@{self.host}:{self.port}/{database}"
+
+    @property
     def pid(self) -> int:
         """The postmaster's process id."""
         return int(Path(f"{self.folder}/data/postmaster.pid").read_text().split()[0])

@@ -179,8 +179,7 @@ class PostgresProvider(DatabaseProvider):
 class SimulatedProvider(DatabaseProvider):
     """No databases: contenders bring their simulated ones with them."""
 
-    vendor = SIMULATED
-    title = "simulated"
+    vendor = title = SIMULATED
 
     def __init__(self) -> None:
         super().__init__({})
@@ -236,14 +235,13 @@ def private_provider(vendor: str, connections_needed: int = 50) -> Iterator[Data
     if vendor != POSTGRESQL:
         yield SimulatedProvider() if vendor == SIMULATED else SqliteProvider({})
         return
-    try:
-        load_backend(STOCK_ENGINES[vendor])
-    except ImproperlyConfigured as error:
-        raise SetupError(f"{error}; pip install 'django-pooling[psycopg]'") from error
     # One contender's sessions may still be ending when those of the next one begin.
     server = PrivatePostgres(max_connections=2 * connections_needed + SPARE_CONNECTIONS)
     try:
+        load_backend(STOCK_ENGINES[vendor])
         server.start()
+    except ImproperlyConfigured as error:
+        raise SetupError(f"{error}; pip install 'django-pooling[psycopg]'") from error
     except (PostgresUnavailableError, ServerError) as error:
         raise SetupError(str(error)) from error
     closing = contextlib.closing
@@ -251,18 +249,15 @@ def private_provider(vendor: str, connections_needed: int = 50) -> Iterator[Data
         yield provider
 
 
-@contextlib.contextmanager
-def provider_of_alias(alias: str) -> Iterator[DatabaseProvider]:
-    """Open a provider on the server, or beside the file, of an alias in `DATABASES`.
+def provider_of_alias(alias: str) -> contextlib.AbstractContextManager[DatabaseProvider]:
+    """Return a provider on the server, or beside the file, of an alias in `DATABASES`.
 
     Raises:
         SetupError: there is no such alias, or its kind of database cannot be benchmarked.
     """
     if vendor_of_alias(alias) == SQLITE:
-        yield SqliteProvider(connections.settings[alias])
-        return
-    with contextlib.closing(PostgresProvider(connections.settings[alias])) as provider:
-        yield provider
+        return contextlib.nullcontext(SqliteProvider(connections.settings[alias]))
+    return contextlib.closing(PostgresProvider(connections.settings[alias]))
 
 
 def vendor_of_alias(alias: str) -> str:

@@ -125,13 +125,6 @@ class PrivatePostgres:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def url(self) -> str:
-        return self.url_for("postgres")
-
-    def url_for(self, database: str) -> str:
-        return f"postgresql://{self.user}:{self.password}@{self.host}:{self.port}/{database}"
-
     def database_settings(
         self, engine: str = "django.db.backends.postgresql", name: str = "postgres"
     ) -> dict[str, Any]:

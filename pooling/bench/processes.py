@@ -15,7 +15,6 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -44,13 +43,6 @@ class WorkerFailedError(RuntimeError):
 
 class WorkerStoppedError(WorkerFailedError):
     """A worker did not answer in time and was stopped, or its process has ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """The answer to a request that raised an error."""
-
-    text: str
 
 
 # ---- the parent's side -----------------------------------------------------------------------
@@ -191,11 +183,11 @@ class WorkerProcess:
                     self.kill()
                     raise WorkerStoppedError(f"stopped: no answer within {timeout:g} s")
                 meanwhile()
-            answer = self._channel.recv()
+            error, answer = self._channel.recv()
         except (EOFError, OSError):
             raise self._ended() from None
-        if isinstance(answer, Failure):
-            raise WorkerFailedError(answer.text)
+        if error is not None:
+            raise WorkerFailedError(error)
         return answer
 
     def _ended(self) -> WorkerStoppedError:
@@ -273,22 +265,24 @@ def end_with_parent() -> None:
 
 
 def serve(channel: Connection, new_server: Callable[[], Any]) -> None:
-    """Make a server and let its methods answer requests until the other side hangs up."""
+    """Make a server and let its methods answer requests until the other side hangs up.
+
+    An answer is an error's description, or None, and a value.
+    """
     server: Any = None
     verb, arguments = "", list[Any]()
-    while True:
-        try:
-            if server is None:
-                server, answer = new_server(), None
-            else:
-                answer = getattr(server, verb)(*arguments)
-        except Exception as error:
-            answer = Failure(describe_error(error))
-        channel.send(answer)
-        try:
+    answer: tuple[str | None, Any]
+    with suppress(EOFError):
+        while True:
+            try:
+                if server is None:
+                    server, answer = new_server(), (None, None)
+                else:
+                    answer = None, getattr(server, verb)(*arguments)
+            except Exception as error:
+                answer = describe_error(error), None
+            channel.send(answer)
             verb, *arguments = channel.recv()
-        except EOFError:
-            return
 
 
 def main() -> None:

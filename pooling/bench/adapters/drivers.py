@@ -67,16 +67,22 @@ class SqlAdapter(PoolAdapter):
                 check_same_thread=False,
                 **self.sqlite_options(),
             )
-        parameters = libpq_parameters(self.config.entry)
-        if (name := postgres_driver()) == "psycopg":
-            return partial(import_module(name).connect, **parameters, autocommit=True)
-        return partial(connect_psycopg2, **parameters)
+        entry = self.config.entry
+        if (driver := postgres_driver()) == "psycopg2":
+            return partial(import_module(driver).connect, **psycopg2_parameters(entry))
+        return partial(import_module(driver).connect, **libpq_parameters(entry), autocommit=True)
 
 
-def connect_psycopg2(**parameters: Any) -> Any:
-    connection = import_module("psycopg2").connect(**parameters)
-    connection.autocommit = True
-    return connection
+def psycopg2_parameters(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a connection of psycopg2 in autocommit."""
+    base: Any = import_module("psycopg2").extensions.connection
+
+    class Autocommitting(base):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.autocommit = True
+
+    return {**libpq_parameters(entry), "connection_factory": Autocommitting}
 
 
 class Bare(SqlAdapter):
@@ -108,16 +114,10 @@ class Psycopg2Simple(SqlAdapter):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        base: Any = import_module("psycopg2").extensions.connection
-
-        class Autocommitting(base):  # type: ignore[misc]
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
-                super().__init__(*args, **kwargs)
-                self.autocommit = True
-
-        parameters = {**libpq_parameters(config.entry), "connection_factory": Autocommitting}
         pool_class = getattr(import_module("psycopg2.pool"), self.pool_class)
-        self._pool = pool_class(config.pool_size, config.pool_size, **parameters)
+        self._pool = pool_class(
+            config.pool_size, config.pool_size, **psycopg2_parameters(config.entry)
+        )
 
     def acquire(self) -> Any:
         connection = self._pool.getconn()
