@@ -260,8 +260,3 @@ class AsyncLoad(Load):
 
     async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-
-
-def new_load(adapter: PoolAdapter, size: int) -> Load:
-    """Return the load that an adapter is made for."""
-    return AsyncLoad(adapter, size) if adapter.is_async else ThreadLoad(adapter, size)

@@ -60,27 +60,15 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How much is measured.
+    """How much is measured. Most attributes are options: `arguments.VALUES` says what they mean.
 
     Attributes:
-        contenders: those that take part.
-        workloads: what they do; None for a choice that suits each database.
+        workloads: what the contenders do; None for a choice that suits each database.
         usual: that choice for real databases.
         baseline: the contender that ratios refer to; None for the first at each database.
-        rounds: how often each contender does each workload.
-        iterations: operations in a round, shared out among the threads.
         threads: numbers of threads; `contention`, `spike` and `exhaustion` need more of them than
             there are connections, and take more if none of these is enough.
-        pool_size: the most connections of each pool.
-        duration: seconds that each trial takes, instead of a number of operations.
         haste: shortens the trials of workloads that are ended by the clock, if above 1.
-        timeout: how long a pool may let a caller of `exhaustion` wait, in seconds.
-        rtt: the time to a distant server and back, in seconds.
-        health_checks: whether each connection is tested with a round trip before it is used.
-        sweep: what is varied, if anything.
-        seed: for the users' data, the bootstrap and the simulated database.
-        simulated_open, simulated_query: seconds that the simulated database takes.
-        simulated_unhealthy: the share of its connections that is broken.
         grace: seconds that a trial may take beyond what it has to.
     """
 

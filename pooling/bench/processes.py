@@ -221,10 +221,11 @@ class TrialServer:
 
     def open(self, config: RunConfig) -> None:
         """Open the contender's pool, if it has one; as far as it can, without connections."""
-        from .load import new_load
+        from .load import AsyncLoad, ThreadLoad
 
         self._adapter = self._adapter_class(config)
-        self._load = new_load(self._adapter, config.threads)
+        load = AsyncLoad if self._adapter.is_async else ThreadLoad
+        self._load = load(self._adapter, config.threads)
         # What is there by now stays, and need not be collected again before every trial.
         gc.collect()
         gc.freeze()
@@ -241,10 +242,9 @@ class TrialServer:
         self._adapter = self._load = None
         if load is not None:
             load.close()
-        if adapter is None:
-            return None
-        adapter.close()
-        counts: ConnectionCounts | None = adapter.count and adapter.count.total()
+        if adapter is not None:
+            adapter.close()
+        counts: ConnectionCounts | None = adapter and adapter.count and adapter.count.total()
         return counts
 
 
