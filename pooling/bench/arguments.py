@@ -119,7 +119,7 @@ def choose(what: str, given: Iterable[str], choices: Mapping[str, T]) -> tuple[T
     for name in names:
         if name not in choices:
             near = difflib.get_close_matches(name, choices, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise ArgumentError(f"no {what} {name!r}{hint} Choose from {', '.join(choices)}")
     return tuple(choices[name] for name in dict.fromkeys(names))
 

@@ -223,7 +223,8 @@ class PrivatePostgres:
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=temporary_parent(self._account)))
         atexit.register(self.close)
         self._programs = find_programs(self._account, self.folder)
-        self.hand_over(self.folder)
+        for path in (self.folder, *self.folder.rglob("*")):  # the watchdog removes the copy, too
+            self.hand_over(path)
         self._watchdog = subprocess.Popen(  # noqa: S603
             ["/bin/sh", "-c", WATCHDOG_SCRIPT, "sh", self.folder, self._programs / "pg_ctl"],
             bufsize=0,

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OWNER = """
 import sys, time
 from tests.support_postgres import PrivatePostgres
+{first}
 server = PrivatePostgres()
 server.start()
 print(server.folder, server.pid, flush=True)
@@ -33,10 +34,17 @@ print(server.folder, server.pid, flush=True)
 """
 
 
-def run_owner(then: str) -> tuple[subprocess.Popen[str], Path, int]:
+COPYING = """
+from pooling.bench import private_postgres as module
+original = module.is_open_to_others
+module.is_open_to_others = lambda path: "pginstall" not in str(path) and original(path)
+"""
+
+
+def run_owner(then: str, first: str = "") -> tuple[subprocess.Popen[str], Path, int]:
     """Start a process that owns a server; return it with the server's folder and pid."""
     owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER.format(then=then)],
+        [sys.executable, "-c", OWNER.format(then=then, first=first)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -168,9 +176,17 @@ def test_the_interpreters_exit_removes_everything() -> None:
     assert not is_alive(pid)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_to_its_owner_removes_everything(number: signal.Signals) -> None:
-    owner, folder, pid = run_owner("time.sleep(60)")
+@pytest.mark.parametrize(
+    ("number", "first"),
+    [
+        *((number, "") for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)),
+        (signal.SIGKILL, COPYING),
+    ],
+    ids=["SIGINT", "SIGTERM", "SIGKILL", "SIGKILL with a copy of the programs"],
+)
+def test_a_signal_to_its_owner_removes_everything(number: signal.Signals, first: str) -> None:
+    owner, folder, pid = run_owner("time.sleep(60)", first)
+    assert (folder / "programs").exists() == bool(first and os.geteuid() == 0)
     owner.send_signal(number)
     owner.communicate(timeout=20)
     wait_until_gone(folder, pid)
