@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pytest
 from django.db.utils import ConnectionHandler
 
-from pooling.bench.private_postgres import PrivatePostgres
 from pooling.registry import REGISTRY
 from tests.servers import execute, settings_from_url
+from tests.support_postgres import PrivatePostgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

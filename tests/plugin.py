@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pooling.bench.private_postgres import PostgresUnavailableError, PrivatePostgres, ServerError
+from pooling.bench.private_postgres import PostgresUnavailableError, ServerError
 from tests.servers import choose_driver, driver, execute
+from tests.support_postgres import PrivatePostgres
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypeAlias
 
 from pooling.formatting import plural
 
@@ -23,37 +23,29 @@ if TYPE_CHECKING:
 SHOWN_ERRORS = 3
 
 
-class Rounds(NamedTuple):
-    """What one contender reported about one operation, round by round."""
+Rounds: TypeAlias = "dict[int, list[PhaseReport]]"
+"""What one contender reported about one operation, or about all of them, by round."""
 
-    phases: dict[int, list[PhaseReport]]
 
-    @classmethod
-    def of(cls, record: Record, operation: str) -> Rounds:
-        """Select the phases of an operation; for a total, all of them."""
-        phases = {}
-        for number, report in record.rounds.items():
-            one = report.phases.get(operation)
-            phases[number] = list(report.phases.values()) if one is None else [one]
-        return cls(phases)
+def rounds_of(record: Record, operation: str) -> Rounds:
+    """Select the phases of an operation; for a total, all of them."""
+    return {
+        number: [report.phases[operation]]
+        if operation in report.phases
+        else list(report.phases.values())
+        for number, report in record.rounds.items()
+    }
 
-    def all(self) -> list[PhaseReport]:
-        """Return the phases of all rounds."""
-        return [phase for phases in self.phases.values() for phase in phases]
 
-    def latencies(self) -> list[float]:
-        """Return all latencies in milliseconds, sorted."""
-        return sorted(seconds * 1000 for phase in self.all() for seconds in phase.latencies)
-
-    def rates(self) -> dict[int, float]:
-        """Return successful operations per second by round, without rounds that had none."""
-        found = {}
-        for number, phases in self.phases.items():
-            operations = sum(len(phase.latencies) for phase in phases)
-            seconds = sum(phase.seconds for phase in phases)
-            if operations and seconds:
-                found[number] = operations / seconds
-        return found
+def rates_of(rounds: Rounds) -> dict[int, float]:
+    """Return successful operations per second by round, without rounds that had none."""
+    found = {}
+    for number, phases in rounds.items():
+        operations = sum(len(phase.latencies) for phase in phases)
+        seconds = sum(phase.seconds for phase in phases)
+        if operations and seconds:
+            found[number] = operations / seconds
+    return found
 
 
 def make_document(
@@ -73,7 +65,7 @@ def make_document(
         "schema": SCHEMA,
         "environment": environment,
         "settings": plan.settings(),
-        "contenders": [each.info for each in plan.contenders if each.name in took_part],
+        "contenders": [each.info() for each in plan.contenders if each.name in took_part],
         "workloads": [
             {"name": each.name, "title": each.title, "what": each.what}
             for each in (plan.workloads or WORKLOADS.values())
@@ -93,13 +85,15 @@ def results_of(plan: Plan, found: CellRecords) -> list[Result]:
     baseline = plan.baseline if plan.baseline in names else first
     results = []
     for operation in operations_of(found.cell):
-        rounds = {record.contender.name: Rounds.of(record, operation) for record in found.records}
+        rates = {
+            each.contender.name: rates_of(rounds_of(each, operation)) for each in found.records
+        }
         for record in found.records:
             name = record.contender.name
-            result = _result(found, record, operation, rounds[name])
+            result = _result(found, record, operation)
             if found.cell.workload.kind != "exhaustion":
                 result["baseline"] = name == baseline
-                _compare(result, rounds[name].rates(), rounds[baseline].rates(), plan.seed)
+                _compare(result, rates[name], rates[baseline], plan.seed)
             results.append(result)
     return results
 
@@ -110,10 +104,12 @@ def operations_of(cell: Cell) -> list[str]:
     return [cell.workload.name] if len(names) == 1 else [*names, TOTAL]
 
 
-def _result(found: CellRecords, record: Record, operation: str, rounds: Rounds) -> Result:
-    cell, latencies, phases = found.cell, rounds.latencies(), rounds.all()
+def _result(found: CellRecords, record: Record, operation: str) -> Result:
+    cell, rounds = found.cell, rounds_of(record, operation)
+    phases = [phase for each in rounds.values() for phase in each]
+    latencies = sorted(seconds * 1000 for phase in phases for seconds in phase.latencies)
     exhaustion = cell.workload.kind == "exhaustion"
-    rates = [] if exhaustion else list(rounds.rates().values())
+    rates = [] if exhaustion else list(rates_of(rounds).values())
     errors = sum((phase.errors for phase in phases), Counter())
     fair = [index for phase in phases if (index := jain(phase.rates)) is not None]
     acquiring = 1000 * sum(phase.acquiring for phase in phases)

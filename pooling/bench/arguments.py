@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import difflib
 import re
+from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .contenders import CONTENDERS, USUAL, VENDORS
+from .adapters.base import VENDORS
+from .contenders import CONTENDERS, USUAL
 from .plan import Plan
 from .workloads import WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from .contenders import Contender
 
 T = TypeVar("T")
 
-MOST_THREADS = 100
+MOST = 100
+"""Threads, or connections of a pool."""
+
 LONGEST_DURATION = 60.0
 
 # What takes about 20 seconds.
@@ -33,7 +37,7 @@ QUICK: dict[str, Any] = {
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0}
 
 
-class ArgumentError(ValueError):
+class ArgumentError(ArgumentTypeError):
     """An argument does not exist or makes no sense; the message names the choices."""
 
 
@@ -47,16 +51,16 @@ def at_least_one(text: str) -> int:
 
 def pool_size(text: str) -> int:
     """Return a number of connections."""
-    if (number := at_least_one(text)) > MOST_THREADS:
-        raise ArgumentError(f"{text!r}: {MOST_THREADS} connections at most")
+    if (number := at_least_one(text)) > MOST:
+        raise ArgumentError(f"{text!r}: {MOST} connections at most")
     return number
 
 
 def numbers_of_threads(text: str) -> tuple[int, ...]:
     """Return the numbers of a list such as `1,8,32`, each of them once."""
     numbers = tuple(dict.fromkeys(at_least_one(part.strip()) for part in text.split(",")))
-    if max(numbers) > MOST_THREADS:
-        raise ArgumentError(f"{text!r}: {MOST_THREADS} threads at most")
+    if max(numbers) > MOST:
+        raise ArgumentError(f"{text!r}: {MOST} threads at most")
     return numbers
 
 
@@ -89,7 +93,23 @@ def share(text: str) -> float:
     return number
 
 
-def choose(what: str, given: Sequence[str], choices: Mapping[str, T]) -> tuple[T, ...]:
+VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
+    "rounds": (at_least_one, "how often each contender has its turn"),
+    "iterations": (at_least_one, "operations in a round"),
+    "pool_size": (pool_size, "connections of each pool"),
+    "threads": (numbers_of_threads, "numbers of threads"),
+    "duration": (positive_duration, "seconds of a trial, instead of a count"),
+    "seed": (int, "for users, bootstrap and simulation"),
+    "rtt": (duration, "add this round-trip time to PostgreSQL's, such as 1ms"),
+    "timeout": (positive_duration, "seconds a pool lets a caller wait in `exhaustion`"),
+    "simulated_open": (duration, "seconds to open a simulated connection"),
+    "simulated_query": (duration, "seconds to answer a simulated query"),
+    "simulated_unhealthy": (share, "share of bad simulated connections"),
+}
+"""The plan's attributes that are options: what converts the text, and what they mean."""
+
+
+def choose(what: str, given: Iterable[str], choices: Mapping[str, T]) -> tuple[T, ...]:
     """Return what the given names stand for; one text may hold several, with commas.
 
     Raises:
@@ -99,32 +119,23 @@ def choose(what: str, given: Sequence[str], choices: Mapping[str, T]) -> tuple[T
     for name in names:
         if name not in choices:
             near = difflib.get_close_matches(name, choices, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {near[0]!r}?" if near else "."
             raise ArgumentError(f"no {what} {name!r}{hint} Choose from {', '.join(choices)}")
     return tuple(choices[name] for name in dict.fromkeys(names))
 
 
-def make_plan(
-    vendors: Sequence[str],
-    *,
-    contender: Sequence[str] | None,
-    workload: Sequence[str] | None,
-    baseline: str | None,
-    sweep: str | None,
-    quick: bool,
-    **knobs: Any,
-) -> Plan:
+def make_plan(vendors: Sequence[str], options: Mapping[str, Any]) -> Plan:
     """Return a plan in which every database and every chosen contender takes part.
 
     Args:
         vendors: the kinds of databases.
-        knobs: further attributes of the plan; None for the default.
+        options: the command's; None for the default.
 
     Raises:
         ArgumentError: there is no such plan; the message names the choices.
     """
-    chosen = _contenders(contender, vendors)
-    if baseline is not None:
+    chosen = _contenders(options["contender"], vendors)
+    if (baseline := options["baseline"]) is not None:
         [base] = choose("contender", [baseline], CONTENDERS)
         if not set(base.vendors) & set(vendors):
             raise ArgumentError(
@@ -132,11 +143,11 @@ def make_plan(
                 f"choose from {_names(chosen)}"
             )
         chosen = chosen if base in chosen else (*chosen, base)
-    given = {name: value for name, value in knobs.items() if value is not None}
-    if workload:
-        given["workloads"] = choose("workload", workload, WORKLOADS)
-    defaults = QUICK if quick else {}
-    plan = Plan(**{**defaults, **given, "contenders": chosen, "baseline": baseline, "sweep": sweep})
+    known = (*VALUES, "baseline", "sweep", "health_checks")
+    given = {name: options[name] for name in known if options[name] is not None}
+    if options["workload"]:
+        given["workloads"] = choose("workload", options["workload"], WORKLOADS)
+    plan = Plan(**{**(QUICK if options["quick"] else {}), **given, "contenders": chosen})
     if plan.sweep is not None and any(each.kind != "steady" for each in plan.workloads or ()):
         steady = [each.name for each in WORKLOADS.values() if each.kind == "steady"]
         raise ArgumentError(f"--sweep works with the workloads {', '.join(steady)}")
@@ -177,5 +188,5 @@ def vendors_for(given: Sequence[str] | None, contender: Sequence[str] | None) ->
     """Return the private databases: those that are named, or all that the contenders can use."""
     if given:
         return choose("engine", given, {vendor: vendor for vendor in VENDORS})
-    chosen = choose("contender", contender, CONTENDERS) if contender else CONTENDERS.values()
+    chosen = choose("contender", contender or CONTENDERS, CONTENDERS)
     return tuple(each for each in VENDORS if any(each in other.vendors for other in chosen))

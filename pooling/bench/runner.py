@@ -1,27 +1,31 @@
-"""Runs the contenders in turns and collects their reports."""
+"""Runs a plan: the contenders take turns, and their reports are collected."""
 
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, nullcontext
+import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from .adapters.base import RunConfig
+from . import environment
+from .adapters.base import POSTGRESQL, RunConfig
+from .aggregation import make_document
 from .measurements import ConnectionCounts, Trial
 from .plan import WARM_UP
-from .processes import ContenderProcess, WorkerFailedError, WorkerStoppedError
+from .processes import CLOSE_TIMEOUT, WorkerFailedError, WorkerProcess, WorkerStoppedError
 from .relay import Relay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from .connection_counter import ConnectionCounter
     from .contenders import Contender
     from .databases import DatabaseProvider
     from .measurements import TrialReport
     from .plan import Cell, Plan
-    from .results import LeftOut
+    from .results import Document, LeftOut
 
 T = TypeVar("T")
 
@@ -80,11 +84,32 @@ class Entrant:
     """
 
     contender: Contender
-    process: ContenderProcess
+    process: WorkerProcess
     entry: dict[str, Any]
     outside: dict[str, Any]
     counter: ConnectionCounter | None
     stopped: str | None = None
+
+
+def measure(
+    plan: Plan,
+    providers: Sequence[AbstractContextManager[DatabaseProvider]],
+    on_step: Callable[[Step], None] = lambda _: None,
+) -> Document:
+    """Run a plan with one provider after the other.
+
+    Raises:
+        SetupError: a database could not be made, or not be removed.
+    """
+    begin = time.monotonic()
+    found = environment.describe()
+    left_out: list[LeftOut] = []
+    cells = []
+    for opening in providers:
+        with opening as provider:
+            found["servers"][provider.title] = provider.describe()
+            cells += run(provider, plan, on_step, left_out)
+    return make_document(plan, cells, found, left_out, time.monotonic() - begin)
 
 
 def run(
@@ -101,10 +126,9 @@ def run(
     Raises:
         SetupError: no database could be made or removed.
     """
-    left_out = [] if left_out is None else left_out
     vendor = provider.vendor
     with ExitStack() as stack:
-        entrants = _open_entrants(stack, provider, plan, left_out)
+        entrants = _open_entrants(stack, provider, plan, [] if left_out is None else left_out)
         return [
             _CellRun(provider, plan, cell, on_step).run(admitted)
             for cell in plan.cells(vendor)
@@ -122,7 +146,7 @@ def _open_entrants(
     stack: ExitStack, provider: DatabaseProvider, plan: Plan, left_out: list[LeftOut]
 ) -> list[Entrant]:
     relayed: dict[str, str] = {}
-    if plan.rtt and provider.vendor == "postgresql":
+    if plan.rtt and provider.vendor == POSTGRESQL:
         host = provider.base.get("HOST") or os.environ.get("PGHOST") or "/var/run/postgresql"
         port = int(provider.base.get("PORT") or os.environ.get("PGPORT") or 5432)
         relay = stack.enter_context(Relay(host, port, plan.rtt))
@@ -134,7 +158,7 @@ def _open_entrants(
         entry = stack.enter_context(provider.new_database())
         provider.prepare(entry)
         # Ended before its database is removed.
-        process = stack.enter_context(ContenderProcess(contender))
+        process = stack.enter_context(WorkerProcess(contender.path(), contender.blocked))
         process.start()
         counter = provider.connection_counter(entry)
         entrants.append(Entrant(contender, process, entry, {**entry, **relayed}, counter))
@@ -161,26 +185,23 @@ class _CellRun:
 
     def run(self, entrants: Sequence[Entrant]) -> CellRecords:
         cell, title = self.cell, self.provider.title
-        records = {entrant.contender.name: Record(entrant.contender) for entrant in entrants}
-        for entrant in entrants:
-            self._begin(entrant, records[entrant.contender.name])
+        turns = [(each, Record(each.contender, problem=each.stopped)) for each in entrants]
+        for entrant, record in turns:
+            if entrant.stopped is None:
+                if entrant.counter is not None:
+                    entrant.counter.begin()
+                with _noting_failure(entrant, record):
+                    self._open(entrant)
         for number in range(1 - cell.warm_up, cell.rounds + 1):
-            for entrant in order(entrants, number):
+            for entrant, record in order(turns, number):
                 name = entrant.contender.name
                 self.on_step(Step(title, name, cell.workload.name, cell.threads, number))
-                if records[name].problem is None:
-                    self._try(entrant, records[name], number)
-        for entrant in entrants:
-            self._end(entrant, records[entrant.contender.name])
-        return CellRecords(title, cell, list(records.values()))
-
-    def _begin(self, entrant: Entrant, record: Record) -> None:
-        if entrant.stopped is not None:
-            record.problem = entrant.stopped
-            return
-        if entrant.counter is not None:
-            entrant.counter.begin()
-        _guarded(entrant, record, lambda: self._open(entrant))
+                if record.problem is None:
+                    with _noting_failure(entrant, record):
+                        self._run_trial(entrant, record, number)
+        for entrant, record in turns:
+            self._end(entrant, record)
+        return CellRecords(title, cell, [record for _, record in turns])
 
     def _open(self, entrant: Entrant) -> None:
         plan, cell = self.plan, self.cell
@@ -191,13 +212,18 @@ class _CellRun:
             threads=cell.threads,
             timeout=cell.timeout,
             health_checks=plan.health_checks,
-            simulation=plan.simulation,
+            simulated_open=plan.simulated_open,
+            simulated_query=plan.simulated_query,
+            simulated_unhealthy=plan.simulated_unhealthy,
             seed=f"{plan.seed}-{entrant.contender.name}",
         )
-        entrant.process.open(config, plan.grace)
+        entrant.process.ask(plan.grace, "open", config)
 
-    def _try(self, entrant: Entrant, record: Record, number: int) -> None:
-        cell, process = self.cell, entrant.process
+    def _run_trial(self, entrant: Entrant, record: Record, number: int) -> None:
+        cell, process, counter = self.cell, entrant.process, entrant.counter
+        if cell.cold and number > 1 - cell.warm_up:
+            record.add_opened(process.ask(CLOSE_TIMEOUT, "close"))
+            self._open(entrant)
         trial = Trial(
             workload=cell.workload,
             iterations=cell.iterations if number else min(cell.iterations, WARM_UP),
@@ -205,31 +231,27 @@ class _CellRun:
             seed=f"{self.plan.seed}-{cell.threads}-{number}",
         )
         timeout = self.plan.grace + (cell.seconds or cell.iterations * LONGEST_OPERATION)
-
-        def run_trial() -> None:
-            if cell.cold and number > 1 - cell.warm_up:
-                record.add_opened(process.close())
-                self._open(entrant)
-            with entrant.counter.trial() if entrant.counter is not None else nullcontext():
-                report = process.trial(trial, timeout)
-            if number:
-                record.rounds[number] = report
-
-        _guarded(entrant, record, run_trial)
+        sample = bool if counter is None else counter.sample
+        report = process.ask(timeout, "trial", trial, meanwhile=sample)
+        sample()
+        if number:
+            record.rounds[number] = report
 
     def _end(self, entrant: Entrant, record: Record) -> None:
         if entrant.stopped is None:
-            _guarded(entrant, record, lambda: record.add_opened(entrant.process.close()))
+            with _noting_failure(entrant, record):
+                record.add_opened(entrant.process.ask(CLOSE_TIMEOUT, "close"))
         if entrant.stopped is None and entrant.counter is not None:
             record.opened = entrant.counter.end()
         if any(phase.action == "insert" for phase in self.cell.workload.phases):
             self.provider.clear(entrant.entry)
 
 
-def _guarded(entrant: Entrant, record: Record, function: Callable[[], None]) -> None:
-    """Do something with a contender; note its failure."""
+@contextmanager
+def _noting_failure(entrant: Entrant, record: Record) -> Iterator[None]:
+    """Go on when a contender fails; note how."""
     try:
-        function()
+        yield
     except WorkerStoppedError as error:
         # It would only stop again, and every time would cost the whole timeout.
         record.problem = entrant.stopped = str(error)

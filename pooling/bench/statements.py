@@ -1,53 +1,68 @@
-"""The statements of the workloads, the same through Django's ORM and below it."""
+"""The users that the workloads work on, and the SQL of their actions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+import itertools
+import random
+from typing import TYPE_CHECKING, Any, Literal
 
-from .users import TABLE, BenchUser, Row
+from django.apps.registry import Apps
+from django.db import models
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from typing import ClassVar, Self
 
 Action = Literal["trivial", "insert", "read", "update", "delete", "first"]
 
+NAMES = ("Ada", "Alan", "Barbara", "Donald", "Edsger", "Frances", "Grace", "Leslie", "Niklaus")
+TABLE = "poolbench_user"
 COLUMNS = ("username", "first_name", "email", "is_active", "logins")
 FIRST = 10
 
-
-class Statements(Protocol):
-    """The actions of the workloads; `perform` may return something to be awaited."""
-
-    def make_user(self, fields: dict[str, Any], pk: int | None = None) -> Any:
-        """Return a user in the form that `perform` takes. Not measured."""
-
-    def perform(self, action: Action, connection: Any, user: Any) -> Any:
-        """Do one action; `trivial` and `first` take no user, and `insert` sets the user's `pk`."""
+# How many users there are before anything is measured, with the ids from 1: `read` selects those
+# below 10, `mixed` reads and updates all of them.
+KNOWN = 20
 
 
-class OrmStatements:
-    """Through the ORM; the connection is Django's wrapper."""
+class BenchUser(models.Model):
+    """A user like those of most projects, unknown to this one: no app, no migration, no admin."""
 
-    def make_user(self, fields: dict[str, Any], pk: int | None = None) -> BenchUser:
-        return BenchUser(**fields, id=pk)
+    id = models.BigAutoField(primary_key=True)
+    username = models.CharField(max_length=150, unique=True)
+    first_name = models.CharField(max_length=150)
+    email = models.EmailField()
+    is_active = models.BooleanField(default=True)
+    logins = models.PositiveIntegerField(default=0)
 
-    def perform(self, action: Action, connection: Any, user: Any) -> None:
-        alias = connection.alias
-        if action == "trivial":
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
-                cursor.fetchone()
-        elif action == "insert":
-            user.save(using=alias, force_insert=True)
-        elif action == "read":
-            BenchUser.objects.using(alias).get(pk=user.pk)
-        elif action == "update":
-            user.logins += 1
-            user.save(using=alias, force_update=True)
-        elif action == "delete":
-            user.delete(using=alias)
-        else:
-            list(BenchUser.objects.using(alias).filter(pk__lt=FIRST))
+    objects: ClassVar[models.Manager[Self]] = models.Manager()
+
+    class Meta:
+        app_label = "poolbench"
+        apps = Apps()
+        db_table = TABLE
+
+    def __str__(self) -> str:
+        return self.username
+
+
+def new_users(seed: str) -> Iterator[BenchUser]:
+    """Make up users without end; the same seed makes up the same ones."""
+    rng = random.Random(seed)
+    for number in itertools.count():
+        name = rng.choice(NAMES)
+        username = f"{name.lower()}-{seed}-{number}"
+        yield BenchUser(
+            username=username,
+            first_name=name,
+            email=f"{username}@example.com",
+            is_active=rng.random() < 0.9,
+        )
+
+
+def known_users() -> list[BenchUser]:
+    """Return the users that every database begins with; they get the ids from 1."""
+    return list(itertools.islice(new_users("known"), KNOWN))
 
 
 def statements_with(*marks: str) -> Mapping[Action, str]:
@@ -66,7 +81,7 @@ def statements_with(*marks: str) -> Mapping[Action, str]:
     }
 
 
-def parameters(action: Action, user: Row | None) -> tuple[Any, ...]:
+def parameters(action: Action, user: BenchUser | None) -> tuple[Any, ...]:
     """Return what an action's statement takes."""
     if user is None:
         return (FIRST,) if action == "first" else ()
@@ -76,41 +91,3 @@ def parameters(action: Action, user: Row | None) -> tuple[Any, ...]:
         user.logins += 1
     values = (user.username, user.first_name, user.email, user.is_active, user.logins)
     return (*values, user.pk) if action == "update" else values
-
-
-class RowStatements:
-    """The base of statements without an ORM."""
-
-    def make_user(self, fields: dict[str, Any], pk: int | None = None) -> Row:
-        return Row(**fields, pk=pk)
-
-
-class SqlStatements(RowStatements):
-    """On a cursor of PEP 249, in autocommit, as Django does it."""
-
-    def __init__(self, mark: str) -> None:
-        self._sql = statements_with(*[mark] * 6)
-
-    def perform(self, action: Action, connection: Any, user: Row | None) -> None:
-        cursor = connection.cursor()
-        try:
-            cursor.execute(self._sql[action], parameters(action, user))
-            if action in ("trivial", "read", "first"):
-                cursor.fetchall()
-            elif action == "insert" and user is not None:
-                [[user.pk]] = cursor.fetchall()
-        finally:
-            cursor.close()
-
-
-class AsyncpgStatements(RowStatements):
-    """On a connection of asyncpg."""
-
-    def __init__(self) -> None:
-        self._sql = statements_with(*(f"${number}" for number in range(1, 7)))
-
-    async def perform(self, action: Action, connection: Any, user: Row | None) -> None:
-        run = connection.execute if action in ("update", "delete") else connection.fetch
-        rows = await run(self._sql[action], *parameters(action, user))
-        if action == "insert" and user is not None:
-            [[user.pk]] = rows

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import random
 from bisect import bisect_left
-from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +20,7 @@ ENOUGH_ROUNDS = 5
 BOUNDS = tuple(float(f"{0.001 * 10 ** (step / 6):.4g}") for step in range(48))
 
 
-@dataclass(frozen=True, slots=True)
-class Ratio:
+class Ratio(NamedTuple):
     """How many times the baseline's rate, with a 95 % interval.
 
     The value is the median over the rounds; above 1 is faster than the baseline.

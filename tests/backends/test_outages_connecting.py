@@ -14,10 +14,10 @@ import pytest
 from django.db import OperationalError
 
 from pooling import DiscardReason
-from pooling.bench.private_postgres import PrivatePostgres
 from tests.backends.databases import PATIENCE, PostgresDatabase, eventually, in_threads
 from tests.faults.servers import REPLICATION, error_server, fill, starting_up
 from tests.faults.timing import TRIES, overshoot
+from tests.support_postgres import PrivatePostgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,8 +16,8 @@ from tests.servers import execute
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pooling.bench.private_postgres import PrivatePostgres
     from tests.conftest import DatabaseSettings
+    from tests.support_postgres import PrivatePostgres
 
 READ_ONLY = "25006"
 

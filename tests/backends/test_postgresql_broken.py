@@ -12,8 +12,8 @@ from pooling import DiscardReason
 from tests.backends.databases import PATIENCE, PostgresDatabase, eventually, in_thread
 
 if TYPE_CHECKING:
-    from pooling.bench.private_postgres import PrivatePostgres
     from tests.conftest import DatabaseSettings
+    from tests.support_postgres import PrivatePostgres
 
 
 def select(wrapper: Any) -> Any:

@@ -11,9 +11,9 @@ from tests.backends.projects import HELPERS, Project
 from tests.servers import execute
 
 if TYPE_CHECKING:
-    from pooling.bench.private_postgres import PrivatePostgres
     from tests.backends.databases import Database
     from tests.conftest import DatabaseSettings
+    from tests.support_postgres import PrivatePostgres
 
 
 @pytest.mark.parametrize("holders", ["main", "thread", "daemon", "raw", "atomic"])

@@ -7,11 +7,12 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from pooling.bench.adapters.base import SQLITE
 from pooling.bench.adapters.drivers import Bare
-from pooling.bench.contenders import SQLITE, Contender
 
 if TYPE_CHECKING:
     from pooling.bench.adapters.base import RunConfig
+    from pooling.bench.contenders import Contender
 
 
 class Hanging(Bare):
@@ -81,12 +82,10 @@ class Stingy(Bare):
 
 def contender(adapter: type[Bare] | str) -> Contender:
     """Return a contender for SQLite with one of the adapters above, or with a missing one."""
-    name = adapter if isinstance(adapter, str) else adapter.__name__
-    return Contender(
-        name=name.lower(),
-        title=name,
-        how="Badly.",
-        level="driver",
-        adapter=f"{__name__}:{name}",
-        vendors=(SQLITE,),
-    )
+    if isinstance(adapter, str):
+        adapter = type(adapter, (Bare,), {"__module__": __name__})
+    adapter.name = adapter.__name__.lower()
+    adapter.title = adapter.__name__
+    adapter.how = "Badly."
+    adapter.vendors = (SQLITE,)
+    return adapter

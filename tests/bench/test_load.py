@@ -15,8 +15,7 @@ from pooling.bench.adapters.drivers import libpq_parameters
 from pooling.bench.adapters.orm import Persistent, Pooled, Stock
 from pooling.bench.load import AsyncLoad, Client, LoadError, ThreadLoad
 from pooling.bench.measurements import Trial
-from pooling.bench.statements import SqlStatements, parameters
-from pooling.bench.users import KNOWN, BenchUser, Row, new_users
+from pooling.bench.statements import KNOWN, BenchUser, new_users, parameters
 from pooling.bench.workloads import WORKLOADS, Phase, Workload
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def trial(workload: Workload, iterations: int = 12, seconds: float | None = None
 
 def test_the_same_seed_makes_up_the_same_users() -> None:
     def names(seed: str) -> list[str]:
-        return [fields["username"] for fields in islice(new_users(seed), 20)]
+        return [user.username for user in islice(new_users(seed), 20)]
 
     assert names("1") == names("1")
     assert names("1") != names("2")
@@ -51,7 +50,7 @@ def test_the_same_seed_makes_up_the_same_users() -> None:
 @pytest.mark.parametrize("workload", [CONNECT, READ, MIXED, CRUD], ids=lambda each: each.name)
 def test_the_operations_are_shared_out_and_a_seed_chooses_them(workload: Workload) -> None:
     def actions(number: int) -> list[tuple[str, Any]]:
-        client = Client(SqlStatements("?"), trial(workload, 60), number, 3)
+        client = Client(trial(workload, 60), number, 3)
         found = []
         for phase in workload.phases:
             for action, user in client.operations(phase):
@@ -65,14 +64,14 @@ def test_the_operations_are_shared_out_and_a_seed_chooses_them(workload: Workloa
 
 
 def test_mixed_is_mostly_reading() -> None:
-    client = Client(SqlStatements("?"), trial(MIXED, 1000), 0, 1)
+    client = Client(trial(MIXED, 1000), 0, 1)
     actions = [action for action, _ in client.operations(MIXED.phases[0])]
     assert 700 < actions.count("read") < 900
     assert actions.count("read") + actions.count("update") == 1000
 
 
 def test_what_was_not_inserted_is_not_looked_for() -> None:
-    client = Client(SqlStatements("?"), trial(CRUD, 40), 0, 1)
+    client = Client(trial(CRUD, 40), 0, 1)
     for action, user in list(client.operations(CRUD.phases[0]))[:2]:
         client.succeeded(action, user)
     assert len(list(client.operations(CRUD.phases[1]))) == 10
@@ -80,7 +79,7 @@ def test_what_was_not_inserted_is_not_looked_for() -> None:
 
 
 def test_an_update_counts_the_logins_up() -> None:
-    user = Row("ada", "Ada", "ada@example.com", is_active=True, logins=3, pk=7)
+    user = BenchUser(username="ada", logins=3, id=7)
     assert parameters("update", user)[-2:] == (4, 7)
     assert parameters("delete", user) == (7,)
     assert parameters("trivial", None) == ()
@@ -156,12 +155,8 @@ class AsyncOne(PoolAdapter):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.statements: Any = self
         self.free = asyncio.Semaphore(config.pool_size)
         self.done: list[str] = []
-
-    def make_user(self, fields: Any, pk: int | None = None) -> Row:
-        return Row(**fields, pk=pk)
 
     async def perform(self, action: str, connection: Any, user: Any) -> None:
         self.done.append(action)

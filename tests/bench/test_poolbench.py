@@ -26,7 +26,6 @@ from tests.bench.reports import samples
 
 SMALL = ("--rounds=1", "--iterations=4", "--threads=2", "--pool-size=2", "--workload=connect")
 TWO = ("--contender=stock,pooled",)
-OPENING = ("open", "query")
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -252,13 +251,3 @@ def test_the_progress_knows_the_number_of_trials_before() -> None:
     single = sum(cell.trials for cell in cells if cell.threads == 1)
     many = len([each for each in plan.contenders if "postgresql" in each.vendors])
     assert plan.trials("postgresql") == single + (many - 1) * sum(cell.trials for cell in cells)
-
-
-def test_the_defaults_in_the_help_are_those_of_the_plan() -> None:
-    plan = Plan()
-    known = {f"simulated_{name}": getattr(plan.simulation, name) for name in ("unhealthy",)}
-    known |= {f"simulated_{name}": getattr(plan.simulation, f"{name}_seconds") for name in OPENING}
-    for option, convert, default, _meaning in command.VALUES:
-        name = option.replace("-", "_")
-        value = known[name] if name in known else getattr(plan, name)
-        assert (convert(default) if default else value or None) == (value or None), option

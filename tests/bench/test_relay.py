@@ -12,10 +12,9 @@ import pytest
 
 from pooling.bench.contenders import CONTENDERS
 from pooling.bench.plan import Plan
-from pooling.bench.relay import Relay, RelayError
+from pooling.bench.relay import Relay
 from pooling.bench.runner import run
 from pooling.bench.workloads import WORKLOADS
-from tests.bench.conftest import is_gone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,16 +90,17 @@ def test_hangs_up_when_the_server_is_not_there() -> None:
             assert client.recv(10) == b""
 
 
-def test_its_process_ends_with_it(echo_port: int) -> None:
+def test_it_ends_with_its_block_and_its_clients_connections_with_it(echo_port: int) -> None:
+    before = threading.enumerate()
     with Relay("127.0.0.1", echo_port, RTT) as relay:
-        assert relay.pid is not None
-        pid = relay.pid
-    assert is_gone(pid)
-
-
-def test_says_so_when_it_does_not_start() -> None:
-    with pytest.raises(RelayError, match="did not start"), Relay("127.0.0.1", 1, "x"):  # type: ignore[arg-type]
-        pytest.fail("started")
+        client = socket.create_connection((relay.host, relay.port), timeout=10)
+        client.sendall(b"first")
+        assert receive(client, 5) == b"first"
+    assert threading.enumerate() == before
+    with client, contextlib.suppress(ConnectionError):
+        assert client.recv(10) == b""
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((relay.host, relay.port), timeout=10)
 
 
 def test_contenders_meet_it_and_the_counter_does_not(postgres_provider: PostgresProvider) -> None:

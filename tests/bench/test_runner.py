@@ -8,7 +8,6 @@ import pytest
 from django.db import connections
 
 from pooling.bench import processes
-from pooling.bench.adapters.base import Simulation
 from pooling.bench.aggregation import make_document
 from pooling.bench.contenders import CONTENDERS, USUAL
 from pooling.bench.environment import describe
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     )
     from pooling.bench.results import Document, LeftOut, Result
 
-FAST = Simulation(open_seconds=0.01, query_seconds=0.002, unhealthy=0.05)
+FAST = {"simulated_open": 0.01, "simulated_query": 0.002}
 STOCK, PERSISTENT, POOLED = (CONTENDERS[name] for name in ("stock", "persistent", "pooled"))
 SIMULATED = (CONTENDERS["simulated-unpooled"], CONTENDERS["simulated-pooled"])
 
@@ -189,9 +188,9 @@ def test_ctrl_c_ends_the_run_and_leaves_nothing(
     provider: DatabaseProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pids: list[int] = []
-    start = processes.ContenderProcess.start
+    start = processes.WorkerProcess.start
 
-    def noted(self: processes.ContenderProcess) -> None:
+    def noted(self: processes.WorkerProcess) -> None:
         start(self)
         assert self.pid is not None
         pids.append(self.pid)
@@ -200,7 +199,7 @@ def test_ctrl_c_ends_the_run_and_leaves_nothing(
         if step.round == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(processes.ContenderProcess, "start", noted)
+    monkeypatch.setattr(processes.WorkerProcess, "start", noted)
     plan = Plan(contenders=(STOCK, POOLED), rounds=1, iterations=8)
     with pytest.raises(KeyboardInterrupt):
         run(provider, plan, interrupt)
@@ -256,7 +255,7 @@ def test_a_trial_may_be_ended_by_the_clock(sqlite_provider: SqliteProvider) -> N
 
 
 def test_the_pool_pays_at_the_simulated_database(simulated_provider: SimulatedProvider) -> None:
-    plan = Plan(contenders=SIMULATED, simulation=FAST)
+    plan = Plan(contenders=SIMULATED, **FAST)
     found = by_contender(measure(simulated_provider, plan), "read")
     unpooled, pooled = found["simulated-unpooled"], found["simulated-pooled"]
     assert unpooled["operations"] == pooled["operations"] == 100
@@ -271,7 +270,7 @@ def test_the_same_run_twice_gives_intervals_that_overlap(
 ) -> None:
     plan = Plan(
         contenders=SIMULATED,
-        simulation=FAST,
+        **FAST,
         workloads=(WORKLOADS["connect"],),
         rounds=5,
         iterations=8,

@@ -8,7 +8,7 @@ from pooling.bench.adapters.base import RunConfig
 from pooling.bench.contenders import CONTENDERS, USUAL
 from pooling.bench.measurements import Trial
 from pooling.bench.polling import wait_until
-from pooling.bench.processes import ContenderProcess
+from pooling.bench.processes import WorkerProcess
 from pooling.bench.workloads import WORKLOADS
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ def test_it_publishes_while_it_works_and_leaves_nothing(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     config = RunConfig(vendor="sqlite", entry={"NAME": str(tmp_path / "db.sqlite3")}, pool_size=2)
     trial = Trial(workload=WORKLOADS["connect"], iterations=3, seconds=None, seed="x")
-    with ContenderProcess(WATCHED) as process:
+    with WorkerProcess(WATCHED.path()) as process:
         process.start()
         process.ready()
-        process.open(config, 10)
-        assert not process.trial(trial, 10).phases["connect"].errors
+        process.ask(10, "open", config)
+        assert not process.ask(10, "trial", trial).phases["connect"].errors
         assert wait_until(lambda: bool(list(tmp_path.glob("poolbench-*/*.djcache"))))
-        process.close()
+        process.ask(10, "close")
     assert list(tmp_path.glob("poolbench-*")) == []

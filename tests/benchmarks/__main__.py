@@ -15,7 +15,8 @@ if not settings.configured:
     django.setup()
 
 from pooling.bench import arguments
-from pooling.bench.contenders import CONTENDERS, POSTGRESQL
+from pooling.bench.adapters.base import POSTGRESQL
+from pooling.bench.contenders import CONTENDERS
 from pooling.bench.databases import SetupError
 from pooling.bench.progress import report_progress
 from pooling.bench.reports import WRITERS, table

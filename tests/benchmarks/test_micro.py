@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pooling.bench.databases import SetupError
-from pooling.bench.worker import Handshake
 from tests.benchmarks.__main__ import main, make_budget
 from tests.benchmarks.micro import runner
 from tests.benchmarks.micro.benchmarks import BENCHMARKS
@@ -100,7 +99,7 @@ def test_a_client_with_a_query_shares_a_core_with_its_session(
 ) -> None:
     with (
         postgres_provider.new_database() as entry,
-        ProbeProcess(Handshake(subject.probe, subject.blocked)) as process,
+        ProbeProcess(subject.probe, subject.blocked) as process,
     ):
         postgres_provider.prepare(entry)
         process.start()
@@ -149,7 +148,7 @@ def test_an_unknown_benchmark_is_one_clear_message(capsys: pytest.CaptureFixture
     [
         (["nano"], "invalid choice"),
         (["micro", "--contender=stock"], "unrecognized arguments: --contender=stock"),
-        (["micro", "--rounds=0"], "argument --rounds: invalid"),
+        (["micro", "--rounds=0"], "argument --rounds: '0': a whole number from 1"),
     ],
 )
 def test_bad_arguments_are_refused(
@@ -282,7 +281,7 @@ def test_the_order_of_turns_is_drawn_from_the_seed(monkeypatch: pytest.MonkeyPat
         original = runner.ProbeProcess.trial
 
         def trial(self: runner.ProbeProcess, number: int) -> dict[str, float]:
-            turns.append(self._first.adapter.rpartition(":")[2])
+            turns.append(self._arguments[1].rpartition(":")[2])
             return original(self, number)
 
         with monkeypatch.context() as patch:

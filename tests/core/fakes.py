@@ -311,7 +311,7 @@ class PoolHarness:
         self.workers = workers or InlineWorkers()
         self.scheduler = ManualScheduler(self.clock)
         self.luck = 0.0
-        """What every random of a random number gives."""
+        """What every random number is."""
 
     def pool(self, listener: Listener = NULL_LISTENER, **options: Any) -> Pool[FakeConnection]:
         """Make a pool; without other options it opens nothing that nobody asks for."""

@@ -229,7 +229,7 @@ class InjectionHarness:
                 self.losses.append(f"the interrupt turned into {error!r}")
 
     def hold(self) -> Lease[FakeConnection]:
-        """Lease a connection that stays in somebody's claimed until the scenario is over."""
+        """Lease a connection that stays leased until the scenario is over."""
         lease = self.pool.acquire()
         self.leases.append(lease)
         return lease
@@ -334,7 +334,7 @@ class InjectionHarness:
         self.let_others_work()
 
     def disorder(self) -> list[str]:
-        """Say in which way the state of a pool at rest are wrong."""
+        """Say in which way the state of a pool at rest is wrong."""
         stats, state = self.pool.stats(), self.pool._state
         found = []
         if (stats.leased, stats.connecting, stats.waiting) != (0, 0, 0):

@@ -119,7 +119,7 @@ def test_acquire_and_release_cost_the_same_with_many_idle_connections() -> None:
 
 
 def hand_off_costs(waiters: int) -> int:
-    """Return the instructions of a release that claimed over, with so many in the queue."""
+    """Return the instructions of a release that serves a waiter, with so many in the queue."""
     pool = new_pool()
     lease = pool.acquire()
     leases = iter([lease, *(enqueue(pool) for _ in range(waiters + 20))])

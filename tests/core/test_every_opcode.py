@@ -191,7 +191,7 @@ def resize_down(injection: InjectionHarness) -> None:
 def resize_up_while_another_waits(injection: InjectionHarness) -> None:
     def resize() -> None:
         injection.strike(lambda: injection.pool.resize(max_size=3))
-        injection.pool.resize(max_size=3)  # who is interrupted at it does it again
+        injection.pool.resize(max_size=3)  # an interrupted caller would repeat it
 
     injection.hold(), injection.hold()
     injection.while_another_waits(resize)
@@ -280,7 +280,7 @@ def maintain_with_a_leak(injection: InjectionHarness) -> None:
 # ---- workers, whose threads are another kind of victim -------------------------------------------
 #
 # Ctrl-C does not reach them, but `PyThreadState_SetAsyncExc` does, and a driver may raise
-# `SystemExit`. Whatever ends a worker, the connection it had in its claimed must not stay there.
+# `SystemExit`. Whatever ends a worker, the connection it had claimed must not stay claimed.
 
 
 def open_in_worker(injection: InjectionHarness) -> None:

@@ -82,7 +82,7 @@ class Story:
         """The calls that have been made, as methods."""
 
     def make(self, strike_at: int) -> InjectionHarness:
-        """Make a injection whose workers may hang."""
+        """Make a harness whose workers may hang."""
         workers = SlowWorkers()
         injection = InjectionHarness(strike_at, event="line", workers=workers)
         workers.injection = injection

@@ -1,4 +1,4 @@
-"""HistogramSnapshot are counted in buckets, and quantiles come out of these."""
+"""Durations are counted in buckets, and quantiles are computed from these."""
 
 from __future__ import annotations
 

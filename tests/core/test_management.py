@@ -297,7 +297,7 @@ def test_a_close_that_hangs_holds_nobody_up_for_ever() -> None:
 
 
 def test_an_interrupt_while_the_resting_are_told_breaks_nothing(harness: PoolHarness) -> None:
-    """1. A wakeup is released. 2. An interrupt keeps the state from forgetting it. 3. Again."""
+    """1. A wakeup is set. 2. An interrupt keeps the state from forgetting it. 3. Again."""
     pool = harness.pool()
     wakeup = threading.Lock()
     pool._state.quiescence_waiters.append(wakeup)

@@ -146,7 +146,7 @@ def test_the_invariants_hold_under_stress() -> None:
 
 
 def wait_for_rest(pool: Pool[FakeConnection]) -> None:
-    """Return when no worker has a connection in its claimed."""
+    """Return when no worker has claimed a connection."""
     wakeup = threading.Lock()
     wakeup.acquire()
     with pool._lock:

@@ -103,7 +103,7 @@ def test_a_job_that_comes_as_the_wait_ends_is_done(
             self.rung = True
 
         def acquire(self, timeout: float | None = None) -> bool:
-            if timeout is None:  # 3. the wakeup rings at once
+            if timeout is None:  # 3. the wait ends at once
                 assert self.rung
                 self.heard = True
             elif "second" not in done:  # 1. the wait for a job runs out

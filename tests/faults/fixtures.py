@@ -32,7 +32,7 @@ def proxied(postgresql: PostgresDatabase, proxy: FaultProxy) -> PostgresDatabase
     """The database `postgresql`, with wrappers that reach it through `proxy`.
 
     Its own `execute`, `terminate` and `sessions` go past the proxy. Whatever a test leaves broken:
-    the proxy ends first, and with it everything that deadlines.
+    the proxy ends first, and with it everything that hangs.
     """
     postgresql.entry.update(HOST=proxy.host, PORT=str(proxy.port))
     return postgresql

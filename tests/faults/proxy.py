@@ -298,14 +298,14 @@ class Link:
         client: socket.socket,
         server: socket.socket,
         dark: set[Direction],
-        *periodics: socket.socket,
+        *companions: socket.socket,
     ) -> None:
         self._proxy = proxy
         self._ends: dict[Direction, tuple[socket.socket, socket.socket]] = {
             "to server": (client, server),
             "to client": (server, client),
         }
-        self._companions = periodics
+        self._companions = companions
         self._pending: dict[Direction, deque[tuple[float, bytes | None]]] = {
             direction: deque() for direction in DIRECTIONS
         }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import socket
 import struct
@@ -11,8 +10,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from pooling.bench.private_postgres import PrivatePostgres
 from tests.servers import driver, execute
+from tests.support_postgres import PrivatePostgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,9 +37,10 @@ class Standby(PrivatePostgres):
         self._primary = primary
         self.password = primary.password
 
-    def _initialise(self) -> None:
+    def initialise(self) -> None:
         """Copy the primary's cluster instead of making one."""
-        primary, data = self._primary, self._folder / "data"
+        assert self.folder is not None
+        primary, data = self._primary, self.folder / "data"
         assert primary.folder is not None
         assert not primary.is_running
         shutil.copytree(primary.folder / "data", data, dirs_exist_ok=True)
@@ -48,13 +48,13 @@ class Standby(PrivatePostgres):
         (data / "standby.signal").touch()
         with (data / "postgresql.conf").open("a") as configuration:
             configuration.write(
+                f"unix_socket_directories = '{self.folder}'\n"
                 f"primary_conninfo = '{conninfo} password={primary.password}'\n"
                 # What it has received is enough for a promotion: no waiting for the primary.
                 "wal_retrieve_retry_interval = '100ms'\n"
             )
-        if self._account is not None:
-            for path in (data, *data.rglob("*")):
-                os.chown(path, self._account.uid, self._account.gid)
+        for path in (data, *data.rglob("*")):
+            self.hand_over(path)
 
     def promote(self) -> None:
         """Let it take over: from now on it takes writes, also in the sessions there are."""

@@ -12,7 +12,7 @@ TRIES = 5
 PUNCTUAL = 0.05
 """Seconds of delay for which no other try is made."""
 DEADLINES = 1.5
-"""Seconds too late that are no bad luck any more: it waits for something that deadlines."""
+"""A delay in seconds that load does not explain: something hangs."""
 
 
 def overshoot(attempt: Callable[[], object], seconds: float, hangs: float = DEADLINES) -> float:

@@ -15,7 +15,7 @@ from tests.soak.monitor import choose
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pooling.bench.private_postgres import PrivatePostgres
+    from tests.support_postgres import PrivatePostgres
     from tests.faults.proxy import FaultProxy
     from tests.soak.load import Worker
     from tests.soak.monitor import Monitor

@@ -85,7 +85,7 @@ def main() -> int:
     parser.add_argument("--engine", choices=["postgresql", "sqlite3"], default="postgresql")
     options = parser.parse_args()
 
-    from pooling.bench.private_postgres import PrivatePostgres
+    from tests.support_postgres import PrivatePostgres
     from tests.servers import settings_from_url
 
     version = subprocess.check_output([options.python, "-c", VERSION], text=True).strip()

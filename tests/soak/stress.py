@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import psutil
 from django.db import connections
 
-from pooling.bench.private_postgres import PrivatePostgres
+from tests.support_postgres import PrivatePostgres
 from pooling.registry import REGISTRY
 from tests.faults.proxy import FaultProxy
 from tests.servers import driver, settings_from_url

@@ -1,27 +1,24 @@
-"""The interface of an adapter, and the configuration of a run."""
+"""The interface of a contender: what it is, how it gets connections, and where it runs."""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from pooling.bench.environment import PACKAGES, missing_modules, version_of
 from pooling.bench.measurements import ConnectionCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pooling.bench.statements import Statements
+    from pooling.bench.results import ContenderInfo, LeftOut, Level
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Simulation:
-    """A simulated database: how long it takes, and the share of its connections that is broken."""
-
-    open_seconds: float = 0.1
-    query_seconds: float = 0.01
-    unhealthy: float = 0.05
+POSTGRESQL = "postgresql"
+SQLITE = "sqlite"
+SIMULATED = "simulated"
+VENDORS = (SQLITE, POSTGRESQL, SIMULATED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +26,14 @@ class RunConfig:
     """Where and how a contender works; the same for all of them.
 
     Attributes:
-        vendor: `postgresql`, `sqlite` or `simulated`.
+        vendor: one of `VENDORS`.
         entry: the database, as an entry of Django's `DATABASES`.
         pool_size: the most connections a pool may have.
         threads: how many clients ask for connections.
         timeout: how long a pool may let a caller wait, in seconds.
         health_checks: whether each connection is tested with a round trip before it is used.
+        simulated_open, simulated_query: seconds that the simulated database takes.
+        simulated_unhealthy: the share of its connections that is broken.
         seed: for the simulated database.
     """
 
@@ -44,7 +43,9 @@ class RunConfig:
     threads: int = 1
     timeout: float = 30.0
     health_checks: bool = False
-    simulation: Simulation = field(default_factory=Simulation)
+    simulated_open: float = 0.1
+    simulated_query: float = 0.01
+    simulated_unhealthy: float = 0.05
     seed: str = ""
 
 
@@ -67,23 +68,70 @@ class Count:
 
 
 class PoolAdapter:
-    """One way to get a connection, used by several threads. Making it makes a new pool.
+    """A contender: one way to get a connection, used by several threads. Making it makes a pool.
 
     Attributes:
+        name: in tables and on the command line.
+        title: for people.
+        how: how it is used here, in a neutral sentence.
+        level: what stands between it and the database.
+        vendors: the databases that it works with.
+        needs: the modules it needs.
+        version_from: the module whose version is shown; by default the first of those.
+        blocked: modules hidden from it.
+        has_pool: whether the size of a pool concerns it.
+        most_threads: with how many threads it works, if that is limited.
+        on_request: whether it takes part only if it is named.
         acquire: takes a connection that is ready for use.
         release: ends the request: returns the connection to the pool, or closes it.
-        is_async: `acquire` and `release` are coroutines, and so are `aopen` and `aclose`, which
-            take the place of the constructor and of `close`.
+        perform: does an action on a connection; `insert` sets the user's `pk`.
+        is_async: these three are coroutines, and so are `aopen` and `aclose`, which take the place
+            of the constructor and of `close`.
     """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    how: ClassVar[str]
+    level: ClassVar[Level]
+    vendors: ClassVar[tuple[str, ...]] = (SQLITE, POSTGRESQL)
+    needs: ClassVar[tuple[str, ...]] = ()
+    version_from: ClassVar[str] = ""
+    blocked: ClassVar[tuple[str, ...]] = ()
+    has_pool: ClassVar[bool] = False
+    most_threads: ClassVar[int | None] = None
+    on_request: ClassVar[bool] = False
 
     acquire: Callable[[], Any]
     release: Callable[[Any], Any]
+    perform: Callable[[Any, Any, Any], Any]
     is_async = False
-    statements: Statements
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        self.count: Count | None = None if config.vendor == "postgresql" else Count()
+        self.count: Count | None = None if config.vendor == POSTGRESQL else Count()
+
+    @classmethod
+    def path(cls) -> str:
+        """Return where the class is, as `module:name`."""
+        return f"{cls.__module__}:{cls.__qualname__}"
+
+    @classmethod
+    def info(cls) -> ContenderInfo:
+        """Return what reports say of it."""
+        module = cls.version_from or next(iter(cls.needs), "pooling")
+        return {
+            "name": cls.name,
+            "title": cls.title,
+            "version": f"{PACKAGES.get(module, module)} {version_of(module)}",
+            "how": cls.how,
+            "level": cls.level,
+        }
+
+    @classmethod
+    def missing(cls) -> LeftOut | None:
+        """Say what it lacks, if anything."""
+        reason = missing_modules(cls.needs)
+        return {"contender": cls.name, "reason": reason} if reason else None
 
     def leave(self) -> None:
         """Close what the calling thread still has; it does not come again."""

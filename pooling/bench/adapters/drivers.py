@@ -6,34 +6,30 @@ import sqlite3
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pooling.bench.statements import AsyncpgStatements, SqlStatements
+from pooling.bench.statements import Action, BenchUser, parameters, statements_with
 
-from .base import PoolAdapter, RunConfig
+from .base import POSTGRESQL, SQLITE, PoolAdapter, RunConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 # What Django understands among OPTIONS, and libpq does not.
-DJANGO_OPTIONS = {"pool", "isolation_level", "assume_role", "server_side_binding"} | {
-    "prepare_threshold"
-}
-RECYCLE = 3600
+DJANGO_OPTIONS = frozenset(
+    ["pool", "isolation_level", "assume_role", "server_side_binding", "prepare_threshold"]
+)
 
 
 def libpq_parameters(entry: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters of a connection from an entry of Django's `DATABASES`."""
-    keys = {
-        "dbname": "NAME",
-        "user": "USER",
-        "password": "PASSWORD",
-        "host": "HOST",
-        "port": "PORT",
+    named = {
+        key.lower(): entry[key] for key in ("USER", "PASSWORD", "HOST", "PORT") if entry.get(key)
     }
-    named = {name: entry[key] for name, key in keys.items() if entry.get(key)}
+    if entry.get("NAME"):
+        named["dbname"] = entry["NAME"]
     options = entry.get("OPTIONS", {})
-    return {**named, **{key: options[key] for key in options if key not in DJANGO_OPTIONS}}
+    return {**named, **{key: options[key] for key in options.keys() - DJANGO_OPTIONS}}
 
 
 def postgres_driver() -> str:
@@ -42,15 +38,28 @@ def postgres_driver() -> str:
 
 
 class SqlAdapter(PoolAdapter):
-    """The base of those with plain PEP 249 connections."""
+    """The base of those with connections of PEP 249, in autocommit, as Django uses them."""
+
+    level = "driver"
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.statements = SqlStatements("?" if config.vendor == "sqlite" else "%s")
+        self._sql = statements_with(*["?" if config.vendor == SQLITE else "%s"] * 6)
+
+    def perform(self, action: Action, connection: Any, user: BenchUser | None) -> None:
+        cursor = connection.cursor()
+        try:
+            cursor.execute(self._sql[action], parameters(action, user))
+            if action in ("trivial", "read", "first"):
+                cursor.fetchall()
+            elif action == "insert" and user is not None:
+                [[user.pk]] = cursor.fetchall()
+        finally:
+            cursor.close()
 
     def connector(self) -> Callable[[], Any]:
         """Return what opens a connection in autocommit, with the driver that Django would use."""
-        if self.config.vendor == "sqlite":
+        if self.config.vendor == SQLITE:
             return partial(
                 sqlite3.connect,
                 self.config.entry["NAME"],
@@ -58,20 +67,29 @@ class SqlAdapter(PoolAdapter):
                 check_same_thread=False,
                 **self.sqlite_options(),
             )
-        parameters = libpq_parameters(self.config.entry)
-        if (name := postgres_driver()) == "psycopg":
-            return partial(import_module(name).connect, **parameters, autocommit=True)
-        return partial(connect_psycopg2, **parameters)
+        entry = self.config.entry
+        if (driver := postgres_driver()) == "psycopg2":
+            return partial(import_module(driver).connect, **psycopg2_parameters(entry))
+        return partial(import_module(driver).connect, **libpq_parameters(entry), autocommit=True)
 
 
-def connect_psycopg2(**parameters: Any) -> Any:
-    connection = import_module("psycopg2").connect(**parameters)
-    connection.autocommit = True
-    return connection
+def psycopg2_parameters(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a connection of psycopg2 in autocommit."""
+    base: Any = import_module("psycopg2").extensions.connection
+
+    class Autocommitting(base):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.autocommit = True
+
+    return {**libpq_parameters(entry), "connection_factory": Autocommitting}
 
 
 class Bare(SqlAdapter):
-    """A connection for each operation."""
+    name = "bare"
+    title = "A bare connection"
+    how = "The driver alone; every operation opens a connection and closes it."
+    version_from = postgres_driver()
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -85,22 +103,21 @@ class Bare(SqlAdapter):
 
 
 class Psycopg2Simple(SqlAdapter):
-    """psycopg2's pool for a single thread. It opens all its connections when it is made."""
-
+    name = "psycopg2-simple"
+    title = "psycopg2's SimpleConnectionPool"
+    how = "getconn and putconn in a single thread, minconn = maxconn; all are opened beforehand."
+    vendors = (POSTGRESQL,)
+    needs = ("psycopg2",)
+    has_pool = True
+    most_threads: ClassVar[int | None] = 1
     pool_class = "SimpleConnectionPool"
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        base: Any = import_module("psycopg2").extensions.connection
-
-        class Autocommitting(base):  # type: ignore[misc]
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
-                super().__init__(*args, **kwargs)
-                self.autocommit = True
-
-        parameters = {**libpq_parameters(config.entry), "connection_factory": Autocommitting}
         pool_class = getattr(import_module("psycopg2.pool"), self.pool_class)
-        self._pool = pool_class(config.pool_size, config.pool_size, **parameters)
+        self._pool = pool_class(
+            config.pool_size, config.pool_size, **psycopg2_parameters(config.entry)
+        )
 
     def acquire(self) -> Any:
         connection = self._pool.getconn()
@@ -117,13 +134,20 @@ class Psycopg2Simple(SqlAdapter):
 
 
 class Psycopg2Threaded(Psycopg2Simple):
-    """psycopg2's pool for several threads."""
-
+    name = "psycopg2-threaded"
+    title = "psycopg2's ThreadedConnectionPool"
+    how = "getconn and putconn, minconn = maxconn; all are opened beforehand."
+    most_threads = None
     pool_class = "ThreadedConnectionPool"
 
 
 class PsycopgPool(SqlAdapter):
-    """psycopg_pool's ConnectionPool."""
+    name = "psycopg-pool"
+    title = "psycopg_pool's ConnectionPool"
+    how = "getconn and putconn, min_size=1; check_connection for health checks."
+    vendors = (POSTGRESQL,)
+    needs = ("psycopg_pool", "psycopg")
+    has_pool = True
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -143,12 +167,16 @@ class PsycopgPool(SqlAdapter):
 
 
 class SqlAlchemy(SqlAdapter):
-    """SQLAlchemy's QueuePool, as its engines use it."""
+    name = "sqlalchemy"
+    title = "SQLAlchemy's QueuePool"
+    how = "An engine's raw_connection, max_overflow=0, recycle=3600; pre_ping for health checks."
+    needs = ("sqlalchemy",)
+    has_pool = True
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         sqlalchemy = import_module("sqlalchemy")
-        dialect = "sqlite" if config.vendor == "sqlite" else f"postgresql+{postgres_driver()}"
+        dialect = "sqlite" if config.vendor == SQLITE else f"postgresql+{postgres_driver()}"
         self._engine = sqlalchemy.create_engine(
             f"{dialect}://",
             creator=self.connector(),
@@ -157,7 +185,7 @@ class SqlAlchemy(SqlAdapter):
             max_overflow=0,
             pool_timeout=config.timeout,
             pool_pre_ping=config.health_checks,
-            pool_recycle=RECYCLE,
+            pool_recycle=3600,
         )
         self.acquire = self._engine.raw_connection
 
@@ -169,13 +197,18 @@ class SqlAlchemy(SqlAdapter):
 
 
 class Asyncpg(PoolAdapter):
-    """asyncpg's pool, with a task for each thread of the others."""
-
+    name = "asyncpg"
+    title = "asyncpg's pool"
+    how = "One event loop in one thread, with a task for each thread of the others; min_size=0."
+    level = "driver"
+    vendors = (POSTGRESQL,)
+    needs = ("asyncpg",)
+    has_pool = True
     is_async = True
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.statements = AsyncpgStatements()
+        self._sql = statements_with(*(f"${number}" for number in range(1, 7)))
         parameters = libpq_parameters(config.entry)
         parameters["database"] = parameters.pop("dbname", None)
         if "sslmode" in parameters:
@@ -188,6 +221,12 @@ class Asyncpg(PoolAdapter):
         self._pool = await import_module("asyncpg").create_pool(
             **self._parameters, min_size=0, max_size=self.config.pool_size
         )
+
+    async def perform(self, action: Action, connection: Any, user: BenchUser | None) -> None:
+        run = connection.execute if action in ("update", "delete") else connection.fetch
+        rows = await run(self._sql[action], *parameters(action, user))
+        if action == "insert" and user is not None:
+            [[user.pk]] = rows
 
     async def acquire(self) -> Any:
         connection = await self._pool.acquire(timeout=self.config.timeout)

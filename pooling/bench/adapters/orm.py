@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import itertools
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import connections
 from django.db.utils import DEFAULT_DB_ALIAS, ConnectionHandler
 
 import pooling
 from pooling.bench.polling import wait_until
-from pooling.bench.statements import OrmStatements
+from pooling.bench.statements import FIRST, Action, BenchUser
 
-from .base import PoolAdapter, RunConfig
+from .base import POSTGRESQL, SQLITE, PoolAdapter, RunConfig
 
 STOCK_ENGINES = {
-    "postgresql": "django.db.backends.postgresql",
-    "sqlite": "django.db.backends.sqlite3",
+    POSTGRESQL: "django.db.backends.postgresql",
+    SQLITE: "django.db.backends.sqlite3",
 }
 
 # What the base entry says about the life of connections is each contender's own choice.
@@ -45,16 +45,19 @@ def completed(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 class Stock(PoolAdapter):
-    """Django as it comes: each request opens a connection and closes it."""
+    name = "stock"
+    title = "Django, CONN_MAX_AGE=0"
+    how = "Django's own backend; every request opens a connection and closes it."
+    level = "orm"
+    needs: ClassVar[tuple[str, ...]] = ("django",)
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.statements = OrmStatements()
         # A new alias each time: some pools are found by it, and would be the old ones.
         self.alias = f"poolbench_{next(_numbers)}"
         entry = plain_entry(config.vendor, config.entry)
         self.adapt(entry)
-        if config.vendor == "sqlite":
+        if config.vendor == SQLITE:
             entry["OPTIONS"].update(self.sqlite_options())
         connections.settings[self.alias] = completed(entry)
 
@@ -70,6 +73,23 @@ class Stock(PoolAdapter):
         # What Django does with every connection between two requests.
         connection.close_if_unusable_or_obsolete()
 
+    def perform(self, action: Action, connection: Any, user: Any) -> None:
+        if action == "trivial":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+                cursor.fetchone()
+        elif action == "insert":
+            user.save(using=self.alias, force_insert=True)
+        elif action == "read":
+            BenchUser.objects.using(self.alias).get(pk=user.pk)
+        elif action == "update":
+            user.logins += 1
+            user.save(using=self.alias, force_update=True)
+        elif action == "delete":
+            user.delete(using=self.alias)
+        else:
+            list(BenchUser.objects.using(self.alias).filter(pk__lt=FIRST))
+
     def leave(self) -> None:
         connections[self.alias].close()
         del connections[self.alias]
@@ -80,7 +100,9 @@ class Stock(PoolAdapter):
 
 
 class Persistent(Stock):
-    """Each thread keeps its connection."""
+    name = "persistent"
+    title = "Django, CONN_MAX_AGE=None"
+    how = "Django's own backend; every thread keeps its connection."
 
     def adapt(self, entry: dict[str, Any]) -> None:
         entry["CONN_MAX_AGE"] = None
@@ -88,7 +110,11 @@ class Persistent(Stock):
 
 
 class Pooled(Stock):
-    """This project's backends."""
+    name = "pooled"
+    title = "pooling"
+    how = "pooling's backend, with psycopg 3 on PostgreSQL, and the defaults but for max_size."
+    needs: ClassVar[tuple[str, ...]] = ()
+    has_pool = True
 
     def adapt(self, entry: dict[str, Any]) -> None:
         entry["ENGINE"] = entry["ENGINE"].replace("django.db", "pooling")
@@ -104,8 +130,24 @@ class Pooled(Stock):
         super().close()
 
 
+class PooledPsycopg2(Pooled):
+    name = "pooled-psycopg2"
+    title = "pooling with psycopg2"
+    how = "pooling's backend with psycopg2, and the defaults but for max_size."
+    vendors = (POSTGRESQL,)
+    needs = ("psycopg2",)
+    version_from = "pooling"
+    blocked = ("psycopg",)
+
+
 class Native(Stock):
-    """Django's own pool."""
+    name = "native"
+    title = "Django's native pool"
+    how = "Django's own backend with OPTIONS['pool'], min_size=1."
+    vendors = (POSTGRESQL,)
+    needs = ("psycopg_pool", "psycopg")
+    version_from = "django"
+    has_pool = True
 
     def adapt(self, entry: dict[str, Any]) -> None:
         pool = {"max_size": self.config.pool_size, "timeout": self.config.timeout}
@@ -118,7 +160,11 @@ class Native(Stock):
 
 
 class DjangoDbConnectionPool(Stock):
-    """The package of that name."""
+    name = title = "django-db-connection-pool"
+    how = "dj_db_conn_pool.backends.postgresql with MAX_OVERFLOW=0; PRE_PING for health checks."
+    vendors = (POSTGRESQL,)
+    needs = ("dj_db_conn_pool",)
+    has_pool = True
 
     def adapt(self, entry: dict[str, Any]) -> None:
         entry["ENGINE"] = "dj_db_conn_pool.backends.postgresql"

@@ -1,4 +1,4 @@
-"""Adapters to a simulated database: they show what a pool does without any server."""
+"""Contenders on a simulated database: they show what a pool does without any server."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from pooling import Pool, PoolConfig
-from pooling.bench.statements import RowStatements
 
-from .base import PoolAdapter, RunConfig
+from .base import SIMULATED, Count, PoolAdapter, RunConfig
 
 if TYPE_CHECKING:
     from pooling import Lease
-    from pooling.bench.statements import Action
-
-    from .base import Count, Simulation
 
 
 class SimulatedError(RuntimeError):
@@ -41,18 +37,18 @@ class SimulatedDriver:
 
     operational_error: type[Exception] = SimulatedError
 
-    def __init__(self, simulation: Simulation, count: Count, seed: str) -> None:
-        self._simulation = simulation
+    def __init__(self, config: RunConfig, count: Count) -> None:
+        self._config = config
         self._count = count
-        self._random = random.Random(seed)
+        self._random = random.Random(config.seed)
         self._lock = threading.Lock()
 
     def connect(self) -> SimulatedConnection:
-        time.sleep(self._simulation.open_seconds)
+        time.sleep(self._config.simulated_open)
         with self._lock:
-            healthy = self._random.random() >= self._simulation.unhealthy
+            healthy = self._random.random() >= self._config.simulated_unhealthy
         self._count.change(1)
-        return SimulatedConnection(self._simulation.query_seconds, healthy=healthy)
+        return SimulatedConnection(self._config.simulated_query, healthy=healthy)
 
     def is_alive(self, connection: SimulatedConnection) -> bool:
         return connection.healthy
@@ -70,36 +66,35 @@ class SimulatedDriver:
         return False
 
 
-class SimulatedStatements(RowStatements):
-    """Every action is one query."""
-
-    def perform(self, _action: Action, connection: Any, _user: object) -> None:
-        connection.query()
-
-
 class Unpooled(PoolAdapter):
-    """A connection for each operation; an unhealthy one is replaced at once."""
+    name = "simulated-unpooled"
+    title = "No pool"
+    how = "Every operation opens a simulated connection, and another if that is unhealthy."
+    level = "simulated"
+    vendors = (SIMULATED,)
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self.statements = SimulatedStatements()
-        if self.count is None:
-            raise SimulatedError(f"{config.vendor} is not simulated")
-        self._driver = SimulatedDriver(config.simulation, self.count, config.seed)
+        self.count = Count()
+        self._driver = SimulatedDriver(config, self.count)
 
     def acquire(self) -> SimulatedConnection:
-        while True:
-            connection = self._driver.connect()
-            if self._driver.is_alive(connection):
-                return connection
+        while not (connection := self._driver.connect()).healthy:
             self._driver.close(connection)
+        return connection
+
+    def perform(self, _action: object, connection: Any, _user: object) -> None:
+        connection.query()
 
     def release(self, connection: SimulatedConnection) -> None:
         self._driver.close(connection)
 
 
 class Pooled(Unpooled):
-    """This project's pool."""
+    name = "simulated-pooled"
+    title = "pooling.Pool"
+    how = "pooling's core with a simulated driver."
+    has_pool = True
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -114,13 +109,10 @@ class Pooled(Unpooled):
 
     def acquire(self) -> SimulatedConnection:
         # A connection that has only just been opened is handed out without a test.
-        while True:
-            lease = self._pool.acquire()
-            connection = lease.connection
-            if connection.healthy:
-                self._leases[connection] = lease
-                return connection
+        while not (lease := self._pool.acquire()).connection.healthy:
             self._pool.discard(lease)
+        self._leases[lease.connection] = lease
+        return lease.connection
 
     def release(self, connection: SimulatedConnection) -> None:
         self._pool.release(self._leases.pop(connection))

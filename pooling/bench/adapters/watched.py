@@ -19,12 +19,18 @@ if TYPE_CHECKING:
     from .base import RunConfig
 
 EVERY = 0.1
-"""Seconds between two snapshots, and between two readings of all of them: twenty times as often as
-the admin page with the defaults, so that the short trials of a benchmark get their share."""
+"""Seconds between two snapshots, and between two readings of all of them. So often that the short
+trials of a benchmark get their share."""
 
 
 class Watched(Pooled):
-    """This project's backends, publishing, with the page open."""
+    name = "pooled-watched"
+    title = "pooling, watched"
+    how = (
+        "As pooling, with snapshots published to a file cache and all of them read ten times a "
+        "second, twenty times as often as an open admin page does."
+    )
+    on_request = True
 
     def __init__(self, config: RunConfig) -> None:
         self._folder = contextlib.ExitStack()

@@ -26,43 +26,35 @@ ENGINE = Engine(dirs=[str(Path(__file__).parent / "templates")])
 
 def render(document: Document) -> str:
     """Return a document as a page."""
-    titles = layout.titles(document)
+    whats = {each["name"]: each["what"] for each in document["workloads"]}
     tables = [
         {
             "title": table.title,
-            "what": next(
-                each["what"] for each in document["workloads"] if each["name"] == table.workload
-            ),
+            "what": whats[table.workload],
             "charts": charts(document, table),
             "facts": layout.knees(document, table),
             "sections": [
-                (
-                    section.label,
-                    [(titles[each["contender"]], _cells(each)) for each in section.results],
-                )
-                for section in table.sections
+                (label, [[*row, *_more(each)] for row, each in zip(rows, results, strict=True)])
+                for label, results, rows in table.sections
             ],
         }
         for table in layout.tables(document)
     ]
-    contenders = [
-        {**each, "level": layout.LEVELS[each["level"]]} for each in document["contenders"]
-    ]
     return _render(
         "bench/report.html",
         summary=layout.summary(document),
-        columns=layout.COLUMNS + MORE,
+        columns=("contender", *layout.COLUMNS, *MORE),
         tables=tables,
         notes=layout.notes(document),
         legend=layout.legend(document),
-        contenders=contenders,
+        contenders=layout.contenders(document),
         facts=layout.facts(document),
     )
 
 
-def _cells(each: Result) -> list[str]:
+def _more(each: Result) -> list[str]:
     share = NOTHING if each["wait_share"] is None else f"{each['wait_share']:.1%}"
-    return [*layout.cells(each), count(each["peak_connections"]), share]
+    return [count(each["peak_connections"]), share]
 
 
 def render_chart(chart: Chart) -> str:

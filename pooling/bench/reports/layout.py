@@ -17,7 +17,7 @@ LEVELS = {
     "driver": "below the ORM, at the driver",
     "simulated": "with a simulated database",
 }
-RATIO, ERRORS = "x baseline", "errors"
+RATIO, ERRORS, BASELINE = "x baseline", "errors", "baseline"
 COLUMNS = ("ops/s", RATIO, "p50 ms", "p95 ms", "p99 ms", "max ms", "opened", "fair", ERRORS)
 
 # A larger pool has to gain more than this to be worth its connections.
@@ -25,10 +25,11 @@ GAIN = 1.05
 
 
 class Section(NamedTuple):
-    """Results that can be compared with each other."""
+    """Results that can be compared with each other; each as a row of a title and cells, too."""
 
     label: str
     results: list[Result]
+    rows: list[list[str]]
 
 
 class Table(NamedTuple):
@@ -57,9 +58,18 @@ def titles(document: Document) -> dict[str, str]:
     return {each["name"]: each["title"] for each in document["contenders"]}
 
 
+def contenders(document: Document) -> list[list[str]]:
+    """Return titles, versions, levels, and how they are used."""
+    return [
+        [each["title"], each["version"], LEVELS[each["level"]], each["how"]]
+        for each in document["contenders"]
+    ]
+
+
 def tables(document: Document) -> list[Table]:
     """Return a table for each database, workload, number of threads and sweep."""
     workloads = {each["name"]: each["title"] for each in document["workloads"]}
+    people = titles(document)
     levels = {each["name"]: each["level"] for each in document["contenders"]}
     found: dict[tuple[str, str, int, str], dict[str, list[Result]]] = {}
     for each in document["results"]:
@@ -75,7 +85,11 @@ def tables(document: Document) -> list[Table]:
         database, workload, threads, knob = key
         names = [database, workloads[workload], plural(threads, "thread")]
         title = " · ".join([*names, f"by {knob}"] if knob else names)
-        tables.append(Table(title, *key, [Section(*each) for each in sections.items()]))
+        found_sections = [
+            Section(label, each, [[people[one["contender"]], *cells(one)] for one in each])
+            for label, each in sections.items()
+        ]
+        tables.append(Table(title, *key, found_sections))
     return tables
 
 
@@ -94,7 +108,7 @@ def cells(each: Result) -> list[str]:
 def ratio(each: Result) -> str:
     """Return a ratio with its interval; "?" where the rounds do not tell it from the baseline."""
     if each["baseline"]:
-        return "baseline"
+        return BASELINE
     if (clear := is_clear(each)) is None:
         return factor(each["ratio"])
     low, high = interval(each["ratio_low"], each["ratio_high"])

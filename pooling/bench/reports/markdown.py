@@ -20,20 +20,15 @@ SPECIAL = re.compile(r"([\\`*_\[\]<>|~#!&])")
 
 def render(document: Document) -> str:
     """Return a document as GitHub-flavoured Markdown."""
-    titles = layout.titles(document)
     parts = ["# Benchmark"]
     for table in layout.tables(document):
         parts.append(f"## {escape(table.title)}")
         for section in table.sections:
-            rows = [[titles[each["contender"]], *layout.cells(each)] for each in section.results]
             parts.append(f"**{escape(section.label)}**")
-            parts.append(pipes(["contender", *layout.COLUMNS], rows))
+            parts.append(pipes(["contender", *layout.COLUMNS], section.rows))
     if notes := [f"- **{kind}**: {escape(text)}" for kind, text in layout.notes(document)]:
         parts.append("## Notes\n\n" + "\n".join(notes))
-    contenders = [
-        [each["title"], each["version"], layout.LEVELS[each["level"]], each["how"]]
-        for each in document["contenders"]
-    ]
+    contenders = layout.contenders(document)
     parts.append("## Contenders\n\n" + pipes(["name", "version", "level", "how"], contenders, 4))
     parts += facts(layout.facts(document))
     parts.append(escape(layout.legend(document)))

@@ -27,24 +27,12 @@ STYLES = {"warning": "bold yellow", "left out": "dim", "note": "bold"}
 def render(document: Document, stream: TextIO) -> None:
     """Write a document's tables to a stream; as Markdown if rich is not installed."""
     try:
-        import rich.console  # noqa: F401
+        from rich.console import Console
+        from rich.text import Text
     except ImportError:
         write(stream, markdown.render(document))
-    else:
-        write(stream, _drawn(document, is_terminal=stream.isatty()))
-
-
-def write(stream: TextIO, text: str) -> None:
-    """Write a text, without the signs that the stream's encoding lacks."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(text.encode(encoding, "replace").decode(encoding))
-
-
-def _drawn(document: Document, *, is_terminal: bool) -> str:
-    from rich.console import Console
-    from rich.text import Text
-
-    titles = layout.titles(document)
+        return
+    is_terminal = stream.isatty()
     screen = io.StringIO()
     console = Console(
         file=screen,
@@ -53,42 +41,42 @@ def _drawn(document: Document, *, is_terminal: bool) -> str:
         highlight=False,
     )
     for table in layout.tables(document):
-        console.print(_rich(table, titles, console.width, is_terminal=is_terminal))
-        console.print()
+        console.print(_drawn(table, console), end="\n\n")
     for kind, text in layout.notes(document):
         console.print(Text.assemble((f"{kind}: ", STYLES[kind]), text))
     console.print(Text(layout.legend(document), style="dim"))
-    return screen.getvalue()
+    write(stream, screen.getvalue())
 
 
-def _rich(table: layout.Table, titles: dict[str, str], width: int, *, is_terminal: bool) -> Any:
+def write(stream: TextIO, text: str) -> None:
+    """Write a text, without the signs that the stream's encoding lacks."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(text.encode(encoding, "replace").decode(encoding))
+
+
+def _drawn(table: layout.Table, console: Any) -> Any:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    rows = [
-        [titles[each["contender"]], *layout.cells(each)]
-        for section in table.sections
-        for each in section.results
-    ]
-    shown = fitting([["", *layout.COLUMNS], *rows], width)
+    header = ("", *layout.COLUMNS)
+    shown = fitting([header, *(row for each in table.sections for row in each.rows)], console.width)
     drawn = Table(
         title=Text(table.title, style="bold"),
         title_justify="left",
-        box=box.SIMPLE_HEAD if is_terminal else box.ASCII2,
+        box=box.SIMPLE_HEAD if console.is_terminal else box.ASCII2,
         pad_edge=False,
     )
     drawn.add_column("", overflow="fold", max_width=NAME_WIDTH)  # wrapped if need be
-    for column in shown:
-        drawn.add_column(Text(layout.COLUMNS[column - 1]), justify="right", no_wrap=True)
-    left = iter(rows)
+    for place in shown:
+        drawn.add_column(Text(header[place]), justify="right", no_wrap=True)
     for section in table.sections:
         drawn.add_row(Text(section.label, style="italic dim"))
-        for each in section.results:
-            row = next(left)
-            cells = [Text(row[0], style="" if each["baseline"] else "bold")]
-            cells += [Text(row[column], style=_style(column, row[column])) for column in shown]
-            drawn.add_row(*cells, end_section=each is section.results[-1])
+        for name, *cells in section.rows:
+            texts = [Text(cells[place - 1], style=_style(header[place], cells)) for place in shown]
+            name_style = "" if layout.BASELINE in cells else "bold"
+            drawn.add_row(Text(name, style=name_style), *texts)
+        drawn.add_section()
     return drawn
 
 
@@ -104,10 +92,10 @@ def fitting(lines: Iterable[Sequence[str]], width: int) -> list[int]:
     return shown
 
 
-def _style(column: int, cell: str) -> str:
-    name = layout.COLUMNS[column - 1]
-    if name == layout.ERRORS:
+def _style(column: str, cells: Sequence[str]) -> str:
+    cell = cells[layout.COLUMNS.index(column)]
+    if column == layout.ERRORS:
         return "dim" if cell == "0" else "bold white on red"
-    if name == layout.RATIO:
-        return "cyan" if cell == "baseline" else "yellow" if cell.endswith("?") else "bold"
+    if column == layout.RATIO:
+        return "cyan" if cell == layout.BASELINE else "yellow" if cell.endswith("?") else "bold"
     return ""

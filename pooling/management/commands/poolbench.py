@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
 import threading
@@ -15,10 +14,9 @@ from django.db import Error as DatabaseError
 from django.db import connections
 
 from pooling.bench import arguments
-from pooling.bench.adapters.base import Simulation
+from pooling.bench.adapters.base import VENDORS
 from pooling.bench.arguments import ArgumentError
-from pooling.bench.benchmark import measure
-from pooling.bench.contenders import CONTENDERS, VENDORS
+from pooling.bench.contenders import CONTENDERS
 from pooling.bench.databases import (
     SetupError,
     distant_host,
@@ -26,17 +24,17 @@ from pooling.bench.databases import (
     provider_of_alias,
     vendor_of_alias,
 )
+from pooling.bench.plan import Plan
 from pooling.bench.progress import report_progress
-from pooling.bench.relay import RelayError
 from pooling.bench.reports import WRITERS, table
+from pooling.bench.runner import measure
 from pooling.bench.workloads import WORKLOADS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from django.core.management.base import CommandParser
 
-    from pooling.bench.plan import Plan
     from pooling.bench.results import Document
 
 
@@ -64,11 +62,9 @@ class Command(BaseCommand):
             help="new databases on the server, or beside the file, of this entry of DATABASES",
         )
         for option, choices in (("contender", CONTENDERS), ("workload", WORKLOADS)):
+            meaning = f"only these: {', '.join(choices)}"
             parser.add_argument(
-                f"--{option}",
-                action="append",
-                metavar="NAME[,NAME...]",
-                help=f"only these: {', '.join(choices)}",
+                f"--{option}", action="append", metavar="NAME[,NAME...]", help=meaning
             )
         parser.add_argument(
             "--baseline", metavar="NAME", help="the contender that ratios refer to (default: stock)"
@@ -82,17 +78,16 @@ class Command(BaseCommand):
         for option, meaning in (
             ("quick", "a first impression, within about 20 seconds"),
             ("yes", "do not ask before using a server elsewhere"),
+            ("health-checks", "every pool tests each connection with a round trip before its use"),
         ):
             parser.add_argument(f"--{option}", action="store_true", help=meaning)
-        parser.add_argument(
-            "--health-checks",
-            action="store_true",
-            default=None,
-            help="every pool tests each connection with a round trip before it is used",
-        )
-        for option, convert, default, meaning in VALUES:
+        plan = Plan()
+        for name, (convert, meaning) in arguments.VALUES.items():
+            value = getattr(plan, name)
+            default = ",".join(map(str, value)) if isinstance(value, tuple) else value
             meaning += f" (default: {default})" if default else ""
-            parser.add_argument(f"--{option}", type=_argument(convert), metavar="N", help=meaning)
+            option = name.replace("_", "-")
+            parser.add_argument(f"--{option}", type=convert, metavar="N", help=meaning)
         for option, what in (
             ("json", "everything, as data"),
             ("csv", "a line for each result"),
@@ -105,34 +100,23 @@ class Command(BaseCommand):
         files = _output_files(options)
         try:
             with terminated_like_interrupted():
-                self.run(files, **{name: options[name] for name in OPTIONS})
+                document = self.run(options)
+                # The files first: the reader of the table may be gone (`| head`).
+                for name, path in files.items():
+                    path.write_text(WRITERS[name](document), encoding="utf-8")
+                table.render(document, self.stdout)  # type: ignore[arg-type]
         except KeyboardInterrupt:
             raise CommandError("interrupted; everything made was removed", returncode=130) from None
-        except (ArgumentError, SetupError, RelayError, DatabaseError) as error:
+        except (ArgumentError, SetupError, DatabaseError) as error:
             raise CommandError(str(error)) from error
 
-    def run(
-        self,
-        files: dict[str, Path],
-        *,
-        engine: list[str] | None,
-        database: str | None,
-        yes: bool,
-        **options: Any,
-    ) -> None:
-        if database is not None:
-            vendors: tuple[str, ...] = (vendor_of_alias(database),)
-            self.confirm(database, yes=yes)
+    def run(self, options: Mapping[str, Any]) -> Document:
+        if (alias := options["database"]) is not None:
+            vendors: tuple[str, ...] = (vendor_of_alias(alias),)
+            self.confirm(alias, yes=options["yes"])
         else:
-            vendors = arguments.vendors_for(engine, options["contender"])
-        simulated = {name: options.pop(option) for name, option in SIMULATION.items()}
-        given = {name: value for name, value in simulated.items() if value is not None}
-        plan = arguments.make_plan(vendors, simulation=Simulation(**given), **options)
-        document = self.measure(plan, vendors, database)
-        # The files first: the reader of the table may be gone (`| head`).
-        for name, path in files.items():
-            path.write_text(WRITERS[name](document), encoding="utf-8")
-        table.render(document, self.stdout)  # type: ignore[arg-type]
+            vendors = arguments.vendors_for(options["engine"], options["contender"])
+        return self.measure(arguments.make_plan(vendors, options), vendors, alias)
 
     def confirm(self, alias: str, *, yes: bool) -> None:
         """Ask before the benchmark runs on another machine."""
@@ -148,9 +132,9 @@ class Command(BaseCommand):
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise CommandError("nothing was done")
 
-    def measure(self, plan: Plan, vendors: tuple[str, ...], database: str | None) -> Document:
-        if database is not None:
-            providers = [provider_of_alias(database)]
+    def measure(self, plan: Plan, vendors: tuple[str, ...], alias: str | None) -> Document:
+        if alias is not None:
+            providers = [provider_of_alias(alias)]
         else:
             needed = plan.most_connections()
             providers = [private_provider(vendor, needed) for vendor in vendors]
@@ -159,45 +143,6 @@ class Command(BaseCommand):
         trials = sum(plan.trials(vendor) for vendor in vendors)
         with report_progress(self.stderr, trials) as on_step:  # type: ignore[arg-type]
             return measure(plan, providers, on_step)
-
-
-SIMULATION = {
-    "open_seconds": "simulated_open",
-    "query_seconds": "simulated_query",
-    "unhealthy": "simulated_unhealthy",
-}
-
-VALUES: tuple[tuple[str, Callable[[str], Any], str, str], ...] = (
-    ("rounds", arguments.at_least_one, "5", "how often each contender has its turn"),
-    ("iterations", arguments.at_least_one, "200", "operations in a round"),
-    ("pool-size", arguments.pool_size, "4", "connections of each pool"),
-    ("threads", arguments.numbers_of_threads, "1,8", "numbers of threads"),
-    ("duration", arguments.positive_duration, "", "seconds of a trial, instead of a count"),
-    ("seed", int, "1", "for users, bootstrap and simulation"),
-    ("rtt", arguments.duration, "", "add this round-trip time to PostgreSQL's, such as 1ms"),
-    ("timeout", arguments.positive_duration, "0.5s", "of the pools, in `exhaustion`"),
-    ("simulated-open", arguments.duration, "0.1s", "to open a simulated connection"),
-    ("simulated-query", arguments.duration, "0.01s", "to answer a simulated query"),
-    ("simulated-unhealthy", arguments.share, "0.05", "share of bad simulated connections"),
-)
-"""Options with a value: what converts it, what the plan takes by default, and what it means."""
-
-OPTIONS = (
-    *("engine", "database", "yes", "contender", "workload", "baseline", "sweep", "quick"),
-    *("health_checks", *(option.replace("-", "_") for option, *_ in VALUES)),
-)
-
-
-def _argument(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Let argparse show the message of an `ArgumentError`."""
-
-    def converted(text: str) -> Any:
-        try:
-            return convert(text)
-        except ArgumentError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return converted
 
 
 def _output_files(options: Mapping[str, Any]) -> dict[str, Path]:

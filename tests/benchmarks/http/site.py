@@ -31,7 +31,7 @@ USERS = 500
 
 # Its standard input breaks when this process ends, and gunicorn's workers follow their master.
 SERVER = """
-from pooling.bench.worker import end_with_parent
+from pooling.bench.processes import end_with_parent
 end_with_parent()
 from gunicorn.app.wsgiapp import run
 run()

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections
 
 from pooling.bench import contenders, environment
-from pooling.bench.adapters.base import RunConfig
+from pooling.bench.adapters.base import POSTGRESQL, RunConfig
 from pooling.bench.aggregation import make_document
-from pooling.bench.contenders import POSTGRESQL
 from pooling.bench.databases import SetupError, private_provider
 from pooling.bench.measurements import TrialReport
 from pooling.bench.plan import Cell, Plan
 from pooling.bench.processes import WorkerFailedError
 from pooling.bench.runner import CellRecords, Record, Step, order
-from pooling.bench.worker import Handshake, find_class
 from pooling.bench.workloads import Phase, Workload
 from tests.benchmarks.micro.worker import ProbeProcess
 
@@ -130,7 +128,7 @@ def _run_cell(
             try:
                 own = entry_of(record.contender, entry, plan.pool_size)
                 site = stack.enter_context(Site(own, processes, THREADS))
-                load = stack.enter_context(ProbeProcess(Handshake(LOAD)))
+                load = stack.enter_context(ProbeProcess(LOAD))
                 load.start()
                 load.ready()
                 load.open(
@@ -164,7 +162,7 @@ def _run_cell(
 def entry_of(contender: Contender, entry: dict[str, Any], pool_size: int) -> dict[str, Any]:
     """Return the settings a contender has in the load suite, too, for a site of its own."""
     config = RunConfig(vendor=POSTGRESQL, entry=entry, pool_size=pool_size)
-    adapter = find_class(contender.adapter)(config)
+    adapter = contender(config)
     # It has made its settings known to this process, which has no use for them.
     found: dict[str, Any] = connections.settings.pop(adapter.alias)
     return {**found, "PORT": str(found["PORT"])}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pooling.bench.contenders import CONTENDERS, POSTGRESQL, SQLITE
+from pooling.bench.adapters.base import POSTGRESQL, SQLITE
+from pooling.bench.contenders import CONTENDERS
 
 from .definitions import MicroBenchmark, Subject, Target
 

@@ -12,11 +12,10 @@ from django.db import connections
 
 from pooling.bench import environment
 from pooling.bench.adapters.base import RunConfig
-from pooling.bench.contenders import missing_modules
 from pooling.bench.databases import SetupError, private_provider
+from pooling.bench.environment import missing_modules
 from pooling.bench.processes import WorkerFailedError
-from pooling.bench.users import TABLE
-from pooling.bench.worker import Handshake
+from pooling.bench.statements import TABLE
 
 from .results import make_document
 from .worker import ProbeProcess
@@ -131,7 +130,7 @@ def run(
             if lack := missing_modules(subject.needs):
                 found.problems[subject.name] = lack
                 continue
-            process = stack.enter_context(ProbeProcess(Handshake(subject.probe, subject.blocked)))
+            process = stack.enter_context(ProbeProcess(subject.probe, subject.blocked))
             process.start()
             processes[subject.name] = process
         numbers = {}
@@ -168,7 +167,7 @@ def options_of(subject: Subject, vendor: str, entry: dict[str, Any] | None) -> d
         return subject.options
     checks = subject.health_checks
     config = RunConfig(vendor=vendor, entry=entry, pool_size=4, health_checks=checks)
-    return {**subject.options, "adapter": subject.contender.adapter, "config": config}
+    return {**subject.options, "adapter": subject.contender.path(), "config": config}
 
 
 def make_tables(provider: DatabaseProvider, entry: dict[str, Any], number: int) -> None:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pooling.bench.processes import CLOSE_TIMEOUT, WorkerProcess
-from pooling.bench.worker import main as serve
-
-if TYPE_CHECKING:
-    from pooling.bench.worker import Handshake
+from pooling.bench.processes import CLOSE_TIMEOUT, WorkerProcess, find_class
 
 TRIAL_TIMEOUT = 60.0
 
@@ -17,8 +13,8 @@ TRIAL_TIMEOUT = 60.0
 class ProbeServer:
     """Runs a probe in its process."""
 
-    def __init__(self, handshake: Handshake) -> None:
-        self._class = handshake.load()
+    def __init__(self, name: str) -> None:
+        self._class = find_class(name)
         self._probe: Any = None
 
     def open(self, options: dict[str, Any]) -> None:
@@ -43,7 +39,7 @@ class ProbeServer:
 class ProbeProcess(WorkerProcess):
     """A probe in a process of its own."""
 
-    program = "from tests.benchmarks.micro.worker import main; main()"
+    server = f"{__name__}:ProbeServer"
 
     def open(self, options: dict[str, Any]) -> None:
         """Get everything ready."""
@@ -57,8 +53,3 @@ class ProbeProcess(WorkerProcess):
     def close(self) -> None:
         """Clear away."""
         self.ask(CLOSE_TIMEOUT, "close")
-
-
-def main() -> None:
-    """Serve until the parent hangs up."""
-    serve(ProbeServer)

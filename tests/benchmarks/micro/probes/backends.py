@@ -11,14 +11,14 @@ import django
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from pooling.bench.worker import find_class
+from pooling.bench.processes import find_class
 
 from .base import LoopProbe
 
 settings.configure(USE_TZ=True)
 django.setup()
 
-from pooling.bench.users import BenchUser  # noqa: E402 - a model, which needs the settings
+from pooling.bench.statements import BenchUser  # noqa: E402 - a model, which needs the settings
 
 if TYPE_CHECKING:
     from pooling.bench.adapters.base import RunConfig

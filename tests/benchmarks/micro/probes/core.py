@@ -216,7 +216,7 @@ class Maintained(Probe):
                 self.worst = max(self.worst, perf_counter() - begin)
                 self.uses += 1
 
-        maintain = self.pool.pool.maintain
+        maintain = self.pool.pool._tasks.maintain
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         try:
