@@ -5,7 +5,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help bench test django-suite soak audit serve lint clean
+.PHONY: help bench test test-all test-system django-suite soak audit serve lint clean
 
 # More arguments for the tool behind a target: make bench ARGS="--threads 8", make test ARGS="-k fork".
 ARGS ?=
@@ -60,6 +60,9 @@ endef
 .venv-django61/.installed: pyproject.toml
 	$(call INSTALL,.venv-django61,$(call find_python,3.13 3.14 3.12),Django~=6.1.0)
 
+.venv-system/.installed: pyproject.toml
+	$(call INSTALL,.venv-system,echo /usr/bin/python3,Django~=5.2.0)
+
 # Django's own tests, which come with its source only. They are fetched once.
 define FETCH_SUITE
 	@$(1)/bin/python -m tests.django_suite --fetch
@@ -85,48 +88,82 @@ bench lint serve soak: export DEBUG = 1
 bench: .venv/.installed ## how much does pooling pay here? On SQLite and on a private PostgreSQL
 	@.venv/bin/python manage.py poolbench $(ARGS)
 
-# Django 6 needs Python 3.12; without one its runs are left out, and `make test` says so.
-ifneq ($(filter test,$(MAKECMDGOALS)),)
+# Django 6 needs Python 3.12; without one its runs are left out, and `make test-all` says so.
+ifneq ($(filter test-all,$(MAKECMDGOALS)),)
 HAS_PYTHON_312 := $(shell $(call find_python,3.12 3.13 3.14))
 endif
 
-# Every run adds its counts to the tally (see tests/plugin.py), and a run that ends badly without a
-# count counts as one failure. The sum is the last line.
+# The tests, in parts: `usual` is `make test`, `rest` is what `make test-all` adds. Every run of pytest
+# adds its counts to a file (see tests/plugin.py), a run that ends badly without counts counts as one
+# failure, and the sum is the last line. Tests marked `serial` are run after the others, alone.
 define TEST
-tally=$$(mktemp)
-trap 'rm -f "$$tally"' EXIT
+counts=.venv/.test-counts
 status=0
-run() {
+pytest() { # VENV DRIVER HOW ARGUMENTS...
+	venv=$$1 driver=$$2 how=$$3
+	shift 3
 	echo
-	echo "==> $$1 on $$("$$2/bin/python" --version), $$3"
-	env TEST_TALLY="$$tally" TEST_DRIVER="$$3" "$$2/bin/python" -m pytest $$4 $(ARGS) && return
-	status=1
-	echo "0 0 0 1" >>"$$tally"
+	echo "==> $$("$$venv/bin/python" --version), $$driver, $$how: $$*"
+	env TEST_COUNTS="$$counts" TEST_DRIVER="$$driver" "$$venv/bin/python" -m pytest "$$@" $(ARGS)
+	case $$? in
+		0 | 5) ;; # 5: none of these tests was asked for
+		*) status=1; echo "0 0 0 1" >>"$$counts" ;;
+	esac
 }
-run "Django 5.2" .venv psycopg tests
-run "Django 5.2" .venv psycopg2 tests/backends
-if [ -n "$(HAS_PYTHON_312)" ]; then
-	# These do not depend on the version of Django, and take their time.
-	others="tests --ignore tests/bench --ignore tests/packaging --ignore tests/soak"
-	others="$$others --ignore tests/core/test_every_outcome.py"
-	run "Django 6.0" .venv-django60 psycopg "$$others"
-	run "Django 6.1" .venv-django61 psycopg "$$others"
-else
-	echo
-	echo "Left out, for want of a Python 3.12 or later: Django 6.0, Django 6.1"
-fi
+both() { # VENV DRIVER MARKS PATHS...
+	venv=$$1 driver=$$2 marks=$$3
+	shift 3
+	pytest "$$venv" "$$driver" "side by side" -n auto --dist worksteal -m "$$marks not serial" "$$@"
+	pytest "$$venv" "$$driver" "one by one" -m "$$marks serial" "$$@"
+}
+usual() {
+	: >"$$counts"
+	both .venv psycopg "not slow and" tests
+	both .venv psycopg2 "not slow and not sqlite and" tests/backends
+}
+rest() {
+	both .venv psycopg "slow and" tests
+	if [ -n "$(HAS_PYTHON_312)" ]; then
+		# What is left out here does not depend on the version of Django.
+		others="--ignore tests/bench --ignore tests/benchmarks --ignore tests/packaging"
+		others="$$others --ignore tests/soak --ignore tests/faults --ignore tests/core/test_every_outcome.py"
+		both .venv-django60 psycopg "" tests $$others
+		both .venv-django61 psycopg "" tests $$others
+	else
+		echo
+		echo "Left out, for want of a Python 3.12 or later: Django 6.0, Django 6.1"
+	fi
+}
+system() {
+	: >"$$counts"
+	both .venv-system psycopg "not slow and" tests/core tests/backends
+	both .venv-system psycopg2 "not slow and not sqlite and" tests/backends
+}
+for part in $$TEST_PARTS; do $$part; done
 echo
 awk '{ passed += $$1; failed += $$2; skipped += $$3; bad += $$4 }
 	END {
 		if (skipped) print skipped " skipped"
 		print passed + 0 " passed, " (failed ? failed : bad + 0) " failed"
-	}' "$$tally"
+		exit !passed
+	}' "$$counts" || status=1
 exit $$status
 endef
 export TEST
 
-test: .venv/.suite $(if $(HAS_PYTHON_312),.venv-django60/.suite .venv-django61/.suite)
-test: ## all tests: both PostgreSQL drivers, and every supported Django there is a Python for
+test: export TEST_PARTS = usual
+test: .venv/.installed ## the tests: Django 5.2 with both PostgreSQL drivers and SQLite; some minutes
+	@sh -c "$$TEST"
+
+# `make test test-all` does not repeat in the second what the first has done.
+test-all: export TEST_PARTS = $(if $(filter test,$(MAKECMDGOALS)),,usual) rest
+test-all: .venv/.suite $(if $(HAS_PYTHON_312),.venv-django60/.suite .venv-django61/.suite)
+test-all: ## all tests: also the slow ones, and every supported Django there is a Python for
+	@sh -c "$$TEST"
+
+# For users of /usr/bin/python3, where that is not the Python behind .venv; see .ci/run.
+test-system: export TEST_PARTS = system
+test-system: .venv-system/.installed .venv/.installed
 	@sh -c "$$TEST"
 
 django-suite: .venv/.suite ## Django's own tests, on the stock engines and on the pooled ones (ARGS)
@@ -151,6 +188,6 @@ lint: .venv/.installed ## style, types and the direction of imports
 	.venv/bin/lint-imports
 
 clean: ## remove the virtual environments, caches and builds
-	rm -rf .venv .venv-django60 .venv-django61 .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf .venv .venv-django60 .venv-django61 .venv-system .mypy_cache .pytest_cache .ruff_cache \
 		.import_linter_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+pytest_plugins = ["tests.support.database_fixtures"]
+
 
 class DatabaseSettings(Protocol):
     def __call__(self, engine: str, **overrides: Any) -> dict[str, Any]: ...

@@ -1,12 +1,12 @@
-"""One PostgreSQL for the whole test session, in place before Django reads its settings.
+"""Pytest plugin: one PostgreSQL for a test session, in place before Django reads its settings.
 
 Loaded by `-p tests.plugin`. The environment decides:
 
 - `TEST_POSTGRESQL_URL` names a server to use (its user must be allowed to create databases);
-  without it a
-  private one is started and removed at the end.
+  without it a private one is started and removed at the end. The workers of pytest-xdist share the
+  server of the process that started them.
 - `TEST_DRIVER=psycopg2` runs the PostgreSQL tests on psycopg2 instead of psycopg 3.
-- `TEST_TALLY` names a file to which a line "passed failed skipped" is added, for `make test`.
+- `TEST_COUNTS` names a file to which a line "passed failed skipped" is added, for the Makefile.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
 # Taken out of the environment, so that sessions that tests start do not count.
-TALLY = os.environ.pop("TEST_TALLY", None)
+TEST_COUNTS = os.environ.pop("TEST_COUNTS", None)
+MAX_WORKERS = 4
+"""The server has 100 connections, of which some tests use 30."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-django, which reads the settings in the same hook
@@ -50,6 +52,22 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         _set_for_session(early_config, "TEST_POSTGRESQL_URL", server.url)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many workers `-n auto` starts: as many as this process may use processors."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(usable or 1, MAX_WORKERS)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests that use SQLite alone, which the PostgreSQL driver makes no difference to."""
+    fixtures = set(getattr(item, "fixturenames", ()))
+    callspec = getattr(item, "callspec", None)
+    chosen = callspec.params.get("database") if callspec else None
+    if chosen == "sqlite" or ("sqlite" in fixtures and not fixtures & {"postgresql", "database"}):
+        item.add_marker("sqlite")
+
+
 def pytest_report_header() -> str:
     import django
 
@@ -65,11 +83,11 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    if TALLY:
-        count = {key: len(reports) for key, reports in terminalreporter.stats.items()}
-        failed = count.get("failed", 0) + count.get("error", 0)
-        with Path(TALLY).open("a") as tally:
-            tally.write(f"{count.get('passed', 0)} {failed} {count.get('skipped', 0)} 0\n")
+    if TEST_COUNTS:
+        number = {key: len(reports) for key, reports in terminalreporter.stats.items()}
+        failed = number.get("failed", 0) + number.get("error", 0)
+        with Path(TEST_COUNTS).open("a") as counts:
+            counts.write(f"{number.get('passed', 0)} {failed} {number.get('skipped', 0)} 0\n")
 
 
 def _make_folder(config: pytest.Config) -> str:

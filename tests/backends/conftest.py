@@ -2,97 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pytest
 from django.db import connection as default_connection
 from django.db.models import AutoField, CharField, Model
 
-from tests.backends.databases import Database, PostgresDatabase, SqliteDatabase
-from tests.backends.projects import Project
-from tests.servers import execute
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
-    from tests.conftest import DatabaseSettings
+    from tests.backends.databases import Database
 
 
 @pytest.fixture(autouse=True)
-def _allow_databases(django_db_blocker: Any) -> Iterator[None]:
-    """These tests use databases of their own, not the test databases that pytest-django makes."""
-    with django_db_blocker.unblock():
-        yield
+def _allow_databases(allow_databases: None) -> None:
+    """Some of these tests use Django's connections without a fixture for the database."""
 
 
 @pytest.fixture(scope="package", autouse=True)
 def left_open() -> Any:
     """What the tests before these have left open of pytest-django's default database."""
     return default_connection.connection
-
-
-@pytest.fixture(scope="session")
-def _database_name(postgresql_url: str) -> Iterator[str]:
-    """Creating a database takes a tenth of a second, emptying one a hundredth."""
-    name = f"test_{uuid.uuid4().hex}"
-    execute(postgresql_url, f"CREATE DATABASE {name}")
-    yield name
-    execute(postgresql_url, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture
-def postgresql(
-    postgresql_url: str, _database_name: str, database_settings: DatabaseSettings
-) -> Iterator[PostgresDatabase]:
-    """A database on the session's server, empty and without sessions."""
-    entry = database_settings("pooling.backends.postgresql", NAME=_database_name)
-    url = urlsplit(postgresql_url)._replace(path=f"/{_database_name}").geturl()
-    database = PostgresDatabase(entry, url)
-    yield database
-    database.close()
-    database.execute(
-        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        "DROP SCHEMA public CASCADE",
-        "CREATE SCHEMA public",
-    )
-
-
-@pytest.fixture
-def role(postgresql: PostgresDatabase) -> Iterator[str]:
-    """A role that may log in, with the password "first"."""
-    name = f"role_{uuid.uuid4().hex}"
-    postgresql.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'first'")
-    yield name
-    postgresql.close()
-    postgresql.execute(f"DROP OWNED BY {name}", f"DROP ROLE {name}")
-
-
-@pytest.fixture
-def sqlite(database_settings: DatabaseSettings) -> Iterator[SqliteDatabase]:
-    """A file that does not exist yet."""
-    database = SqliteDatabase(database_settings("pooling.backends.sqlite3"))
-    yield database
-    database.close()
-
-
-@pytest.fixture(params=["postgresql", "sqlite"])
-def database(request: pytest.FixtureRequest) -> Database:
-    """A database of the backend in turn: the contract is the same for both."""
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def project(database: Database, tmp_path: Path) -> Project:
-    """A Django project whose only database is `database`, with a table `things_thing`."""
-    database.entry["OPTIONS"].pop("factory", None)
-    project = Project(tmp_path / "project", {"default": database.entry})
-    project.migrate()
-    return project
 
 
 class Thing(Model):
@@ -121,9 +51,3 @@ def things() -> Callable[[Database], type[Thing]]:
         return Thing
 
     return create
-
-
-@pytest.fixture(scope="session")
-def psycopg2() -> bool:
-    """Whether this run is the one with psycopg2."""
-    return os.environ.get("TEST_DRIVER") == "psycopg2"

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import pytest
+
 from tests.counting import blocks_kept, bytecodes, calls, names
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from tests.backends.databases import Database
+
+
+pytestmark = pytest.mark.serial
 
 
 class Budget(NamedTuple):

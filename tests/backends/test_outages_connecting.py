@@ -76,7 +76,8 @@ def test_one_failed_connect_fails_nobody(proxied: PostgresDatabase, proxy: Fault
     proxy.truncate(1)
     results = in_threads(3, lambda: request(proxied, **settings))
     assert results == [(1,)] * 3
-    assert pool_of(proxied, **settings).stats().connect_errors == 1
+    # All may have been served while the failed attempt is not over yet.
+    eventually(lambda: pool_of(proxied, **settings).stats().connect_errors == 1)
 
 
 def test_a_pool_recovers_by_itself_within_a_second_of_its_server(

@@ -144,7 +144,7 @@ NOT_NEUTRAL = [
     b"SET x = 1",
     "SELECT 'ü'".encode(),
     None,
-    object(),
+    pytest.param(object(), id="object()"),
     "SELECT " + "1 + " * LONGEST + "1",
 ]
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SMALL = ("http", "--workload=http-1", "--rounds=1", "--duration=0.3")
 
 
+@pytest.mark.slow
 def test_sites_are_loaded_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "http.json"
     aliases = set(connections.settings)

@@ -39,6 +39,7 @@ def document(django_db_blocker: DjangoDbBlocker) -> MicroDocument:
         return runner.measure(tuple(BENCHMARKS.values()), SHORTEST)
 
 
+@pytest.mark.slow
 def test_every_row_of_the_suite_is_measured(document: MicroDocument) -> None:
     assert document["left_out"] == []
     assert [row["note"] for row in document["rows"] if row["note"]] == []
@@ -54,6 +55,7 @@ def test_every_row_of_the_suite_is_measured(document: MicroDocument) -> None:
             assert row["processor"] > 0
 
 
+@pytest.mark.slow
 def test_the_document_is_data(document: MicroDocument) -> None:
     assert json.loads(json.dumps(document)) == document
     assert document.keys() == MicroDocument.__annotations__.keys()
@@ -65,6 +67,7 @@ def test_the_document_is_data(document: MicroDocument) -> None:
     assert [each.keys() for each in rounds] == [names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("benchmark", "metric", "known"),
     [
@@ -82,6 +85,7 @@ def test_what_is_counted_is_plausible(
             assert round(figures[metric]) in known
 
 
+@pytest.mark.slow
 def test_no_pool_exceeds_the_ceiling(document: MicroDocument) -> None:
     for measured in document["measured"]["contention"]:
         for figures in measured.values():

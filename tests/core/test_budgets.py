@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pooling.core.clock import SYSTEM_CLOCK
 from pooling.core.config import PoolConfig
 from pooling.core.pool import Pool
@@ -18,6 +20,8 @@ from tests.benchmarks.micro.probes.internals import enqueue, idle_bytes, waiter_
 from tests.benchmarks.micro.probes.stubs import Stub, StubDriver
 from tests.core.fakes import InlineWorkers, ManualScheduler
 from tests.counting import blocks_kept, bytecodes, bytes_in_use, calls, names
+
+pytestmark = pytest.mark.serial
 
 PYTHON_CALLS = 12
 """Functions written in Python that an acquire and a release call, the driver's two included."""

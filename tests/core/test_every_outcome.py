@@ -28,6 +28,8 @@ from tests.core.injection import InjectionHarness, UntracedWorkers, interrupt_ev
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.slow
+
 OUTCOMES = {
     "is_alive": ("ok", "error", "doubt"),
     "ping": ("ok", "error", "slow", "never"),

@@ -7,6 +7,8 @@ import pytest
 from tests.django_suite.__main__ import main
 from tests.servers import DRIVERS
 
+pytestmark = pytest.mark.slow
+
 LABELS = (
     *("backends.base", "backends.test_utils", "basic", "delete_regress", "transaction_hooks"),
     *("transactions", "test_utils.tests.DisallowedDatabaseQueriesTests"),

@@ -128,6 +128,7 @@ def test_addresses_of_the_project_are_real(metadata: Message) -> None:
         assert not re.search(r"example\.|localhost|127\.0\.0\.1|\.invalid", address)
 
 
+@pytest.mark.slow  # it installs Django
 def test_a_fresh_project_works_with_the_pooled_sqlite_engine(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=True, symlinks=True)

@@ -7,16 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.backends.conftest import (  # noqa: F401 - fixtures
-    _allow_databases,
-    _database_name,
-    database,
-    postgresql,
-    psycopg2,
-    role,
-    sqlite,
-)
-
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -29,7 +19,7 @@ PLAIN = "geheimnis-eleven-11"
 
 
 @pytest.fixture
-def planted(role: str, postgresql: object) -> str:  # noqa: F811
+def planted(role: str, postgresql: object) -> str:
     """A role whose password is `PLAIN`."""
     postgresql.execute(f"ALTER ROLE {role} PASSWORD '{PLAIN}'")  # type: ignore[attr-defined]
     return role

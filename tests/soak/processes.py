@@ -85,8 +85,8 @@ def main() -> int:
     parser.add_argument("--engine", choices=["postgresql", "sqlite3"], default="postgresql")
     options = parser.parse_args()
 
-    from tests.support_postgres import PrivatePostgres
     from tests.servers import settings_from_url
+    from tests.support_postgres import PrivatePostgres
 
     version = subprocess.check_output([options.python, "-c", VERSION], text=True).strip()
     if version.split(".")[:2] != [str(number) for number in sys.version_info[:2]]:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Self
 import psutil
 from django.db import connections
 
-from tests.support_postgres import PrivatePostgres
 from pooling.registry import REGISTRY
 from tests.faults.proxy import FaultProxy
 from tests.servers import driver, settings_from_url
@@ -25,6 +24,7 @@ from tests.soak.load import ALIAS, TENANT_ALIAS, Worker
 from tests.soak.main_thread import MainThreadLoad
 from tests.soak.monitor import BOUND, Monitor, audit
 from tests.soak.tenants import TENANTS
+from tests.support_postgres import PrivatePostgres
 
 if TYPE_CHECKING:
     import random

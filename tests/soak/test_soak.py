@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import DatabaseSettings
 
+pytestmark = pytest.mark.serial
+
 SEED = 1
 SECONDS = 8.0
 
