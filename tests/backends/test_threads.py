@@ -112,6 +112,63 @@ def test_a_thread_that_ends_without_closing_gives_its_connection_back(database: 
     assert database.session(wrapper) == session
 
 
+def test_a_wrapper_that_is_shared_after_its_lease_began_outlives_its_thread(
+    database: Database,
+) -> None:
+    """trap 17: its connection is not recovered under those that go on with it."""
+    database.execute("CREATE TABLE note (text varchar(10))")
+    wrappers: list[Any] = []
+
+    def begin() -> Any:
+        wrappers.append(database.wrapper(**ONE))
+        wrappers[0].set_autocommit(False)
+        with wrappers[0].cursor() as cursor:
+            cursor.execute("INSERT INTO note VALUES ('kept')")
+        wrappers[0].inc_thread_sharing()
+        return wrappers[0].connection
+
+    raw = in_thread(begin)
+    wrapper = wrappers[0]
+    pool = wrapper.resolve_pool()
+    pool._tasks.maintain()
+    assert pool.stats().recovered == 0
+    assert wrapper.connection is raw
+    wrapper.commit()
+    wrapper.close()
+    assert database.execute("SELECT text FROM note") == [("kept",)]
+
+
+def test_a_lease_follows_thread_sharing_both_ways(database: Database) -> None:
+    """trap 17: bound again when only the thread that has the wrapper may use it."""
+    wrapper = database.wrapper()
+    wrapper.ensure_connection()
+    record = wrapper._lease._record
+    assert record.thread_bound
+    wrapper.inc_thread_sharing()
+    wrapper.inc_thread_sharing()
+    assert not record.thread_bound
+    wrapper.dec_thread_sharing()
+    assert not record.thread_bound
+    wrapper.dec_thread_sharing()
+    assert record.thread_bound
+    wrapper.close()
+
+
+def test_a_lease_of_another_thread_is_not_bound_to_it_when_sharing_ends(
+    database: Database,
+) -> None:
+    """trap 17: the wrapper's own thread goes on with it, and the other one may end."""
+    wrapper = database.wrapper(**ONE)
+    wrapper.inc_thread_sharing()
+    in_thread(wrapper.ensure_connection)
+    wrapper.dec_thread_sharing()
+    pool = wrapper.resolve_pool()
+    pool._tasks.maintain()
+    assert pool.stats().recovered == 0
+    assert database.session(wrapper)
+    wrapper.close()
+
+
 def test_an_open_transaction_of_a_dead_thread_is_rolled_back(database: Database) -> None:
     """trap 18: nothing of it reaches the thread that gets the connection next."""
     database.execute("CREATE TABLE note (text varchar(10))")
