@@ -94,6 +94,7 @@ def delete(client: Client, user: User) -> None:
 def test_the_cookie_of_an_ended_session_does_not_open_the_page(
     staff: Staff, unavailable: list[bool], end: Callable[[Client, User], None]
 ) -> None:
+    """Scenario 67."""
     client = staff("view", "change")
     cookies = cookies_of(client)
     unavailable[0] = True

@@ -135,6 +135,7 @@ pool.close()
 
 
 def test_no_connection_is_shared_and_none_is_lost(database: Database) -> None:
+    """Scenario 54."""
     entry = database.settings(pool={"max_size": 2, "timeout": 5})
     entry["OPTIONS"].pop("factory", None)  # a class, which another process cannot be told
     answer = subprocess.run(

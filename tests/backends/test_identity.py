@@ -60,7 +60,7 @@ def tenants(
 def test_each_caller_gets_the_session_that_its_context_asks_for(
     database: Database, tenants: list[str]
 ) -> None:
-    """A tenant engine: the settings are the same for all tenants."""
+    """Scenario 62: A tenant engine: the settings are the same for all tenants."""
     key = "dbname" if database.vendor == "postgresql" else "database"
 
     def get_connection_params(self: Any) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def make_class(base: type, alias: str) -> type:
 
 
 def test_a_cursor_class_made_per_call_leads_to_one_pool(postgresql: PostgresDatabase) -> None:
-    """As django-prometheus does it."""
+    """Scenario 63: as django-prometheus does it."""
 
     def get_connection_params(self: Any) -> dict[str, Any]:
         params = super(cls, self).get_connection_params()
@@ -267,6 +267,7 @@ def test_what_a_module_knows_by_name_is_itself() -> None:
 def test_an_alias_that_keeps_getting_pools_is_warned_of_once(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Scenario 63."""
     wrappers = [
         database.wrapper("many", pool={"name": f"pool {number}"})
         for number in range(MANY_POOLS + 3)
@@ -283,7 +284,7 @@ def test_an_alias_that_keeps_getting_pools_is_warned_of_once(
 
 
 def test_an_alias_with_a_wrong_password_is_refused(postgresql: PostgresDatabase, role: str) -> None:
-    """Though the right one has an idle session of the same user."""
+    """Scenario 66: though the right one has an idle session of the same user."""
     right = postgresql.wrapper("right", USER=role, PASSWORD="first")
     session = postgresql.session(right)
     right.close()

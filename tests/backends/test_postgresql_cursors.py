@@ -140,7 +140,7 @@ def test_a_cursor_collected_in_a_later_lease_stops_nothing(
     half_read: Callable[..., Any],
     in_query: bool,
 ) -> None:
-    """Psycopg's `close` waits for the lock, which its own thread may hold."""
+    """Scenario 57: psycopg's `close` waits for the lock, which its own thread may hold."""
 
     def work() -> None:
         wrapper = connections["pooled"]

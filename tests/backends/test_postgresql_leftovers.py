@@ -120,7 +120,7 @@ def leave_a_stream_half_read(raw: Any) -> Any:
 def test_a_block_that_is_left_open_is_not_the_next_leases(
     postgresql: PostgresDatabase, psycopg2: bool, reset: str, leave: Callable[[Any], Any]
 ) -> None:
-    """The connection is replaced: libpq calls it idle in some of these states."""
+    """Scenario 58: the connection is replaced: libpq calls it idle in some of these states."""
     if psycopg2:
         pytest.skip("psycopg2 has no such blocks")
     wrapper = postgresql.wrapper(pool={**SMALL, "reset": reset})

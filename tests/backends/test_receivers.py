@@ -43,6 +43,8 @@ def other_factory(wrapper: Any) -> Any:
 
 @pytest.mark.parametrize("reset", ["rollback", "session", "always"])
 def test_attributes_that_receivers_set_hold_for_every_lease(database: Database, reset: str) -> None:
+    """Scenario 65."""
+
     def receive(connection: Any, **_: Any) -> None:
         setattr(connection.connection, factory_attribute(connection), other_factory(connection))
 
@@ -125,6 +127,7 @@ def make_reporting_read_only(connection: Any, **_: Any) -> None:
 def test_what_a_receiver_does_for_one_alias_does_not_reach_another(
     database: Database, first: str
 ) -> None:
+    """Scenario 65."""
     second = "reporting" if first == "default" else "default"
     with receiver(make_reporting_read_only):
         for alias in (first, second, first, second):

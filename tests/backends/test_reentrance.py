@@ -222,6 +222,7 @@ def test_a_handler_at_any_bytecode_finds_no_half_taken_connection(
     story: Callable[[BaseDatabaseWrapper], None],
     act: Callable[[BaseDatabaseWrapper], None],
 ) -> None:
+    """Scenario 55."""
     handle_everywhere(numbers, story, act, "opcode", at_least=100)
 
 
@@ -321,7 +322,8 @@ def test_a_second_interrupt_in_the_repair_of_the_first_loses_nothing(
     method: str,
     when: str,
 ) -> None:
-    """The first one comes at any bytecode; the second one when the repair calls something."""
+    """Scenario 55: the first one comes at any bytecode; the second one when the repair calls
+    something."""
     original = getattr(owner, method)
     armed: list[Interrupter] = []
     struck = []

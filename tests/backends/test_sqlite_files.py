@@ -1,4 +1,4 @@
-"""SQLite: the next lease reads what is at the path, however it came there.
+"""Scenario 61: SQLite: the next lease reads what is at the path, however it came there.
 
 Trap 35. Without a pool no file is open between two requests, so that it may be replaced then. The
 stock engine passes the same tests.

@@ -1,4 +1,4 @@
-"""The contract of both backends: many threads, and threads that end badly."""
+"""Scenario 56: The contract of both backends: many threads, and threads that end badly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Pools that no settings lead to any more: they give up their sessions, and are forgotten."""
+"""Scenario 64: Pools that no settings lead to any more: they give up their sessions, and are
+forgotten."""
 
 from __future__ import annotations
 

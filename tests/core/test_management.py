@@ -332,7 +332,8 @@ def test_close_waits_for_a_connection_that_was_just_being_opened(
 
 
 def test_pools_that_are_closed_together_have_one_bound() -> None:
-    """Servers that do not answer, three pools: the process ends after one bound, not three."""
+    """Scenario 59: servers that do not answer, three pools: the process ends after one bound, not
+    three."""
     harness = PoolHarness(ManualWorkers())
     pools = [harness.pool(name=f"pool {number}") for number in range(3)]
     for pool in pools:

@@ -149,7 +149,8 @@ def test_a_pool_in_use_never_shrinks_below_min_size(harness: PoolHarness) -> Non
 
 
 def test_a_pool_that_is_not_used_for_max_idle_closes_everything(harness: PoolHarness) -> None:
-    """`min_size` is for pools in use: a tenant's pool must not hold sessions for ever."""
+    """Scenario 64: `min_size` is for pools in use: a tenant's pool must not hold sessions for
+    ever."""
     pool = harness.pool(min_size=2, max_idle=60.0)
     pool.acquire().release()
     harness.pass_time(59.0)

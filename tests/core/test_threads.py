@@ -109,7 +109,8 @@ def interrupt_every_step(act: Any) -> None:
 
 
 def test_a_lease_survives_an_interrupted_join_of_its_thread(harness: PoolHarness) -> None:
-    """The thread is in a transaction; the pool has one connection and another caller wants it."""
+    """Scenario 54: the thread is in a transaction; the pool has one connection and another caller
+    wants it."""
     pool = harness.pool(max_size=1)
     gate, held = Gate(), []
 
@@ -131,6 +132,7 @@ def test_a_lease_survives_an_interrupted_join_of_its_thread(harness: PoolHarness
 
 
 def test_no_thread_is_started_once_the_process_exits(starter: DaemonStarter) -> None:
+    """Scenario 59."""
     started = starter.start(lambda: None, "before")
     assert started is not None
     started.join(TEST_TIMEOUT)
@@ -191,7 +193,7 @@ keep = AtTeardown()
 
 
 def test_a_finaliser_at_teardown_gets_a_connection_at_once() -> None:
-    """Without a thread to be had the task is run in place."""
+    """Scenario 59: without a thread to be had the task is run in place."""
     answer = subprocess.run(
         [sys.executable, "-X", "dev", "-c", AT_EXIT],
         cwd=ROOT,

@@ -167,8 +167,8 @@ def test_an_idle_worker_keeps_nothing_of_its_last_job_alive(workers: Workers) ->
 def test_workers_are_as_many_as_tasks_however_many_callers_there_are(
     manual_harness: PoolHarness,
 ) -> None:
-    """A fork holds the workers up while callers come and are turned away, each of which looks at
-    the tasks that nobody has claimed yet."""
+    """Scenario 60: A fork holds the workers up while callers come and are turned away, each of
+    which looks at the tasks that no worker has claimed yet."""
     pool = manual_harness.pool(max_size=2)
     for _ in range(100):
         with pytest.raises(PoolTimeout):
