@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from pooling.core.pool import Pool
-    from pooling.core.waiter import Waiter
+    from pooling.core.queue import Waiter
 
 
 class State(enum.Enum):

@@ -3,7 +3,8 @@
 A fork copies the whole process but continues with one thread. Locks that another thread held stay
 locked for ever, threads are gone, and every connection is shared with the parent: any message that
 the child sends, even to close the connection, reaches the parent's session. So objects that own
-such things register here, and are reset in the child before any other Python code runs there.
+such things register here, and are reset in the child before any other Python code runs there:
+pools (`Pool._forget_inherited`), the wrappers of Django's connections, threads and their locks.
 """
 
 from __future__ import annotations

@@ -28,10 +28,10 @@ from pooling.core.errors import (
     as_driver_error,
 )
 from pooling.core.listener import NULL_LISTENER, Listener
+from pooling.core.queue import Waiter
 from pooling.core.scheduler import SCHEDULER, Scheduler
 from pooling.core.state import PoolState
 from pooling.core.tasks import QUIESCENCE_TIMEOUT, TaskRunner
-from pooling.core.waiter import Waiter
 from pooling.core.workers import WORKERS, Workers
 
 if TYPE_CHECKING:
@@ -303,7 +303,7 @@ class Pool(Generic[C]):
         if state.should_fail_fast(now) and not state.may_open(now):
             state.counters.rejected += 1
             return self._server_down()
-        state.queue(Waiter(lease, now))
+        state.enqueue(Waiter(lease, now))
         return None
 
     def _test(self, record: PooledConnection[C], lease: Lease[C], since: float) -> None:

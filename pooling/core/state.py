@@ -23,15 +23,15 @@ import dataclasses
 import enum
 import itertools
 import sys
-from collections import OrderedDict, deque
+from collections import deque
 from typing import TYPE_CHECKING, Generic, NamedTuple
 
 from pooling.core import housekeeping
 from pooling.core.backoff import NEVER, ConnectBackoff
 from pooling.core.connection import LEASED, DiscardReason, PooledConnection, State
 from pooling.core.driver import C
+from pooling.core.queue import Waiter, WaitQueue
 from pooling.core.stats import Counters
-from pooling.core.waiter import Waiter
 
 if TYPE_CHECKING:
     import threading
@@ -93,7 +93,7 @@ class PoolState(Generic[C]):
         self.records: set[PooledConnection[C]] = set()
         self.idle: deque[PooledConnection[C]] = deque()
         """The right end is used first: what was returned last."""
-        self.waiters: OrderedDict[Waiter[C], None] = OrderedDict()
+        self.waiters: WaitQueue[C] = WaitQueue()
         self.pending: deque[Task[C]] = deque()
         """Tasks that no worker has claimed yet."""
         self.connecting = 0
@@ -148,13 +148,10 @@ class PoolState(Generic[C]):
         record.owner = lease._reference
         record.state = LEASED
 
-    def queue(self, waiter: Waiter[C], *, first: bool = False) -> None:
+    def enqueue(self, waiter: Waiter[C], *, first: bool = False) -> None:
         """Put a caller into the queue, and start what is needed to serve it."""
         self.used = True
-        waiter.lease._waiter = waiter
-        self.waiters[waiter] = None
-        if first:
-            self.waiters.move_to_end(waiter, last=False)
+        self.waiters.join(waiter, first=first)
         self.counters.waited += 1
         self.fill()
 
@@ -166,8 +163,7 @@ class PoolState(Generic[C]):
 
     def resolve(self, waiter: Waiter[C], now: float, error: BaseException | None = None) -> None:
         """Take a caller out of the queue that is served, or raises `error`."""
-        waiter.resolve(error)
-        del self.waiters[waiter]
+        self.waiters.resolve(waiter, error)
         self.counters.waits.add(max(now - waiter.since, 0.0))
 
     def queue_is_full(self) -> bool:
@@ -207,7 +203,7 @@ class PoolState(Generic[C]):
             self.discard(record, reason)
             self.fill()
         elif self.waiters and not self.suspended:
-            waiter = next(iter(self.waiters))
+            waiter = self.waiters.head()
             waiter.tested = record.state is State.CONNECTING
             self.lease(record, waiter.lease, now)
             self.resolve(waiter, now)
@@ -449,7 +445,7 @@ class PoolState(Generic[C]):
         if server_down is None:
             self.backoff.refused(error_text, now)
             if self.waiters:
-                self.resolve(next(iter(self.waiters)), now, error)
+                self.resolve(self.waiters.head(), now, error)
         else:
             self.backoff.failed(error, error_text, now)
             if self.should_fail_fast(now):
@@ -482,7 +478,7 @@ class PoolState(Generic[C]):
             self.discard(record, reason)
         lease._owned = None
         if not self.closed:
-            self.queue(Waiter(lease, since), first=True)
+            self.enqueue(Waiter(lease, since), first=True)
         return not self.closed
 
     # ---- housekeeping ----------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pooling
 from pooling.core import workers
-from pooling.core.waiter import Waiter
+from pooling.core.queue import Waiter
 
 from .base import WAIT_TIMEOUT, Probe
 from .pools import POOLS, TIMEOUT
@@ -55,7 +55,7 @@ def enqueue(pool: pooling.Pool[Stub]) -> pooling.Lease[Stub]:
     """Put a waiter into the queue as `acquire` does, without a thread that waits."""
     lease: pooling.Lease[Stub] = pooling.Lease(pool)
     waiter = Waiter(lease, time.monotonic())
-    pool._run_locked(lambda: pool._state.queue(waiter))
+    pool._run_locked(lambda: pool._state.enqueue(waiter))
     return lease
 
 
