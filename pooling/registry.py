@@ -130,7 +130,7 @@ class Registry:
     def pools(self) -> list[Pool[Any]]:
         """Return the pools that are open."""
         with self._lock:
-            found = [entry.open_pool() for entry in self._entries.values()]
+            found = [entry.open_pool() for entry in self._entries.copy().values()]
         return [pool for pool in found if pool is not None]
 
     def keep(self, pool: Pool[Any]) -> None:
@@ -157,15 +157,15 @@ class Registry:
 
     def _entries_of(self, pool: Pool[Any]) -> list[_Entry]:
         with self._lock:
-            return [entry for entry in self._entries.values() if entry.pool() is pool]
+            return [entry for entry in self._entries.copy().values() if entry.pool() is pool]
 
     def _tidy(self) -> None:
         """Forget pools that are gone, and let go of those that are empty and not asked for."""
         now = self._now()
         with self._lock:
-            for key in [key for key, entry in self._entries.items() if entry.pool() is None]:
+            for key in [key for key, entry in self._entries.copy().items() if entry.pool() is None]:
                 del self._entries[key]
-            entries = [entry for entry in self._entries.values() if entry.kept is not None]
+            entries = [entry for entry in self._entries.copy().values() if entry.kept is not None]
         for entry in entries:
             pool = entry.kept
             if pool is not None:
@@ -179,7 +179,7 @@ class Registry:
         with self._lock:
             count = sum(
                 entry.alias == alias and entry.open_pool() is not None
-                for entry in self._entries.values()
+                for entry in self._entries.copy().values()
             )
             if count <= MANY_POOLS or alias in self._warned:
                 return
@@ -198,7 +198,9 @@ class Registry:
         Their users notice nothing: the next connection they ask for comes from a new pool.
         """
         with self._lock:
-            keys = [key for key, entry in self._entries.items() if entry.database == database]
+            keys = [
+                key for key, entry in self._entries.copy().items() if entry.database == database
+            ]
             closing = [self._entries.pop(key).pool() for key in keys]
         pools = [pool for pool in closing if pool is not None]
         for pool in pools:
@@ -218,7 +220,7 @@ class Registry:
     def close_all(self) -> None:
         """Close every pool at the end of the process."""
         with self._lock:
-            closing = [pool for entry in self._entries.values() if (pool := entry.pool())]
+            closing = [pool for entry in self._entries.copy().values() if (pool := entry.pool())]
             self._entries.clear()
         close_all(closing)
         for pool in closing:

@@ -113,7 +113,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
     Database: ClassVar[Any]
     """The driver's PEP 249 module, set by the Django wrapper this is mixed into."""
     credential_params: ClassVar[tuple[str, ...]] = ("password",)
-    """Parameters that let a session begin but do not tell it from another."""
+    """Login parameters that are not part of the pool's key, such as the password."""
     _thread_sharing_count: int
     _thread_ident: int
 
@@ -181,7 +181,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         return pool
 
     def pool_follows_settings(self) -> bool:
-        """Tell whether equal settings lead to the same pool, whoever asks and whenever.
+        """Tell whether equal settings lead to the same pool for every caller, at any time.
 
         Not if a subclass of another package decides as well: it may look at a context variable.
         """
@@ -243,7 +243,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         return True
 
     def session_identity(self, params: dict[str, Any]) -> Hashable:
-        """Return what two wrappers must have in common to use each other's sessions.
+        """Return the part of the pool's key that identifies a session.
 
         Args:
             params: the effective connection parameters.
@@ -255,7 +255,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         return None
 
     def database_identity(self, name: Any) -> str:
-        """Return by what the registry finds the pools of the database `name`."""
+        """Return the registry's name for the database `name`."""
         return str(name)
 
     def get_connection_params(self) -> dict[str, Any]:
@@ -299,7 +299,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
                 self._delegating = False
         elif self.connection is not None:
             if _get_running_loop() is not None:
-                super().ensure_connection()  # which says why not
+                super().ensure_connection()  # raises SynchronousOnlyOperation
         elif self.in_atomic_block:
             super().ensure_connection()
         else:
@@ -428,7 +428,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
     def create_cursor(self, name: str | None = None) -> Any:
         """Make a cursor that will not outlive the lease."""
         connection = self.connection
-        cursor = super().create_cursor(name)
+        cursor = self.stock_cursor(name)
         if self._lease is not None:
             self._cursors.add(cursor)
         if self.connection is not connection:
@@ -437,6 +437,10 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         if name:
             self._add_server_cursor(cursor)
         return cursor
+
+    def stock_cursor(self, name: str | None = None) -> Any:
+        """Make a cursor as the stock backend does."""
+        return super().create_cursor(name)
 
     def _add_server_cursor(self, cursor: Any) -> None:
         lease = self._lease
@@ -502,6 +506,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
             with self.wrap_database_errors:
                 raise
         finally:
+            self._distrusted = None
             if lease._owned is not None and lease._current:  # a release has taken what it owned
                 self._cursors.take()
                 lease.discard()

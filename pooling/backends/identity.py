@@ -10,13 +10,19 @@ from __future__ import annotations
 import functools
 import sys
 import types
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-_DEPTH = 8
-"""How deep a description goes; objects may refer to themselves."""
+_NOT_DESCRIBED = frozenset(
+    {
+        *("__dict__", "__weakref__", "__doc__", "__module__", "__qualname__"),
+        *("__firstlineno__", "__static_attributes__"),
+    }
+)
+"""Members of a class that say nothing about it, or that each class has for itself."""
 
 
 class HiddenDict(dict[str, Any]):
@@ -53,34 +59,42 @@ class PoolKey:
         return f"<PoolKey {self._hash:x}>"
 
 
-def frozen(value: Any, depth: int = 0) -> Hashable:
-    """Return something hashable that is equal for equal settings.
+def frozen(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
+    """Return something hashable that is equal for equal settings, and for them only.
 
     Classes, functions and objects that compare by identity are described by name, code and state
     unless they can be imported.
+
+    Args:
+        outer: the ids of the objects that are being described, which may refer to themselves.
     """
-    if depth > _DEPTH:
-        return type(value).__qualname__
-    depth += 1
-    if isinstance(value, dict):
-        return frozenset((frozen(key, depth), frozen(item, depth)) for key, item in value.items())
+    if id(value) in outer:
+        return "recursion", outer.index(id(value))
+    outer = (*outer, id(value))
+    if isinstance(value, Mapping):
+        return frozenset((frozen(key, outer), frozen(item, outer)) for key, item in value.items())
     if isinstance(value, (list, tuple)):
-        return tuple(frozen(item, depth) for item in value)
+        return tuple(frozen(item, outer) for item in value)
     if isinstance(value, (set, frozenset)):
-        return frozenset(frozen(item, depth) for item in value)
+        return frozenset(frozen(item, outer) for item in value)
     if _is_importable(value):
         return value  # type: ignore[no-any-return]
     if isinstance(value, type):
-        bases = tuple(frozen(base, depth) for base in value.__bases__)
-        return "class", value.__module__, value.__qualname__, bases
+        members = {name: each for name, each in vars(value).items() if name not in _NOT_DESCRIBED}
+        described = frozen([value.__bases__, members], outer)
+        return "class", value.__module__, value.__qualname__, described
     if isinstance(value, types.FunctionType):
-        cells = tuple(_content(cell, depth) for cell in value.__closure__ or ())
-        defaults = frozen([value.__defaults__, value.__kwdefaults__], depth)
+        cells = tuple(_content(cell, outer) for cell in value.__closure__ or ())
+        defaults = frozen([value.__defaults__, value.__kwdefaults__], outer)
         return "function", value.__module__, value.__qualname__, value.__code__, cells, defaults
     if isinstance(value, types.MethodType):
-        return "method", frozen(value.__func__, depth), frozen(value.__self__, depth)
+        return "method", frozen(value.__func__, outer), frozen(value.__self__, outer)
+    if isinstance(value, (classmethod, staticmethod)):
+        return type(value).__name__, frozen(value.__func__, outer)
+    if isinstance(value, property):
+        return "property", frozen([value.fget, value.fset, value.fdel], outer)
     if isinstance(value, functools.partial):
-        return "partial", frozen([value.func, value.args, value.keywords], depth)
+        return "partial", frozen([value.func, value.args, value.keywords], outer)
     by_identity: Any = object.__hash__
     if type(value).__hash__ is not by_identity:
         try:
@@ -89,7 +103,7 @@ def frozen(value: Any, depth: int = 0) -> Hashable:
             pass
         else:
             return value  # type: ignore[no-any-return]
-    return "object", frozen(type(value), depth), frozen(_state(value), depth)
+    return "object", frozen(type(value), outer), frozen(_state(value), outer)
 
 
 def is_made_per_call(value: object) -> bool:
@@ -112,9 +126,9 @@ def _is_importable(value: object) -> bool:
     return found is value
 
 
-def _content(cell: types.CellType, depth: int) -> Hashable:
+def _content(cell: types.CellType, outer: tuple[int, ...]) -> Hashable:
     try:
-        return frozen(cell.cell_contents, depth)
+        return frozen(cell.cell_contents, outer)
     except ValueError:  # it is empty
         return None
 

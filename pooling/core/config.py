@@ -32,7 +32,8 @@ class PoolConfig:
         max_waiting: callers that may queue beyond those the pool has room for; more fail at once.
         max_uses: leases after which a connection is replaced.
         ping_after: idle time after which the next `acquire` pays one round trip to test the
-            connection; 0 tests every time, `None` never.
+            connection; 0 tests each time, `None` never. A connection that is handed over from its
+            last holder gets the free liveness test only.
         reset: what a release does beyond ending the transaction: `"rollback"` (nothing more),
             `"session"` (undo what the lease changed in the session, if it did), `"always"` (the
             same, whether it did or not), or the dotted path of a function that takes the raw

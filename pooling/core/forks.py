@@ -9,9 +9,13 @@ pools (`Pool._forget_inherited`), the wrappers of Django's connections, threads 
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import weakref
 from typing import Any, Protocol
+
+logger = logging.getLogger("pooling")
 
 
 class Forkable(Protocol):
@@ -34,6 +38,7 @@ class Pausable(Forkable, Protocol):
         ...
 
 
+_kept: list[object] = []
 _forkables: weakref.WeakSet[Any] = weakref.WeakSet()
 _pausables: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -55,13 +60,17 @@ def immortalise(inherited: object) -> None:
     A reference in a module is not enough: modules are emptied at exit, and the finaliser of an
     inherited connection could then end the parent's session, or warn that it was not closed.
     """
-    import ctypes  # here, since it takes a millisecond that most processes do not need
+    try:
+        import ctypes  # here, since it takes a millisecond that most processes do not need
 
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
+    except ImportError:  # a Python without libffi: as long as modules live
+        _kept.append(inherited)
 
 
 def _before_fork() -> None:
-    import ctypes  # noqa: F401 - the child should not have to import anything
+    with contextlib.suppress(ImportError):
+        import ctypes  # noqa: F401 - the child should not have to import anything
 
     for pausable in list(_pausables):
         pausable.before_fork()
@@ -75,7 +84,10 @@ def _after_fork_in_parent() -> None:
 def _after_fork_in_child() -> None:
     global _reset_in
     for forkable in list(_forkables):
-        forkable.after_fork_in_child()
+        try:
+            forkable.after_fork_in_child()
+        except Exception:  # the others must be reset all the same
+            logger.exception("%r could not be reset in a forked child", forkable)
     _reset_in = os.getpid()
 
 

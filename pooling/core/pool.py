@@ -32,6 +32,7 @@ from pooling.core.queue import Waiter
 from pooling.core.scheduler import SCHEDULER, Scheduler
 from pooling.core.state import PoolState
 from pooling.core.tasks import QUIESCENCE_TIMEOUT, TaskRunner
+from pooling.core.threads import in_nested_call
 from pooling.core.workers import WORKERS, Workers
 
 if TYPE_CHECKING:
@@ -332,6 +333,8 @@ class Pool(Generic[C]):
             waiter = lease._waiter
             if waiter is None:
                 raise LeaseError(f"pool {self.name!r}: this lease does not wait for a connection")
+            if not waiter.resolved and in_nested_call():
+                raise self._reentrant_use()
             left = None if timeout is None else waiter.since + timeout - self._now()
             self._clock.wait(waiter.wakeup, left)
             if not waiter.resolved:
@@ -474,7 +477,7 @@ class Pool(Generic[C]):
             logger.exception("%r: a listener failed", self)
 
     def _server_down(self) -> PoolError:
-        """Return the error for a caller that would wait in vain. Caller holds the lock."""
+        """Return the error for callers rejected by `fail_fast`. Caller holds the lock."""
         backoff, config = self._state.backoff, self._state.config
         seconds = max(backoff.down_for(self._now()), 0.0)
         text = messages.server_down(self.name, seconds, config.fail_fast, backoff.error_text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import weakref
@@ -10,12 +11,18 @@ from typing import Any, Protocol
 
 from pooling.core import forks
 from pooling.core.clock import SYSTEM_CLOCK, Clock
-from pooling.core.threads import DAEMONS, has_ended
+from pooling.core.threads import DAEMONS, has_ended, register_lock
 
 logger = logging.getLogger("pooling")
 
 RETRY_PAUSE = 1.0
 """Seconds until `maintain` is called again after it failed."""
+
+START_TIMEOUT = 1.0
+"""Seconds after which a thread that is being started no longer counts: an interrupt may have kept
+its starter from it."""
+
+NEVER = float("-inf")
 
 EXIT_TIMEOUT = 0.1
 """Seconds that a caller waits for the scheduler's lock while the process exits."""
@@ -41,6 +48,7 @@ class Scheduler:
         self._periodic: list[Maintainable] = []
         self._reset()
         forks.register(self)
+        register_lock(self)
 
     def _reset(self) -> None:
         # Re-entrant: a finaliser may run at any allocation, and it may use a pool.
@@ -48,6 +56,8 @@ class Scheduler:
         self._wakeup = threading.Lock()
         self._wakeup.acquire()
         self._thread: threading.Thread | None = None
+        self._started_at = NEVER
+        """When a caller has begun to start the thread, while it does."""
         self._token: object = None
         """Identifies the current thread: an interrupted start may have left another one."""
         self._due: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
@@ -67,11 +77,12 @@ class Scheduler:
                 for each in self._periodic:
                     if each not in self._due:
                         self._due[each] = when = min(when, self._clock.now())
-            if self._thread is None or has_ended(self._thread):
-                self._start_locked()
-            elif sooner and when < self._wakes_at:
+            token = self._token_of_new_thread()
+            if token is None and sooner and when < self._wakes_at:
                 self._wakes_at = when
                 self._wake_locked()
+        if token is not None:
+            self._start(token)
 
     def _is_responsive(self) -> bool:
         """Tell whether the lock can be had: threads that end with the process never release it."""
@@ -96,7 +107,7 @@ class Scheduler:
         due: list[Any] = []
         try:
             with self._lock:
-                due += [what for what, when in list(self._due.items()) if when <= now]
+                due += [what for what, when in self._scheduled() if when <= now]
                 for what in due:
                     del self._due[what]
             while due:
@@ -107,7 +118,16 @@ class Scheduler:
                 self._due.update(dict.fromkeys(due, now))
             raise
         with self._lock:
-            return min(self._due.values(), default=None)
+            return self._next_due()
+
+    def _scheduled(self) -> list[tuple[Any, float]]:
+        """Return what is scheduled; a finaliser of this thread may schedule more meanwhile."""
+        while True:
+            with contextlib.suppress(RuntimeError):  # the dictionary changed size
+                return list(self._due.items())
+
+    def _next_due(self) -> float | None:
+        return min((when for _, when in self._scheduled()), default=None)
 
     def _maintain(self, what: Any, now: float) -> None:
         try:
@@ -123,12 +143,31 @@ class Scheduler:
         """Forget the parent's thread, and its pools until they are used here."""
         self._reset()
 
-    def _start_locked(self) -> None:
-        # `start` waits until the new thread runs, not until it has this lock: no deadlock. Without
-        # a thread (the process exits, or has no more of them) the next call tries again; until
-        # then pools serve their callers, and only housekeeping waits.
-        self._token = token = object()
-        self._thread = DAEMONS.start(partial(self._run, token), "pooling-maintenance")
+    def _token_of_new_thread(self) -> object | None:
+        """Return the token of a thread that the caller has to start, None if there is one."""
+        if self._thread is not None and not has_ended(self._thread):
+            return None
+        now = self._clock.now()
+        if now - self._started_at < START_TIMEOUT:
+            return None  # another caller is starting it
+        self._started_at = now
+        self._token = object()
+        return self._token
+
+    def _start(self, token: object) -> None:
+        """Start the thread. Not under the lock: `DAEMONS` has its own, and waits for the thread.
+
+        Without a thread (the process exits, or has no more of them) a later call tries again; until
+        then pools serve their callers, and only housekeeping waits.
+        """
+        thread = None
+        try:
+            thread = DAEMONS.start(partial(self._run, token), "pooling-maintenance")
+        finally:
+            with self._lock:
+                if self._token is token:
+                    self._thread = thread
+                    self._started_at = NEVER
 
     def _wake_locked(self) -> None:
         if self._wakeup.locked():
@@ -141,7 +180,7 @@ class Scheduler:
             with self._lock:
                 if self._token is not token:
                     return
-                due = min(self._due.values(), default=None)
+                due = self._next_due()
                 if due is None:
                     self._thread = None
                     return

@@ -256,6 +256,11 @@ class PoolState(Generic[C]):
             return True
         return False
 
+    def forget_quiescence_waiter(self, wakeup: threading.Lock) -> None:
+        """Do not release `wakeup` any more: its thread has stopped waiting."""
+        if wakeup in self.quiescence_waiters:
+            self.quiescence_waiters.remove(wakeup)
+
     def _notify_if_quiescent(self) -> None:
         if not (self.closing or self.connecting):
             for wakeup in self.quiescence_waiters:
@@ -304,8 +309,11 @@ class PoolState(Generic[C]):
         self.suspended = True
 
     def resume(self) -> None:
-        """Serve again, waiting callers first; idle connections are tested for them."""
+        """Serve again, waiting callers first; idle connections are tested before they are used."""
         self.suspended = False
+        for record in self.idle:
+            record.ping_due_at = NEVER
+            self.has_distrusted = True
         self.fill()
 
     def clear_counters(self) -> None:
@@ -316,10 +324,10 @@ class PoolState(Generic[C]):
 
     def fill(self) -> None:
         """Start a task for each caller that waits without one, and open up to `min_size`."""
-        if self.closed or not self.used:
+        if self.closed or self.suspended or not self.used:
             return
         now = self.now()
-        while self.has_unserved_waiters and not self.suspended:
+        while self.has_unserved_waiters:
             if self.idle:
                 self.start_task(TaskKind.PING, self.idle[-1])
                 self.idle.pop()
@@ -346,7 +354,11 @@ class PoolState(Generic[C]):
 
     def should_fail_fast(self, now: float) -> bool:
         """Tell whether waiting is useless: down for `fail_fast`, and nothing could be freed."""
-        return self.backoff.down_for(now) >= self.fail_fast and len(self.records) == self.opening
+        return (
+            self.backoff.down_for(now) >= self.fail_fast
+            and len(self.records) == self.opening
+            and not self.suspended
+        )
 
     def connect_error(self) -> BaseException | None:
         """Return why the pool cannot grow, if it would and the server does not let it."""
@@ -512,7 +524,7 @@ class PoolState(Generic[C]):
         record.leak_reported = record.owner
 
     def mark_stalled(self, records: Iterable[PooledConnection[C]]) -> None:
-        """Stop relying on the tasks of these connections: `fill` starts others in their stead."""
+        """Stop relying on the tasks of these connections: `fill` starts replacements."""
         self.stalled.update(records)
 
     def restore_invariants(self) -> None:

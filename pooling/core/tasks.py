@@ -64,6 +64,8 @@ class TaskRunner(Generic[C]):
         another thread has added meanwhile are run as well. A job that takes long to begin (a fork
         may keep it waiting) does not count for ever: then another one is submitted.
         """
+        if self._pool._lock_is_mine():
+            return  # a nested call: what it interrupted submits them
         now = self._clock.now()
         pending = self._pool._state.pending
         while pending:
@@ -119,13 +121,18 @@ class TaskRunner(Generic[C]):
         self.submit_pending()
         wakeup = threading.Lock()
         wakeup.acquire()
-        if self._pool._run_locked(lambda: self._pool._state.notify_when_quiescent(wakeup)):
-            self._clock.wait(wakeup, timeout)
+        state = self._pool._state
+        if self._pool._run_locked(lambda: state.notify_when_quiescent(wakeup)) and (
+            not self._clock.wait(wakeup, timeout)
+        ):
+            self._pool._run_locked(lambda: state.forget_quiescence_waiter(wakeup))
 
     # ---- the tasks -------------------------------------------------------------------------------
 
     def _open(self, record: PooledConnection[C]) -> None:
         pool = self._pool
+        # Kept until the lock is released: its traceback holds frames, whose locals have finalisers.
+        previous_error = pool._state.backoff.error
         try:
             connection = self._driver.connect()
         except BaseException as error:
@@ -145,6 +152,7 @@ class TaskRunner(Generic[C]):
             logger.info("%r: opened a connection", pool)
             pool._notify(self._listener.connection_opened)
         finally:
+            del previous_error  # the next error's traceback holds this frame
             self.submit_pending()
             self.schedule_maintenance()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import atexit
 import threading
-from typing import TYPE_CHECKING, Any
+import weakref
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pooling.core import forks
 
@@ -17,11 +18,34 @@ START_TIMEOUT = 1.0
 _threading: Any = threading
 
 
+class Guarded(Protocol):
+    """An object with a re-entrant lock that workers need."""
+
+    _lock: Any
+
+
+_guarded: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def register_lock(guarded: Guarded) -> None:
+    """Make `in_nested_call` look at the lock of an object that all pools of the process share."""
+    _guarded.add(guarded)
+
+
+def in_nested_call() -> bool:
+    """Tell whether this thread holds a lock of the process that workers may need.
+
+    Then this is a signal handler or a finaliser in the middle of the locked code. The lock lets it
+    pass, since it is re-entrant, but a worker would wait for it, so it must not wait for a worker.
+    """
+    return any(each._lock._is_owned() for each in list(_guarded))
+
+
 def has_ended(thread: threading.Thread) -> bool:
-    """Tell whether a thread has ended, without believing `Thread.is_alive()`.
+    """Tell whether a thread has ended, without `Thread.is_alive()`, which can be wrong.
 
     In CPython <= 3.12 an exception that arrives inside `is_alive()` or `join()` marks a running
-    thread as stopped for good (python/cpython#90882), and a subclass may answer anything. The list
+    thread as stopped for good (python/cpython#90882), and a subclass may override it. The list
     behind `threading.enumerate()` has the thread from before its first line until after its last;
     it is read without its lock, which this thread may hold. gevent keeps it for greenlets, too.
     """
@@ -42,14 +66,15 @@ class DaemonStarter:
     def __init__(self) -> None:
         self.exiting = False
         """Whether the process has begun to exit: what is left has to be done without threads."""
-        self._starting = threading.RLock()  # a finaliser or signal handler may start one, too
+        self._lock = threading.RLock()  # a finaliser or signal handler may start one, too
         forks.register(self)
+        register_lock(self)
         atexit.register(self.stop)
 
     def start(self, target: Callable[[], None], name: str) -> threading.Thread | None:
         """Start a daemon thread, or return None if none can be had. Blocks until it runs."""
         thread = threading.Thread(target=target, name=name, daemon=True)
-        with self._starting:
+        with self._lock:
             if self.exiting:
                 return None
             try:
@@ -61,13 +86,13 @@ class DaemonStarter:
     def stop(self) -> None:
         """Start no more threads. Blocks while one is being started, at most `START_TIMEOUT`."""
         self.exiting = True
-        if self._starting.acquire(timeout=START_TIMEOUT):
-            self._starting.release()
+        if self._lock.acquire(timeout=START_TIMEOUT):
+            self._lock.release()
 
     def after_fork_in_child(self) -> None:
         """Take a new lock: another thread of the parent may have held this one."""
-        self._starting = threading.RLock()
+        self._lock = threading.RLock()
 
 
 DAEMONS = DaemonStarter()
-"""The process's, for all pools."""
+"""The process's starter of daemon threads."""

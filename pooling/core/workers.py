@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 
 from pooling.core import forks
-from pooling.core.threads import DAEMONS
+from pooling.core.threads import DAEMONS, in_nested_call, register_lock
 
 logger = logging.getLogger("pooling")
 
@@ -24,8 +24,8 @@ FORK_TIMEOUT = 1.0
 class Workers:
     """Run jobs in daemon threads, which are used again while there is work and then end.
 
-    A caller of the pool never makes a network call that it cannot walk away from: it waits in the
-    queue, where its deadline holds, while a worker is stuck in the driver. The cache of threads is
+    A caller of the pool never blocks in a call of the driver without its deadline: it waits in the
+    queue, where the deadline holds, while a worker is stuck in the driver. The cache of threads is
     that of Trio's `_thread_cache`: a dictionary is a thread-safe stack (`popitem` is atomic), and
     the thread that removes a worker from it, to give it a job or to end it, decides.
     """
@@ -34,6 +34,7 @@ class Workers:
         self._numbers = itertools.count(1)
         self._reset()
         forks.register_pausable(self)
+        register_lock(self)
 
     def _reset(self) -> None:
         self._idle: dict[_Worker, None] = {}
@@ -49,10 +50,12 @@ class Workers:
     def run(self, job: Job) -> None:
         """Run `job` soon in another thread, or here and now when no thread can be had.
 
-        The latter happens when the process exits, and when the machine is out of threads: then late
-        is better than never. Errors of a job are logged.
+        The latter happens when the process exits, when the machine is out of threads, and in nested
+        calls (see `in_nested_call`): the caller then runs it, which may exceed its timeout. Errors
+        of a job are logged.
         """
-        if DAEMONS.exiting:  # idle workers are still there and may never run again
+        # At exit idle workers are still there and may never run again.
+        if DAEMONS.exiting or in_nested_call():
             _attempt(job)
             return
         try:
@@ -145,8 +148,10 @@ class _Worker:
                 del self._idle[self]
             except KeyError:
                 # 1. The wait for a job ran out. 2. `Workers.run` took this worker off the stack.
-                # 3. This thread finds that: the job is its own, and the wakeup comes at once.
-                self.wakeup.acquire()
+                # 3. This thread finds that: the job is its own, and the wakeup comes at once, if no
+                # interrupt has kept `Workers.run` from it.
+                if not self.wakeup.acquire(timeout=IDLE_TIMEOUT):
+                    return
             else:
                 return
 

@@ -76,7 +76,7 @@ def test_sides_alternate_and_the_warm_up_comes_first(sqlite_provider: SqliteProv
 
 
 def test_every_contender_does_every_workload(provider: DatabaseProvider) -> None:
-    plan = Plan(rounds=1, iterations=6, threads=(3,), pool_size=2, haste=8, timeout=0.05)
+    plan = Plan(rounds=1, iterations=6, threads=(3,), pool_size=2, haste=8, timeout=0.5)
     document = measure(provider, plan)
     present = [each for each in USUAL if each.missing() is None]
     assert len(document["left_out"]) == len(USUAL) - len(present)

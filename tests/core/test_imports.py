@@ -45,7 +45,7 @@ def test_no_file_of_the_core_but_the_pool_takes_the_pools_lock() -> None:
     takers = [
         path.name
         for path in sorted((ROOT / "pooling" / "core").glob("*.py"))
-        if "with self._lock" in path.read_text() or "pool._lock" in path.read_text()
+        if "with self._lock" in path.read_text() or "with pool._lock" in path.read_text()
     ]
-    # Scheduler and workers have locks of their own.
-    assert takers == ["pool.py", "scheduler.py", "workers.py"]
+    # Scheduler, threads and workers have locks of their own.
+    assert takers == ["pool.py", "scheduler.py", "threads.py", "workers.py"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+import time
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pooling.core.scheduler import RETRY_PAUSE, Scheduler
+from pooling.core.threads import has_ended
 from tests.core.fakes import TEST_TIMEOUT, FakeClock, Gate, PoolHarness
 
 if TYPE_CHECKING:
@@ -172,21 +174,24 @@ def test_a_pool_that_vanishes_while_the_thread_looks_does_not_end_maintenance() 
     class Vanishing(weakref.WeakKeyDictionary):  # type: ignore[type-arg]
         def __len__(self) -> int:
             length = super().__len__()
-            if threading.current_thread() is scheduler._thread:
-                doomed.clear()
+            self._vanish()
             return length
 
-        def values(self) -> Any:
-            if threading.current_thread() is scheduler._thread:
+        def items(self) -> Any:
+            self._vanish()
+            return super().items()
+
+        def _vanish(self) -> None:
+            if threading.current_thread().name == "pooling-maintenance":
                 doomed.clear()
-            return super().values()
 
     scheduler._due = Vanishing()
     scheduler.schedule(doomed[0], clock.now() + 1.0)
-    thread = scheduler._thread
-    if thread is not None:
-        thread.join(TEST_TIMEOUT)
-        assert not thread.is_alive()
+    clock.advance(1.0)
+    deadline = time.monotonic() + TEST_TIMEOUT
+    while (thread := scheduler._thread) is not None and not has_ended(thread):
+        assert time.monotonic() < deadline, "the thread does not end"
+        time.sleep(0.001)
 
     chore = Chore()
     scheduler._due = weakref.WeakKeyDictionary()

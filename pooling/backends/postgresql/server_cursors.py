@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 
@@ -86,7 +86,7 @@ def remember(connection: Any, cursor: Any) -> None:
         changes.dirty = True  # its statements are not classified
 
 
-@cache
+@lru_cache(128)  # classes may be made per connection
 def leased(base: type) -> type:
     """Return a subclass of `base` with its name, whose cursors are tracked."""
     if issubclass(base, _LeasedServerCursor):

@@ -6,7 +6,7 @@ The cursors of a tracked connection classify each statement before they run it. 
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from pooling.backends.postgresql import server_cursors
@@ -127,7 +127,7 @@ class _Psycopg2Connection:
         super().set_session(*args, **kwargs)  # type: ignore[misc]
 
 
-@cache
+@lru_cache(128)  # classes may be made per connection
 def _mixed(mixin: type, base: type) -> type:
     """Return a subclass of `base` with its name, whose objects take no more memory."""
     return type(base.__name__, (mixin, base), {"__slots__": (), "__module__": base.__module__})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db.backends.sqlite3 import base
@@ -20,6 +21,32 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
 
+class _Cursor(base.SQLiteCursorWrapper):
+    """Django's cursor, which notes on its wrapper that a statement is being compiled and run.
+
+    SQLite calls the authorizer meanwhile, a function of Python's, and so signal handlers and
+    finalisers may run in the middle of SQLite's own code. It crashes if they use the connection.
+    """
+
+    wrapper: DatabaseWrapper
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a statement."""
+        self.wrapper._executing_in = get_ident()
+        try:
+            return super().execute(*args, **kwargs)
+        finally:
+            self.wrapper._executing_in = None
+
+    def executemany(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a statement once for each set of parameters."""
+        self.wrapper._executing_in = get_ident()
+        try:
+            return super().executemany(*args, **kwargs)
+        finally:
+            self.wrapper._executing_in = None
+
+
 class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
     """Django's SQLite wrapper, leasing its connections from a pool."""
 
@@ -30,11 +57,37 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
     creation_class = DatabaseCreation
     features_class = DatabaseFeatures
     init_commands: list[str]
+    _executing_in: int | None = None
+    """The thread in which a cursor runs a statement at this moment."""
 
     def pool_follows_settings(self) -> bool:
         """Tell whether equal settings lead to the same pool: a relative `NAME` follows `chdir`."""
         name = self.settings_dict["NAME"]
         return database_files.absolute_name(name) == name and super().pool_follows_settings()
+
+    @async_unsafe
+    def stock_cursor(self, name: str | None = None) -> Any:  # noqa: ARG002 - SQLite names none
+        """Make a cursor; refuse if this thread is in the middle of a statement."""
+        self._refuse_nested_use()
+        cursor = self.connection.cursor(factory=_Cursor)
+        cursor.wrapper = self
+        return cursor
+
+    def _close(self) -> None:
+        """Close nothing if this thread is in the middle of a statement."""
+        if self._executing_in is None or self._executing_in != get_ident():
+            super()._close()
+
+    def _release(self) -> None:
+        """Release nothing if this thread is in the middle of a statement."""
+        if self._executing_in is None or self._executing_in != get_ident():
+            super()._release()
+
+    def _refuse_nested_use(self) -> None:
+        if self._executing_in is not None and self._executing_in == get_ident():
+            raise self.Database.InterfaceError(
+                "a signal handler or finaliser used the connection in the middle of its statement"
+            )
 
     def can_be_pooled(self) -> bool:
         """Leave databases in memory to the stock backend: each connection is one of its own."""

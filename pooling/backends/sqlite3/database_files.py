@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from pooling.core import forks
+from pooling.core.threads import register_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,6 +131,7 @@ class OpenFiles:
     def __init__(self) -> None:
         self._start_over()
         forks.register(self)
+        register_lock(self)
 
     def _start_over(self) -> None:
         self._lock = threading.RLock()  # a signal handler may use the database, too
@@ -205,7 +207,8 @@ def _lock_of_directory(directory: str) -> Iterator[None]:
         yield
     finally:
         if descriptor is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile has it open, too
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a child forked meanwhile has it open, too
             os.close(descriptor)
 
 
