@@ -126,7 +126,7 @@ rest() {
 	if [ -n "$(HAS_PYTHON_312)" ]; then
 		# What is left out here does not depend on the version of Django.
 		others="--ignore tests/bench --ignore tests/benchmarks --ignore tests/packaging"
-		others="$$others --ignore tests/soak --ignore tests/faults --ignore tests/core/test_every_outcome.py"
+		others="$$others --ignore tests/soak --ignore tests/support --ignore tests/core/test_every_outcome.py"
 		both .venv-django60 psycopg "" tests $$others
 		both .venv-django61 psycopg "" tests $$others
 	else

@@ -10,8 +10,8 @@ import pytest
 from django.db.utils import ConnectionHandler
 
 from pooling.registry import REGISTRY
-from tests.servers import execute, settings_from_url
-from tests.support_postgres import PrivatePostgres
+from tests.support.postgres import PrivatePostgres
+from tests.support.servers import execute, settings_from_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

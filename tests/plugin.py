@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pooling.bench.private_postgres import PostgresUnavailableError, ServerError
-from tests.servers import choose_driver, driver, execute
-from tests.support_postgres import PrivatePostgres
+from tests.support.postgres import PrivatePostgres
+from tests.support.servers import choose_driver, driver, execute
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from tests.servers import choose_driver, settings_from_url
+from tests.support.servers import choose_driver, settings_from_url
 
 choose_driver()
 

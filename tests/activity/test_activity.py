@@ -19,12 +19,12 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
 
 from pooling import PoolTimeout, activity
-from tests.backends.databases import PATIENCE, Database, eventually
+from tests.support.databases import PATIENCE, Database, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.backends.projects import Project
+    from tests.support.projects import Project
 
 
 @pytest.fixture(autouse=True)

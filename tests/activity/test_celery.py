@@ -6,14 +6,14 @@ import json
 import subprocess
 from typing import TYPE_CHECKING
 
-from tests.backends.databases import eventually
-from tests.backends.projects import SECONDS, Project
 from tests.backends.test_celery import APPLICATION
+from tests.support.databases import eventually
+from tests.support.projects import SECONDS, Project
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.backends.databases import SqliteDatabase
+    from tests.support.databases import SqliteDatabase
 
 TASKS = """
 

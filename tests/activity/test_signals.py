@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pooling import DiscardReason, Holder, Pool, PoolTimeout, signals
-from tests.backends.databases import Database, PostgresDatabase, eventually
+from tests.support.databases import Database, PostgresDatabase, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

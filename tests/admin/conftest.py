@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from pooling.admin.revocation import REVOCATIONS
-from tests.backends.databases import PostgresDatabase
+from tests.support.databases import PostgresDatabase
 from users.models import User
 
 if TYPE_CHECKING:

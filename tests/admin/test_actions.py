@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from pooling import Pool, get_pool
 from tests.admin.conftest import DO, PAGE, Staff, text
-from tests.backends.databases import PostgresDatabase, eventually
+from tests.support.databases import PostgresDatabase, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from django.urls import reverse
 
 from tests.admin.conftest import LIVE
-from tests.backends.databases import eventually
-from tests.backends.projects import Project
+from tests.support.databases import eventually
+from tests.support.projects import Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from pooling.admin import charts, formatting
 from pooling.fleet.server_sessions import ServerSessions
 from pooling.formatting import NOTHING, duration
 from tests.admin.conftest import LIVE, PAGE, Staff, text
-from tests.backends.databases import PostgresDatabase, eventually
+from tests.support.databases import PostgresDatabase, eventually
 
 if TYPE_CHECKING:
     from django.test import Client
@@ -111,7 +111,7 @@ def test_a_stopped_server_is_said_so_and_the_page_comes(
     staff: Staff, private_postgres: Any, patient: None
 ) -> None:
     from tests.fleet.test_server_sessions import complete
-    from tests.servers import settings_from_url
+    from tests.support.servers import settings_from_url
 
     entry = complete(settings_from_url(private_postgres.url, "pooling.backends.postgresql"))
     database = PostgresDatabase(entry, private_postgres.url)

@@ -13,8 +13,8 @@ from django.urls import reverse
 from pooling.admin import access
 from pooling.admin.revocation import LIFETIME, MAX_ENTRIES, Revocations, _user_name, digest
 from tests.admin.conftest import PAGE, PASSWORD, Staff
-from tests.backends.databases import eventually
 from tests.fleet.members import file_cache
+from tests.support.databases import eventually
 from users.models import User
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from django.db.models import AutoField, CharField, Model
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.backends.databases import Database
+    from tests.support.databases import Database
 
 
 @pytest.fixture(autouse=True)

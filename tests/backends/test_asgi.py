@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.backends.databases import eventually
+from tests.support.databases import eventually
 
 if TYPE_CHECKING:
-    from tests.backends.databases import Database
-    from tests.backends.projects import Project
+    from tests.support.databases import Database
+    from tests.support.projects import Project
 
 URLS = """
 import threading

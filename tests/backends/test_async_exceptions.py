@@ -12,17 +12,17 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from tests.backends.projects import REPOSITORY
+from tests.support.projects import REPOSITORY
 
 if TYPE_CHECKING:
-    from tests.backends.databases import Database
+    from tests.support.databases import Database
 
 SECONDS = float(os.environ.get("TEST_ASYNC_SECONDS", "4"))
 """How long exceptions are raised. More finds more, and every run costs as much."""
 
 SCRIPT = """
 import ctypes, gc, json, random, sys, threading, time
-from tests.servers import choose_driver
+from tests.support.servers import choose_driver
 choose_driver()
 import django
 from django.conf import settings

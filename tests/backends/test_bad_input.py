@@ -10,8 +10,8 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, OperationalError
 
-from tests.backends.databases import Database, PostgresDatabase, in_threads
-from tests.backends.projects import Project
+from tests.support.databases import Database, PostgresDatabase, in_threads
+from tests.support.projects import Project
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.counting import blocks_kept, bytecodes, calls, names
+from tests.support.call_counter import blocks_kept, bytecodes, calls, names
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from tests.backends.databases import Database
+    from tests.support.databases import Database
 
 
 pytestmark = pytest.mark.serial

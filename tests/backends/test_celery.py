@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.backends.databases import eventually
-from tests.backends.projects import Project
-from tests.backends.serving import Gate, running
+from tests.support.databases import eventually
+from tests.support.projects import Project
+from tests.support.serving import Gate, running
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from tests.backends.databases import Database, PostgresDatabase
-    from tests.backends.serving import Program
+    from tests.support.databases import Database, PostgresDatabase
+    from tests.support.serving import Program
 
 APPLICATION = """
 import os

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.backends.conftest import Thing
-    from tests.backends.databases import Database, PostgresDatabase, SqliteDatabase
+    from tests.support.databases import Database, PostgresDatabase, SqliteDatabase
 
 ROWS = 500
 SMALL = {"pool": {"max_size": 1, "timeout": 10}}

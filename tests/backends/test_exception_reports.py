@@ -17,7 +17,7 @@ from tests.backends.test_identity import subclass
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.backends.databases import Database, PostgresDatabase
+    from tests.support.databases import Database, PostgresDatabase
 
 SECRET = secrets.token_hex()
 """Not a literal: reports show lines of source as well."""

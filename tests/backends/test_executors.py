@@ -12,12 +12,12 @@ from asgiref.sync import sync_to_async
 from django.db import close_old_connections, connections
 
 from pooling import get_pool
-from tests.backends.databases import PATIENCE, in_threads
+from tests.support.databases import PATIENCE, in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.backends.databases import Database
+    from tests.support.databases import Database
 
 
 def query() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 from typing import TYPE_CHECKING
 
-from tests.backends.projects import HELPERS, SECONDS, Project
-from tests.faults.recording import RecordingProxy
+from tests.support.projects import HELPERS, SECONDS, Project
+from tests.support.recording_proxy import RecordingProxy
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.backends.databases import PostgresDatabase
+    from tests.support.databases import PostgresDatabase
 
 PARENT = """
 import gc, signal

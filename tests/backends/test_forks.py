@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.backends.projects import HELPERS, Project
+from tests.support.projects import HELPERS, Project
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.backends.databases import PostgresDatabase, SqliteDatabase
+    from tests.support.databases import PostgresDatabase, SqliteDatabase
 
 
 def test_a_forked_child_has_a_pool_of_its_own(project: Project) -> None:

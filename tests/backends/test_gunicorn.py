@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.backends.databases import eventually
-from tests.backends.projects import SECONDS, Project
-from tests.backends.serving import URLS, Gate, gunicorn
+from tests.support.databases import eventually
+from tests.support.projects import SECONDS, Project
+from tests.support.serving import URLS, Gate, gunicorn
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.backends.databases import Database, PostgresDatabase
+    from tests.support.databases import Database, PostgresDatabase
 
 GUNICORN = """
 import os

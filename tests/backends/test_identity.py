@@ -17,7 +17,7 @@ from django.db.utils import load_backend
 from pooling import get_pool
 from pooling.backends.identity import HiddenDict, PoolKey, frozen, is_made_per_call
 from pooling.registry import MANY_POOLS, REGISTRY
-from tests.backends.databases import Database, PostgresDatabase, in_thread, in_threads
+from tests.support.databases import Database, PostgresDatabase, in_thread, in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,16 +16,16 @@ from django.db import Error, transaction
 from django.db.backends.signals import connection_created
 
 import pooling.backends
-from tests.backends.databases import eventually
-from tests.core.injection import everywhere
+from tests.support.databases import eventually
+from tests.support.injection import everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from tests.backends.databases import Database
-    from tests.core.injection import Interrupter
+    from tests.support.databases import Database
+    from tests.support.injection import Interrupter
 
 BACKENDS = Path(pooling.backends.__file__).parent
 ALIAS = "interrupted"

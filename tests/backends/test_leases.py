@@ -12,7 +12,7 @@ from django.db import OperationalError
 from django.db.utils import ConnectionDoesNotExist
 
 from pooling import DiscardReason, Pool, PoolClosed, PoolTimeout, get_pool
-from tests.backends.databases import Database, eventually, in_thread
+from tests.support.databases import Database, eventually, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,18 +14,18 @@ import pytest
 from django.db import OperationalError
 
 from pooling import DiscardReason
-from tests.backends.databases import PATIENCE, PostgresDatabase, eventually, in_threads
-from tests.faults.servers import REPLICATION, error_server, fill, starting_up
-from tests.faults.timing import TRIES, overshoot
-from tests.support_postgres import PrivatePostgres
+from tests.support.databases import PATIENCE, PostgresDatabase, eventually, in_threads
+from tests.support.faulty_servers import REPLICATION, error_server, fill, starting_up
+from tests.support.postgres import PrivatePostgres
+from tests.support.timing import TRIES, overshoot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import DatabaseSettings
-    from tests.faults.proxy import FaultProxy
+    from tests.support.fault_proxy import FaultProxy
 
-pytest_plugins = ["tests.faults.fixtures"]
+pytest_plugins = ["tests.support.fault_fixtures"]
 
 
 @pytest.fixture(scope="module")

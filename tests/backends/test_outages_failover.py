@@ -8,16 +8,16 @@ import pytest
 from django.db import Error, InternalError
 
 from pooling import DiscardReason
-from tests.backends.databases import PATIENCE, PostgresDatabase, eventually
-from tests.faults.proxy import FaultProxy
-from tests.faults.servers import Standby, primary_and_standby
-from tests.servers import execute
+from tests.support.databases import PATIENCE, PostgresDatabase, eventually
+from tests.support.fault_proxy import FaultProxy
+from tests.support.faulty_servers import Standby, primary_and_standby
+from tests.support.servers import execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.conftest import DatabaseSettings
-    from tests.support_postgres import PrivatePostgres
+    from tests.support.postgres import PrivatePostgres
 
 READ_ONLY = "25006"
 

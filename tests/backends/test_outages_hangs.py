@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pooling.backends.postgresql.deadlines import ANSWER_TIMEOUT, DeadlineMonitor
-from tests.core.fakes import FakeClock
+from tests.support.fakes import FakeClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,13 +11,13 @@ from django.db import OperationalError
 
 from pooling import ServerDown
 from pooling.core import housekeeping
-from tests.backends.databases import PATIENCE, PostgresDatabase, eventually, in_threads
-from tests.faults.timing import TRIES
+from tests.support.databases import PATIENCE, PostgresDatabase, eventually, in_threads
+from tests.support.timing import TRIES
 
 if TYPE_CHECKING:
-    from tests.faults.proxy import FaultProxy
+    from tests.support.fault_proxy import FaultProxy
 
-pytest_plugins = ["tests.faults.fixtures"]
+pytest_plugins = ["tests.support.fault_fixtures"]
 
 FAIL_FAST = 0.3
 POOL = {"timeout": 3 * PATIENCE, "fail_fast": FAIL_FAST, "max_size": 4}

@@ -12,15 +12,15 @@ from django.db import OperationalError
 
 from pooling import DiscardReason
 from pooling.backends.postgresql import deadlines
-from tests.backends.databases import PATIENCE, PostgresDatabase, eventually
-from tests.faults.timing import overshoot
+from tests.support.databases import PATIENCE, PostgresDatabase, eventually
+from tests.support.timing import overshoot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.faults.proxy import FaultProxy
+    from tests.support.fault_proxy import FaultProxy
 
-pytest_plugins = ["tests.faults.fixtures"]
+pytest_plugins = ["tests.support.fault_fixtures"]
 
 
 def select(wrapper: Any, sql: str = "SELECT 1") -> Any:

@@ -11,9 +11,9 @@ import psutil
 import pytest
 from django.db import Error
 
-from tests.backends.databases import PATIENCE, PostgresDatabase, eventually
-from tests.faults.timing import TRIES
-from tests.support_postgres import PrivatePostgres
+from tests.support.databases import PATIENCE, PostgresDatabase, eventually
+from tests.support.postgres import PrivatePostgres
+from tests.support.timing import TRIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,12 +13,12 @@ from pooling import DiscardReason
 from pooling.backends.postgresql import deadlines
 from pooling.core import clock
 from pooling.core.clock import SYSTEM_CLOCK
-from tests.backends.databases import PATIENCE, Database, PostgresDatabase, eventually
+from tests.support.databases import PATIENCE, Database, PostgresDatabase, eventually
 
 if TYPE_CHECKING:
-    from tests.faults.proxy import FaultProxy
+    from tests.support.fault_proxy import FaultProxy
 
-pytest_plugins = ["tests.faults.fixtures"]
+pytest_plugins = ["tests.support.fault_fixtures"]
 
 HOUR = 3600.0
 OPTIONS = {"timeout": PATIENCE, "recycle": 60, "max_idle": 60, "ping_after": 30, "leak_after": 60}

@@ -18,7 +18,7 @@ from django.test import override_settings
 from django.utils import timezone
 
 from pooling import get_pool
-from tests.backends.databases import Database, PostgresDatabase, SqliteDatabase, eventually
+from tests.support.databases import Database, PostgresDatabase, SqliteDatabase, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,11 +9,11 @@ import pytest
 from django.db import Error, OperationalError, transaction
 
 from pooling import DiscardReason
-from tests.backends.databases import PATIENCE, PostgresDatabase, eventually, in_thread
+from tests.support.databases import PATIENCE, PostgresDatabase, eventually, in_thread
 
 if TYPE_CHECKING:
     from tests.conftest import DatabaseSettings
-    from tests.support_postgres import PrivatePostgres
+    from tests.support.postgres import PrivatePostgres
 
 
 def select(wrapper: Any) -> Any:

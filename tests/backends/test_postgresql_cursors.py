@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import connections, transaction
 
-from tests.backends.databases import PATIENCE, eventually, in_thread
+from tests.support.databases import PATIENCE, eventually, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.backends.conftest import Thing
-    from tests.backends.databases import PostgresDatabase
+    from tests.support.databases import PostgresDatabase
 
 ROWS = 500
 SMALL = {"max_size": 1, "timeout": 10}

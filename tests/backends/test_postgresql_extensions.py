@@ -12,12 +12,12 @@ from django.db.backends.signals import connection_created
 from django.db.migrations.state import ProjectState
 
 from pooling import DiscardReason
-from tests.backends.databases import in_thread
+from tests.support.databases import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.backends.databases import PostgresDatabase
+    from tests.support.databases import PostgresDatabase
 
 OPTIONS = {"max_size": 3, "timeout": 10}
 HSTORE = """CREATE TYPE hstore AS ENUM ('"a"=>"1"')"""

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.backends.databases import PostgresDatabase
 from tests.backends.test_postgresql_cursors import ends
-from tests.support_postgres import PrivatePostgres
+from tests.support.databases import PostgresDatabase
+from tests.support.postgres import PrivatePostgres
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

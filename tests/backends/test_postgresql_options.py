@@ -12,14 +12,14 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.models import JSONField, Model
 from psycopg2.extensions import cursor as psycopg2_cursor
 
-from tests.servers import driver
+from tests.support.servers import driver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from tests.backends.conftest import Thing
-    from tests.backends.databases import PostgresDatabase
+    from tests.support.databases import PostgresDatabase
 
 
 def value(wrapper: Any, sql: str, *params: Any) -> Any:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.backends.projects import HELPERS, Project
-from tests.servers import execute
+from tests.support.projects import HELPERS, Project
+from tests.support.servers import execute
 
 if TYPE_CHECKING:
-    from tests.backends.databases import Database
     from tests.conftest import DatabaseSettings
-    from tests.support_postgres import PrivatePostgres
+    from tests.support.databases import Database
+    from tests.support.postgres import PrivatePostgres
 
 
 @pytest.mark.parametrize("holders", ["main", "thread", "daemon", "raw", "atomic"])

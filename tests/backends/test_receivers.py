@@ -12,7 +12,7 @@ from django.db.backends.signals import connection_created
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.backends.databases import Database, SqliteDatabase
+    from tests.support.databases import Database, SqliteDatabase
 
 
 @contextmanager

@@ -25,7 +25,6 @@ from django.db.backends.signals import connection_created
 from pooling.backends import base, cursors
 from pooling.core.pool import Pool
 from pooling.core.workers import WORKERS
-from tests.backends.databases import PATIENCE
 from tests.backends.test_interrupts import (
     check,
     numbers,  # noqa: F401 - a fixture
@@ -35,7 +34,8 @@ from tests.backends.test_interrupts import (
     select,
     transaction_that_commits,
 )
-from tests.core.injection import Interrupter, every_step, everywhere, untraced
+from tests.support.databases import PATIENCE
+from tests.support.injection import Interrupter, every_step, everywhere, untraced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from tests.backends.databases import Database
+    from tests.support.databases import Database
 
 FILES = (Path(base.__file__), Path(cursors.__file__))
 ALIAS = "interrupted"

@@ -10,7 +10,7 @@ import pytest
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 from django.db.backends.signals import connection_created
 
-from tests.backends.databases import Database, PostgresDatabase, SqliteDatabase, eventually
+from tests.support.databases import Database, PostgresDatabase, SqliteDatabase, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from tests.backends.databases import PostgresDatabase
-    from tests.faults.recording import RecordingProxy
+    from tests.support.databases import PostgresDatabase
+    from tests.support.recording_proxy import RecordingProxy
 
 ACQUIRE, RELEASE = 0, 0
 """Bytes on the wire of an acquire and a release, in the normal case."""
@@ -24,7 +24,7 @@ PING, ROLLBACK = 1, 1
 """Round trips of the two things that may come on top."""
 
 
-pytest_plugins = ["tests.faults.fixtures"]
+pytest_plugins = ["tests.support.fault_fixtures"]
 
 
 def query(wrapper: BaseDatabaseWrapper) -> None:

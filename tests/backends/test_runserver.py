@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from tests.backends.databases import eventually
-from tests.backends.projects import Project
-from tests.backends.serving import URLS, Program, running
+from tests.support.databases import eventually
+from tests.support.projects import Project
+from tests.support.serving import URLS, Program, running
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.backends.databases import PostgresDatabase
+    from tests.support.databases import PostgresDatabase
 
 
 def test_reloading_leaves_no_session_behind(postgresql: PostgresDatabase, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pooling.backends.postgresql.sql_classifier import FUNCTIONS, UNSAFE_WORDS
 
 if TYPE_CHECKING:
-    from tests.backends.databases import PostgresDatabase
+    from tests.support.databases import PostgresDatabase
 
 EXTENSIONS = ("hstore", "pg_trgm", "pgcrypto", "unaccent", "uuid-ossp")
 """Those whose functions are in `FUNCTIONS`; a server may come without them."""

@@ -17,16 +17,16 @@ from django.db.models.functions import Lower, TruncDay
 from django.utils import timezone
 
 from pooling.backends.postgresql.sql_classifier import is_session_neutral
-from tests.backends.databases import in_thread
+from tests.support.databases import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.backends.conftest import Thing
-    from tests.backends.databases import PostgresDatabase
-    from tests.faults.recording import RecordingProxy
+    from tests.support.databases import PostgresDatabase
+    from tests.support.recording_proxy import RecordingProxy
 
-pytest_plugins = ["tests.faults.fixtures"]
+pytest_plugins = ["tests.support.fault_fixtures"]
 
 ROLLBACK = {"max_size": 1, "timeout": 10}
 SESSION = {**ROLLBACK, "reset": "session"}

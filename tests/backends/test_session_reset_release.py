@@ -9,13 +9,13 @@ import pytest
 from django.db import DatabaseError, OperationalError, transaction
 
 from pooling.core.errors import LeaseError
-from tests.backends.databases import PATIENCE, eventually, in_thread
+from tests.support.databases import PATIENCE, eventually, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.backends.conftest import Thing
-    from tests.backends.databases import Database, PostgresDatabase, SqliteDatabase
+    from tests.support.databases import Database, PostgresDatabase, SqliteDatabase
 
 SMALL = {"max_size": 1, "timeout": 10}
 RESETS = pytest.mark.parametrize("reset", ["rollback", "session", "always"])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.backends.conftest import Thing
-    from tests.backends.databases import SqliteDatabase
+    from tests.support.databases import SqliteDatabase
 
 ROLLBACK = {"max_size": 1, "timeout": 10}
 SESSION = {**ROLLBACK, "reset": "session"}

@@ -12,7 +12,7 @@ import pytest
 from django.db import OperationalError
 from django.db.backends.signals import connection_created
 
-from tests.backends.databases import Database, PostgresDatabase, eventually, in_thread
+from tests.support.databases import Database, PostgresDatabase, eventually, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

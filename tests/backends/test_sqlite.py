@@ -12,7 +12,7 @@ import pytest
 from django.db import IntegrityError, OperationalError, connections, transaction
 
 from pooling.backends.sqlite3.driver import SerialCloser
-from tests.backends.databases import Database, SqliteDatabase, eventually, in_thread
+from tests.support.databases import Database, SqliteDatabase, eventually, in_thread
 
 if TYPE_CHECKING:
     from tests.conftest import DatabaseSettings

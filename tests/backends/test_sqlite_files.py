@@ -20,7 +20,7 @@ import pytest
 from pooling.backends.sqlite3 import database_files, driver
 from pooling.backends.sqlite3.base import DatabaseWrapper
 from pooling.registry import REGISTRY
-from tests.backends.databases import PATIENCE, SqliteDatabase, eventually, in_thread
+from tests.support.databases import PATIENCE, SqliteDatabase, eventually, in_thread
 
 if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper

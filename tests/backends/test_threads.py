@@ -13,7 +13,7 @@ from asgiref.sync import sync_to_async
 from django.db import DatabaseError, OperationalError, connections
 
 from pooling import get_pool
-from tests.backends.databases import PATIENCE, Database, eventually, in_thread, in_threads
+from tests.support.databases import PATIENCE, Database, eventually, in_thread, in_threads
 
 ONE = {"pool": {"max_size": 1, "timeout": 10}}
 

@@ -16,7 +16,7 @@ from django.db import (
 from django.db.transaction import TransactionManagementError
 
 from pooling import DiscardReason
-from tests.backends.databases import Database, eventually, in_thread
+from tests.support.databases import Database, eventually, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from tests.backends.conftest import Thing
-    from tests.backends.databases import PostgresDatabase
+    from tests.support.databases import PostgresDatabase
 
 
 class Table:

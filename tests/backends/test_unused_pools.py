@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pooling import DiscardReason, PoolConfig
 from pooling.core.pool import Pool
 from pooling.registry import REGISTRY, Registry
-from tests.backends.databases import Database, PostgresDatabase, eventually
-from tests.core.fakes import FakeDriver
-from tests.servers import execute
+from tests.support.databases import Database, PostgresDatabase, eventually
+from tests.support.fakes import FakeDriver
+from tests.support.servers import execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.backends.databases import eventually
-from tests.backends.projects import SECONDS, Project
-from tests.backends.serving import URLS, Gate, uvicorn
+from tests.support.databases import eventually
+from tests.support.projects import SECONDS, Project
+from tests.support.serving import URLS, Gate, uvicorn
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.backends.databases import PostgresDatabase
+    from tests.support.databases import PostgresDatabase
 
 APPLICATION = """
 from django.core.asgi import get_asgi_application

@@ -15,7 +15,7 @@ from pooling.bench.databases import (
     SqliteProvider,
 )
 from pooling.bench.polling import wait_until
-from tests.servers import settings_from_url
+from tests.support.servers import settings_from_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

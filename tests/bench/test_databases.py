@@ -24,7 +24,7 @@ from pooling.bench.databases import (
 )
 from pooling.bench.statements import KNOWN, BenchUser
 from tests.bench.conftest import leftovers
-from tests.servers import execute, settings_from_url
+from tests.support.servers import execute, settings_from_url
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,8 +16,8 @@ import pytest
 
 from pooling.bench import private_postgres as module
 from pooling.bench.private_postgres import PostgresUnavailableError, ServerError
-from tests.servers import driver, execute, settings_from_url
-from tests.support_postgres import PrivatePostgres, StopMode
+from tests.support.postgres import PrivatePostgres, StopMode
+from tests.support.servers import driver, execute, settings_from_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 OWNER = """
 import sys, time
-from tests.support_postgres import PrivatePostgres
+from tests.support.postgres import PrivatePostgres
 {first}
 server = PrivatePostgres()
 server.start()

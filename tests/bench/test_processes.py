@@ -78,7 +78,7 @@ def test_one_that_fails_can_be_asked_again(config: RunConfig) -> None:
 @pytest.mark.parametrize("name", ["pooled", "pooled-psycopg2"])
 def test_each_has_its_own_driver(name: str, postgresql_url: str) -> None:
     """Which one Django has chosen shows in what it raises."""
-    from tests.servers import settings_from_url
+    from tests.support.servers import settings_from_url
 
     entry = settings_from_url(postgresql_url, "pooling.backends.postgresql")
     config = RunConfig(vendor="postgresql", entry={**entry, "NAME": "missing"}, pool_size=1)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from django.core import checks
 
-    from tests.backends.databases import Database
-    from tests.backends.projects import Project
+    from tests.support.databases import Database
+    from tests.support.projects import Project
 
 SQLITE = {"ENGINE": "pooling.backends.sqlite3", "NAME": "/tmp/never-made.sqlite3"}
 

@@ -19,7 +19,7 @@ from tests.checks.test_options import texts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.backends.databases import PostgresDatabase
+    from tests.support.databases import PostgresDatabase
 
 
 @pytest.fixture(autouse=True)

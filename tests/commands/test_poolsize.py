@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from pooling.management.commands import poolsize
 
 if TYPE_CHECKING:
-    from tests.backends.databases import PostgresDatabase, SqliteDatabase
+    from tests.support.databases import PostgresDatabase, SqliteDatabase
 
 PLANTED = "planted-s3cret-passw0rd"
 

@@ -19,11 +19,11 @@ from django.core.management import CommandError, call_command
 from pooling import activity, fleet
 from pooling.management import poolstats_table
 from pooling.management.commands import poolstats
-from tests.backends.databases import PATIENCE, Database, PostgresDatabase
 from tests.metrics.samples import holder, measured, pool, process
+from tests.support.databases import PATIENCE, Database, PostgresDatabase
 
 if TYPE_CHECKING:
-    from tests.backends.projects import Project
+    from tests.support.projects import Project
 
 
 @pytest.fixture

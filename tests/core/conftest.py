@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.core.fakes import ManualWorkers, PoolHarness
+from tests.support.fakes import ManualWorkers, PoolHarness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

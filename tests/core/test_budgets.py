@@ -18,8 +18,8 @@ from pooling.core.config import PoolConfig
 from pooling.core.pool import Pool
 from tests.benchmarks.micro.probes.internals import enqueue, idle_bytes, waiter_bytes
 from tests.benchmarks.micro.probes.stubs import Stub, StubDriver
-from tests.core.fakes import InlineWorkers, ManualScheduler
-from tests.counting import blocks_kept, bytecodes, bytes_in_use, calls, names
+from tests.support.call_counter import blocks_kept, bytecodes, bytes_in_use, calls, names
+from tests.support.fakes import InlineWorkers, ManualScheduler
 
 pytestmark = pytest.mark.serial
 

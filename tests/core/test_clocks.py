@@ -10,10 +10,10 @@ import pytest
 from pooling.core.clock import SYSTEM_CLOCK
 from pooling.core.config import PoolConfig
 from pooling.core.pool import Pool
-from tests.core.fakes import FakeDriver, InlineWorkers, ManualScheduler
+from tests.support.fakes import FakeDriver, InlineWorkers, ManualScheduler
 
 if TYPE_CHECKING:
-    from tests.core.fakes import FakeConnection
+    from tests.support.fakes import FakeConnection
 
 
 @pytest.mark.parametrize("hours", [-1, 1])

@@ -13,7 +13,7 @@ from pooling.core.backoff import FIRST_PAUSE, LONGEST_PAUSE, MAX_CONCURRENT_CONN
 from pooling.core.errors import PoolError, PoolTimeout
 from pooling.core.housekeeping import STALL
 from pooling.core.workers import Workers
-from tests.core.fakes import (
+from tests.support.fakes import (
     Caller,
     FakeOperationalError,
     Gate,

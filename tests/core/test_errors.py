@@ -17,7 +17,7 @@ from pooling.core.errors import (
     TooManyWaiters,
     as_driver_error,
 )
-from tests.core.fakes import FakeDriver, FakeOperationalError, PoolHarness
+from tests.support.fakes import FakeDriver, FakeOperationalError, PoolHarness
 
 
 @pytest.mark.parametrize("error", [PoolClosed, PoolTimeout, TooManyWaiters, LeaseError])

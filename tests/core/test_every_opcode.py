@@ -10,8 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pooling.core.errors import PoolClosed, PoolTimeout, TooManyWaiters
-from tests.core.fakes import FakeOperationalError, ManualWorkers, RefusedError, WrongPasswordError
-from tests.core.injection import InjectionHarness, interrupt_everywhere, untraced
+from tests.support.fakes import (
+    FakeOperationalError,
+    ManualWorkers,
+    RefusedError,
+    WrongPasswordError,
+)
+from tests.support.injection import InjectionHarness, interrupt_everywhere, untraced
 
 if TYPE_CHECKING:
     from collections.abc import Callable

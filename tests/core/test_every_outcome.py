@@ -17,13 +17,18 @@ import pytest
 
 from pooling.core.errors import PoolError
 from pooling.core.state import TaskKind
-from tests.core.fakes import (
+from tests.support.fakes import (
     FakeConnection,
     FakeOperationalError,
     RefusedError,
     WrongPasswordError,
 )
-from tests.core.injection import InjectionHarness, UntracedWorkers, interrupt_everywhere, untraced
+from tests.support.injection import (
+    InjectionHarness,
+    UntracedWorkers,
+    interrupt_everywhere,
+    untraced,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable

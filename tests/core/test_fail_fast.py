@@ -8,7 +8,7 @@ import pytest
 
 from pooling.core.errors import PoolTimeout, ServerDown
 from pooling.core.housekeeping import STALL
-from tests.core.fakes import (
+from tests.support.fakes import (
     Caller,
     FakeOperationalError,
     Gate,
@@ -18,7 +18,7 @@ from tests.core.fakes import (
 
 if TYPE_CHECKING:
     from pooling.core.pool import Pool
-    from tests.core.fakes import FakeConnection, PoolHarness
+    from tests.support.fakes import FakeConnection, PoolHarness
 
 
 def go_down(harness: PoolHarness, pool: Pool[FakeConnection]) -> None:

@@ -6,7 +6,7 @@ import threading
 from collections import Counter, deque
 
 from pooling.core.workers import Workers
-from tests.core.fakes import TEST_TIMEOUT, Caller, PoolHarness
+from tests.support.fakes import TEST_TIMEOUT, Caller, PoolHarness
 
 THREADS, SIZE, TURNS = 32, 4, 1600
 

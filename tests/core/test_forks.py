@@ -14,7 +14,7 @@ from pooling.core import workers as workers_module
 from pooling.core.errors import LeaseError, PoolClosed
 from pooling.core.scheduler import Scheduler
 from pooling.core.workers import Workers
-from tests.core.fakes import TEST_TIMEOUT, Caller, FakeClock, Gate, PoolHarness
+from tests.support.fakes import TEST_TIMEOUT, Caller, FakeClock, Gate, PoolHarness
 
 if TYPE_CHECKING:
     from collections.abc import Callable

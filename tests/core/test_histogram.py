@@ -10,7 +10,7 @@ import pytest
 from pooling.core.histogram import BUCKETS, Histogram, HistogramSnapshot
 
 if TYPE_CHECKING:
-    from tests.core.fakes import PoolHarness
+    from tests.support.fakes import PoolHarness
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1e-7, 3e-6, 0.001, 0.25, 1.0, 59.9, 86_400.0])

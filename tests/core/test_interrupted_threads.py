@@ -18,8 +18,8 @@ import pytest
 from pooling.core import forks, scheduler, workers
 from pooling.core.scheduler import Scheduler
 from pooling.core.workers import Workers
-from tests.core.fakes import FakeClock
-from tests.core.injection import InjectionHarness, Interrupter, everywhere, interrupt_everywhere
+from tests.support.fakes import FakeClock
+from tests.support.injection import InjectionHarness, Interrupter, everywhere, interrupt_everywhere
 
 if TYPE_CHECKING:
     from collections.abc import Callable

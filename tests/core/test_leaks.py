@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.core.fakes import Caller, PoolHarness
+from tests.support.fakes import Caller, PoolHarness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import pytest
 
 from pooling.core.connection import DiscardReason, Lease
 from pooling.core.errors import LeaseError
-from tests.core.fakes import FakeOperationalError, PoolHarness
+from tests.support.fakes import FakeOperationalError, PoolHarness
 
 
 def test_a_lease_gives_the_drivers_own_connection(harness: PoolHarness) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from pooling.core.connection import DiscardReason
 from pooling.core.errors import PoolClosed, PoolTimeout
-from tests.core.fakes import Caller, FakeOperationalError, PoolHarness, RefusedError
+from tests.support.fakes import Caller, FakeOperationalError, PoolHarness, RefusedError
 
 
 def test_a_warm_connection_costs_no_round_trip(harness: PoolHarness) -> None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pooling.core.errors import PoolTimeout
-from tests.core.fakes import FakeOperationalError, RefusedError
+from tests.support.fakes import FakeOperationalError, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pooling.core.pool import Pool
-    from tests.core.fakes import PoolHarness
+    from tests.support.fakes import PoolHarness
 
 
 def time_out(pool: Pool[Any]) -> None:

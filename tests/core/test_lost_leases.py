@@ -9,7 +9,7 @@ import pytest
 from pooling.core.connection import DiscardReason
 from pooling.core.errors import LeaseError, PoolTimeout
 from pooling.core.housekeeping import RECOVERY_PAUSE
-from tests.core.fakes import Caller, FakeOperationalError, Gate, PoolHarness
+from tests.support.fakes import Caller, FakeOperationalError, Gate, PoolHarness
 
 
 def test_a_forgotten_lease_is_back_for_the_next_caller(harness: PoolHarness) -> None:

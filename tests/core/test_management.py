@@ -11,7 +11,7 @@ from pooling.core.errors import LeaseError, PoolClosed, PoolConfigError, PoolTim
 from pooling.core.pool import close_all
 from pooling.core.tasks import QUIESCENCE_TIMEOUT
 from pooling.core.workers import Workers
-from tests.core.fakes import Caller, FakeOperationalError, Gate, ManualWorkers, PoolHarness
+from tests.support.fakes import Caller, FakeOperationalError, Gate, ManualWorkers, PoolHarness
 
 
 def test_drain_closes_idle_connections_and_keeps_serving(harness: PoolHarness) -> None:

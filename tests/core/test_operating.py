@@ -9,11 +9,11 @@ import pytest
 from pooling.core.connection import DiscardReason
 from pooling.core.errors import PoolError, PoolTimeout
 from pooling.core.listener import Listener
-from tests.core.fakes import Caller, RefusedError
+from tests.support.fakes import Caller, RefusedError
 
 if TYPE_CHECKING:
     from pooling.core.pool import Pool
-    from tests.core.fakes import PoolHarness
+    from tests.support.fakes import PoolHarness
 
 
 def test_a_suspended_pool_makes_callers_wait_though_something_is_idle(harness: PoolHarness) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pooling.core.errors import PoolClosed, PoolTimeout, TooManyWaiters
-from tests.core.fakes import Caller, FakeOperationalError, PoolHarness
+from tests.support.fakes import Caller, FakeOperationalError, PoolHarness
 
 
 def queue_up(harness: PoolHarness, pool, number: int) -> list[Caller]:  # type: ignore[no-untyped-def]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pooling.core.errors import PoolError
-from tests.core.injection import CORE, SIZE, InjectionHarness, every_step, unreachable
+from tests.support.injection import CORE, SIZE, InjectionHarness, every_step, unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import pytest
 
 from pooling.core.connection import DiscardReason
 from pooling.core.state import RECYCLE_SPREAD
-from tests.core.fakes import Caller, FakeConnection, PoolHarness
+from tests.support.fakes import Caller, FakeConnection, PoolHarness
 
 
 def numbers(connections: list[FakeConnection]) -> list[int]:

@@ -14,7 +14,7 @@ import pytest
 
 from pooling.core.scheduler import RETRY_PAUSE, Scheduler
 from pooling.core.threads import has_ended
-from tests.core.fakes import TEST_TIMEOUT, FakeClock, Gate, PoolHarness
+from tests.support.fakes import TEST_TIMEOUT, FakeClock, Gate, PoolHarness
 
 if TYPE_CHECKING:
     from collections.abc import Callable

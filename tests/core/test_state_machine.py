@@ -27,7 +27,7 @@ from pooling.core.errors import (
     ServerDown,
     TooManyWaiters,
 )
-from tests.core.fakes import (
+from tests.support.fakes import (
     TEST_TIMEOUT,
     Caller,
     FakeConnection,
@@ -37,7 +37,7 @@ from tests.core.fakes import (
     RefusedError,
     WrongPasswordError,
 )
-from tests.core.injection import CollectedDriver
+from tests.support.injection import CollectedDriver
 
 if TYPE_CHECKING:
     from pooling.core.connection import Lease

@@ -10,7 +10,7 @@ import pytest
 
 from pooling.core.connection import DiscardReason
 from pooling.core.errors import PoolTimeout
-from tests.core.fakes import (
+from tests.support.fakes import (
     Caller,
     FakeOperationalError,
     PoolHarness,

@@ -18,7 +18,7 @@ from pooling.core.errors import PoolTimeout
 from pooling.core.pool import Pool
 from pooling.core.scheduler import Scheduler
 from pooling.core.workers import Workers
-from tests.core.fakes import (
+from tests.support.fakes import (
     TEST_TIMEOUT,
     Caller,
     FakeDriver,
@@ -30,7 +30,7 @@ from tests.core.fakes import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.core.fakes import FakeConnection
+    from tests.support.fakes import FakeConnection
 
 OPERATIONS = int(os.environ.get("POOLING_STRESS_OPERATIONS", "40000"))
 SEED = int(os.environ.get("POOLING_STRESS_SEED", str(time.time_ns() % 1_000_000)))

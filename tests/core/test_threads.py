@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pooling.core.threads import DaemonStarter, has_ended
-from tests.core.fakes import TEST_TIMEOUT, Gate
+from tests.support.fakes import TEST_TIMEOUT, Gate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.core.fakes import PoolHarness
+    from tests.support.fakes import PoolHarness
 
 ROOT = Path(__file__).parents[2]
 

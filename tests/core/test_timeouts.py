@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from pooling.core.errors import PoolTimeout
-from tests.core.fakes import (
+from tests.support.fakes import (
     Caller,
     FakeOperationalError,
     Gate,

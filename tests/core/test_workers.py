@@ -14,7 +14,7 @@ from pooling.core import workers as workers_module
 from pooling.core.errors import PoolTimeout
 from pooling.core.threads import DAEMONS
 from pooling.core.workers import Workers
-from tests.core.fakes import TEST_TIMEOUT, Gate, PoolHarness
+from tests.support.fakes import TEST_TIMEOUT, Gate, PoolHarness
 
 
 class Stack(dict[Any, None]):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import django
 
 from tests.django_suite import suite
-from tests.servers import DRIVERS, settings_from_url
+from tests.support.servers import DRIVERS, settings_from_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

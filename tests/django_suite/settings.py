@@ -8,7 +8,7 @@ import os
 # Django's own settings for its tests, beside its runtests.py.
 from test_sqlite import *  # noqa: F403
 
-from tests.servers import choose_driver
+from tests.support.servers import choose_driver
 
 choose_driver()
 

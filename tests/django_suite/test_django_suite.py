@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.django_suite.__main__ import main
-from tests.servers import DRIVERS
+from tests.support.servers import DRIVERS
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.docs.examples import ScratchProject
-from tests.servers import settings_from_url
+from tests.support.servers import settings_from_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.docs.examples import REPOSITORY, ScratchProject, blocks
-from tests.servers import settings_from_url
+from tests.support.servers import settings_from_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,7 +16,7 @@ PATIENCE = 60.0
 
 SCRIPT = """
 import json, os, sys, threading, time
-from tests.servers import choose_driver
+from tests.support.servers import choose_driver
 choose_driver()
 import django
 from django.conf import settings

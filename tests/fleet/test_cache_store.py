@@ -23,7 +23,7 @@ from pooling.fleet.commands import CommandLog
 from pooling.fleet.options import fleet_options
 from pooling.fleet.publisher import Publisher
 from pooling.fleet.schema import is_snapshot
-from tests.backends.databases import eventually
+from tests.support.databases import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from pooling.fleet.snapshots import (
     durations,
     snapshot,
 )
-from tests.backends.databases import PostgresDatabase, SqliteDatabase, eventually
+from tests.support.databases import PostgresDatabase, SqliteDatabase, eventually
 
 if TYPE_CHECKING:
     from pooling import PoolStats
@@ -212,7 +212,7 @@ def test_the_sum_of_processes_adds_up() -> None:
 
 
 def test_the_numbers_equal_the_server_s(database_settings: Any, postgresql_url: str) -> None:
-    from tests.servers import execute
+    from tests.support.servers import execute
 
     entry = database_settings("pooling.backends.postgresql")
     database = PostgresDatabase(entry, postgresql_url)

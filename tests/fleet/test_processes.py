@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from django.db.utils import ConnectionHandler
 
 from pooling import fleet
-from tests.backends.databases import eventually
+from tests.support.databases import eventually
 
 if TYPE_CHECKING:
     from tests.conftest import DatabaseSettings

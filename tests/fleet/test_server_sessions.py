@@ -10,7 +10,7 @@ import pytest
 
 from pooling.backends.postgresql.driver import LONGEST_NAME, application_name
 from pooling.fleet.server_sessions import ServerSessions
-from tests.backends.databases import PostgresDatabase, SqliteDatabase, eventually
+from tests.support.databases import PostgresDatabase, SqliteDatabase, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,7 +127,7 @@ def test_asking_never_queues_and_never_opens(
 def test_a_server_that_is_down_is_said_so(
     private_postgres: Any, server_sessions: ServerSessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.servers import settings_from_url
+    from tests.support.servers import settings_from_url
 
     entry = settings_from_url(private_postgres.url, "pooling.backends.postgresql")
     database = PostgresDatabase(complete(entry), private_postgres.url)

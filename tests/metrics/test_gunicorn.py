@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client.parser import text_string_to_metric_families as read_prometheus
 
-from tests.backends.databases import eventually
-from tests.backends.projects import Project
 from tests.metrics.test_exposition import values
+from tests.support.databases import eventually
+from tests.support.projects import Project
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.backends.databases import PostgresDatabase
+    from tests.support.databases import PostgresDatabase
 
 WORKERS = 3
 TOKEN = "a-token-that-is-long-enough"

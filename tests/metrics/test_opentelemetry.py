@@ -17,7 +17,7 @@ from tests.metrics.samples import measured, pool, process
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.backends.databases import Database
+    from tests.support.databases import Database
 
 NAME = "db.client.connection.pool.name"
 STATE = "db.client.connection.state"

@@ -24,7 +24,7 @@ from tests.metrics.samples import measured, pool, process
 from tests.metrics.test_exposition import values
 
 if TYPE_CHECKING:
-    from tests.backends.databases import Database
+    from tests.support.databases import Database
 
 SEEN = [
     process(pool("shop", holds=measured(0.01, 3), timeouts=2), pool("other"), pid=1),

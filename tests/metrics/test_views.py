@@ -16,7 +16,7 @@ from pooling import activity
 from tests.metrics.test_exposition import values
 
 if TYPE_CHECKING:
-    from tests.backends.databases import Database, PostgresDatabase
+    from tests.support.databases import Database, PostgresDatabase
 
 TOKEN = "a-token-that-is-long-enough"
 PLANTED = "planted-s3cret-passw0rd"

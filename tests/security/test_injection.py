@@ -29,15 +29,15 @@ from pooling.fleet.options import fleet_options
 from pooling.fleet.publisher import Publisher
 from pooling.metrics.exposition import render
 from pooling.metrics.families import families
-from tests.backends.databases import eventually, in_thread
 from tests.security.conftest import REPOSITORY
+from tests.support.databases import eventually, in_thread
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from django.test import Client
 
-    from tests.backends.databases import Database, PostgresDatabase, SqliteDatabase
+    from tests.support.databases import Database, PostgresDatabase, SqliteDatabase
 
 LINES = 'one\nCRITICAL root: forged\r\n"}\x1b[31m\u2028\x00</script><script>alert(1)</script>'
 

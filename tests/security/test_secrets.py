@@ -24,14 +24,14 @@ from django.db import Error, OperationalError
 from pooling import PoolTimeout, fleet
 from pooling.core import forks
 from pooling.core.config import OPTIONS
-from tests.backends.databases import in_thread
-from tests.backends.projects import Project
 from tests.security.conftest import PLAIN, SECRET, assert_clean, causes, frames_of
+from tests.support.databases import in_thread
+from tests.support.projects import Project
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.backends.databases import PostgresDatabase
+    from tests.support.databases import PostgresDatabase
 
 KINDS = ("json", "csv", "report", "markdown")
 """What `poolbench` writes."""

@@ -15,10 +15,10 @@ from tests.soak.monitor import choose
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.faults.proxy import FaultProxy
     from tests.soak.load import Worker
     from tests.soak.monitor import Monitor
-    from tests.support_postgres import PrivatePostgres
+    from tests.support.fault_proxy import FaultProxy
+    from tests.support.postgres import PrivatePostgres
 
 GRACE = 0.3
 """Seconds that a new thread is left alone: it would end before it can be interrupted."""

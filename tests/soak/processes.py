@@ -28,7 +28,7 @@ SECONDS = 60.0
 MODES: tuple[tuple[str, ...], ...] = ((), ("-X", "dev"))
 SCRIPT = """
 import json, os
-from tests.servers import choose_driver
+from tests.support.servers import choose_driver
 
 choose_driver()
 import django
@@ -85,8 +85,8 @@ def main() -> int:
     parser.add_argument("--engine", choices=["postgresql", "sqlite3"], default="postgresql")
     options = parser.parse_args()
 
-    from tests.servers import settings_from_url
-    from tests.support_postgres import PrivatePostgres
+    from tests.support.postgres import PrivatePostgres
+    from tests.support.servers import settings_from_url
 
     version = subprocess.check_output([options.python, "-c", VERSION], text=True).strip()
     if version.split(".")[:2] != [str(number) for number in sys.version_info[:2]]:

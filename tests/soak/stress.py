@@ -17,14 +17,14 @@ import psutil
 from django.db import connections
 
 from pooling.registry import REGISTRY
-from tests.faults.proxy import FaultProxy
-from tests.servers import driver, settings_from_url
 from tests.soak.faults import Faults
 from tests.soak.load import ALIAS, TENANT_ALIAS, Worker
 from tests.soak.main_thread import MainThreadLoad
 from tests.soak.monitor import BOUND, Monitor, audit
 from tests.soak.tenants import TENANTS
-from tests.support_postgres import PrivatePostgres
+from tests.support.fault_proxy import FaultProxy
+from tests.support.postgres import PrivatePostgres
+from tests.support.servers import driver, settings_from_url
 
 if TYPE_CHECKING:
     import random

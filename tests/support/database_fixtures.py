@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.backends.databases import Database, PostgresDatabase, SqliteDatabase
-from tests.backends.projects import THINGS_TABLE, Project
-from tests.servers import execute
+from tests.support.databases import Database, PostgresDatabase, SqliteDatabase
+from tests.support.projects import THINGS_TABLE, Project
+from tests.support.servers import execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

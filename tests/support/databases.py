@@ -18,7 +18,7 @@ from django.db import connections
 from django.db.utils import load_backend
 
 from pooling.registry import REGISTRY
-from tests.servers import driver, execute
+from tests.support.servers import driver, execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,6 +1,6 @@
 """A database behind a network that fails as told.
 
-A test module that wants it says `pytest_plugins = ["tests.faults.fixtures"]`.
+A test module that wants it says `pytest_plugins = ["tests.support.fault_fixtures"]`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.proxy import FaultProxy
-from tests.faults.recording import RecordingProxy
-from tests.servers import settings_from_url
+from tests.support.fault_proxy import FaultProxy
+from tests.support.recording_proxy import RecordingProxy
+from tests.support.servers import settings_from_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.backends.databases import PostgresDatabase
+    from tests.support.databases import PostgresDatabase
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from tests.backends.projects import SECONDS
-from tests.servers import driver
+from tests.support.projects import SECONDS
+from tests.support.servers import driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
     from typing import Self
 
-    from tests.backends.databases import PostgresDatabase
-    from tests.backends.projects import Project
+    from tests.support.databases import PostgresDatabase
+    from tests.support.projects import Project
 
 URLS = """
 import os, threading, traceback

@@ -27,7 +27,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pooling.core
 from pooling.core.connection import State
-from tests.core.fakes import FakeConnection, FakeDriver, InlineWorkers, ManualWorkers, PoolHarness
+from tests.support.fakes import (
+    FakeConnection,
+    FakeDriver,
+    InlineWorkers,
+    ManualWorkers,
+    PoolHarness,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

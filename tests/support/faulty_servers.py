@@ -10,8 +10,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from tests.servers import driver, execute
-from tests.support_postgres import PrivatePostgres
+from tests.support.postgres import PrivatePostgres
+from tests.support.servers import driver, execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

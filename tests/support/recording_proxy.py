@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.faults.proxy import Direction, FaultProxy
+from tests.support.fault_proxy import Direction, FaultProxy
 
 if TYPE_CHECKING:
-    from tests.faults.proxy import Link
+    from tests.support.fault_proxy import Link
 
 
 class Piece(NamedTuple):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.servers import primary_and_standby
-from tests.servers import driver, execute
+from tests.support.faulty_servers import primary_and_standby
+from tests.support.servers import driver, execute
 
 
 def test_a_standby_follows_refuses_writes_and_takes_over() -> None:

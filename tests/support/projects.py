@@ -15,7 +15,7 @@ SECONDS = 90.0
 
 SETTINGS = """
 from pathlib import Path
-from tests.servers import choose_driver
+from tests.support.servers import choose_driver
 
 choose_driver()
 DATABASES = {databases!r}
