@@ -364,3 +364,32 @@ def test_get_pool_follows_the_context_of_the_caller(database: Database, tenants:
     assert found[:2] == found[2:]
     assert found[0] is not found[1]
     assert in_thread(lambda: TENANT.get(None)) is None
+
+
+def test_classes_that_differ_in_what_their_methods_know_are_different() -> None:
+    """A tenant's class, made per call, must not lead to another tenant's pool."""
+
+    def made_for(tenant: str) -> type:
+        class Factory:
+            def tenant(self) -> str:
+                return tenant
+
+            @classmethod
+            def also(cls) -> str:
+                return tenant
+
+        return Factory
+
+    assert frozen(made_for("a")) == frozen(made_for("a"))
+    assert frozen(made_for("a")) != frozen(made_for("b"))
+
+
+def test_what_is_deep_inside_tells_as_well() -> None:
+    def nested(value: str) -> Any:
+        found: Any = value
+        for _ in range(30):
+            found = {"deeper": [found]}
+        return found
+
+    assert frozen(nested("a")) == frozen(nested("a"))
+    assert frozen(nested("a")) != frozen(nested("b"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pooling.core import forks
 from pooling.core import workers as workers_module
 from pooling.core.errors import LeaseError, PoolClosed
 from pooling.core.scheduler import Scheduler
@@ -280,3 +281,23 @@ def test_a_grandchild_is_a_child_too(harness: PoolHarness) -> None:
 
     in_a_child(child)
     pool.acquire(timeout=0).release()
+
+
+def test_one_object_that_cannot_be_reset_leaves_no_other_unreset(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reset = []
+
+    class Broken:
+        def after_fork_in_child(self) -> None:
+            raise ValueError("no")
+
+    class Whole:
+        def after_fork_in_child(self) -> None:
+            reset.append(self)
+
+    objects = [Broken(), Whole(), Broken(), Whole()]
+    monkeypatch.setattr(forks, "_forkables", objects)
+    forks._after_fork_in_child()
+    assert len(reset) == 2
+    assert caplog.text.count("could not be reset in a forked child") == 2

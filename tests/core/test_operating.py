@@ -153,3 +153,35 @@ def test_a_listener_that_fails_disturbs_nobody(
     pool = harness.pool(listener=Clumsy())
     pool.acquire().release()
     assert "a listener failed" in caplog.text
+
+
+def test_a_suspended_pool_opens_nothing_and_rejects_nobody(harness: PoolHarness) -> None:
+    """During a fail-over the server is down for longer than `fail_fast`; callers wait for it."""
+    pool = harness.pool(min_size=2, timeout=60.0, fail_fast=4.0)
+    pool.acquire().release()
+    harness.driver.always("connect", RefusedError("away"))
+    pool.suspend()
+    pool.drain()
+    attempts = pool.stats().connect_errors
+
+    def end_of_the_fail_over() -> None:
+        harness.pass_time(20.0)
+        assert pool.stats().connect_errors == attempts
+        harness.driver.always("connect", None)
+        pool.resume()
+
+    harness.clock.meanwhile(end_of_the_fail_over)
+    pool.acquire().release()
+
+
+def test_resume_has_idle_connections_tested_before_they_are_used(harness: PoolHarness) -> None:
+    """They may lead to the server of before the fail-over."""
+    pool = harness.pool(min_size=0)
+    with pool.acquire() as old:
+        pass
+    pool.suspend()
+    old.dead = True
+    pool.resume()
+    with pool.acquire() as connection:
+        assert connection is not old
+    assert old.pings == 1

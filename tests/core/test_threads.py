@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pooling.core.threads import DaemonStarter, has_ended
+from pooling.core.errors import PoolError
+from pooling.core.threads import DaemonStarter, has_ended, in_nested_call
+from pooling.core.workers import WORKERS, Workers
 from tests.support.fakes import TEST_TIMEOUT, Gate
 
 if TYPE_CHECKING:
@@ -168,8 +170,9 @@ def test_the_exit_waits_for_a_thread_that_is_just_being_started(
 
 
 AT_EXIT = """
-import pooling, sys
+import pooling, sys, time
 from pooling.core.config import PoolConfig
+from pooling.core.scheduler import SCHEDULER
 
 class Driver:
     operational_error = RuntimeError
@@ -182,6 +185,9 @@ class Driver:
 
 pool = pooling.Pool(Driver(), PoolConfig())
 pool.acquire().release()
+# A thread that looks at the pool would keep this module alive.
+while not (SCHEDULER._thread and 5 < SCHEDULER._wakes_at - SCHEDULER._clock.now() < 60):
+    time.sleep(0.001)
 
 class AtTeardown:
     def __del__(self, Pool=pooling.Pool, Driver=Driver, PoolConfig=PoolConfig, out=sys.stdout):
@@ -204,3 +210,22 @@ def test_a_finaliser_at_teardown_gets_a_connection_at_once() -> None:
     )
     assert answer.stdout == "acquired\n"
     assert answer.stderr == ""
+
+
+def test_a_nested_call_runs_its_task_in_place(starter: DaemonStarter) -> None:
+    """1. A thread holds a lock that workers need. 2. A signal handler in it wants a connection."""
+    seen = []
+    with starter._lock:
+        assert in_nested_call()
+        Workers().run(lambda: seen.append(threading.current_thread()))
+    assert seen == [threading.current_thread()]
+    assert not in_nested_call()
+
+
+def test_a_nested_call_does_not_wait_for_another_callers_release(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1)
+    lease = pool.acquire()
+    with WORKERS._lock, pytest.raises(PoolError, match="re-entrant use"):
+        pool.acquire(timeout=5.0)
+    lease.release()
+    pool.acquire().release()
