@@ -13,6 +13,8 @@ import types
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from django.db.backends.base.base import BaseDatabaseWrapper
+
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
@@ -23,6 +25,15 @@ _NOT_DESCRIBED = frozenset(
     }
 )
 """Members of a class that say nothing about it, or that each class has for itself."""
+_ATOMS = frozenset({*(str, int, bool, float, bytes), *map(type, (None, ..., NotImplemented))})
+"""Types whose objects are what they show."""
+_DESCRIPTORS = (
+    *(types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType),
+    *(types.MethodDescriptorType, types.ClassMethodDescriptorType),
+)
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE
+_LARGEST = 1_000
+"""The most objects that are described: a closure may lead to half of the process."""
 
 
 class HiddenDict(dict[str, Any]):
@@ -59,51 +70,13 @@ class PoolKey:
         return f"<PoolKey {self._hash:x}>"
 
 
-def frozen(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
+def frozen(value: Any) -> Hashable:
     """Return something hashable that is equal for equal settings, and for them only.
 
     Classes, functions and objects that compare by identity are described by name, code and state
-    unless they can be imported.
-
-    Args:
-        outer: the ids of the objects that are being described, which may refer to themselves.
+    unless they can be imported. What is too large to be described is itself.
     """
-    if id(value) in outer:
-        return "recursion", outer.index(id(value))
-    outer = (*outer, id(value))
-    if isinstance(value, Mapping):
-        return frozenset((frozen(key, outer), frozen(item, outer)) for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return tuple(frozen(item, outer) for item in value)
-    if isinstance(value, (set, frozenset)):
-        return frozenset(frozen(item, outer) for item in value)
-    if _is_importable(value):
-        return value  # type: ignore[no-any-return]
-    if isinstance(value, type):
-        members = {name: each for name, each in vars(value).items() if name not in _NOT_DESCRIBED}
-        described = frozen([value.__bases__, members], outer)
-        return "class", value.__module__, value.__qualname__, described
-    if isinstance(value, types.FunctionType):
-        cells = tuple(_content(cell, outer) for cell in value.__closure__ or ())
-        defaults = frozen([value.__defaults__, value.__kwdefaults__], outer)
-        return "function", value.__module__, value.__qualname__, value.__code__, cells, defaults
-    if isinstance(value, types.MethodType):
-        return "method", frozen(value.__func__, outer), frozen(value.__self__, outer)
-    if isinstance(value, (classmethod, staticmethod)):
-        return type(value).__name__, frozen(value.__func__, outer)
-    if isinstance(value, property):
-        return "property", frozen([value.fget, value.fset, value.fdel], outer)
-    if isinstance(value, functools.partial):
-        return "partial", frozen([value.func, value.args, value.keywords], outer)
-    by_identity: Any = object.__hash__
-    if type(value).__hash__ is not by_identity:
-        try:
-            hash(value)
-        except TypeError:  # it contains something that has no hash
-            pass
-        else:
-            return value  # type: ignore[no-any-return]
-    return "object", frozen(type(value), outer), frozen(_state(value), outer)
+    return _Description().of(value)
 
 
 def is_made_per_call(value: object) -> bool:
@@ -126,11 +99,104 @@ def _is_importable(value: object) -> bool:
     return found is value
 
 
-def _content(cell: types.CellType, outer: tuple[int, ...]) -> Hashable:
-    try:
-        return frozen(cell.cell_contents, outer)
-    except ValueError:  # it is empty
-        return None
+class _Description:
+    """One description, in which each object occurs once, however many others refer to it."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, int] = {}
+        """The objects that occurred, by their ids."""
+        self._kept: list[object] = []
+        """The same, so that no id is used again meanwhile."""
+
+    def of(self, value: Any) -> Hashable:
+        """Describe an object, the first time; say which one it is from then on."""
+        if type(value) in _ATOMS or _is_importable(value) or _is_static(value):
+            return value  # type: ignore[no-any-return]
+        number = self._numbers.setdefault(id(value), len(self._kept))
+        if number < len(self._kept):
+            return "again", number
+        if number == _LARGEST:
+            return _Identity(value)
+        self._kept.append(value)
+        return self._describe(value)
+
+    def _describe(self, value: Any) -> Hashable:
+        if isinstance(value, Mapping):
+            return frozenset((self.of(key), self.of(item)) for key, item in value.items())
+        if isinstance(value, (list, tuple)):
+            return tuple(self.of(item) for item in value)
+        if isinstance(value, (set, frozenset)):
+            return frozenset(self.of(item) for item in value)
+        if isinstance(value, type):
+            members = {
+                name: each for name, each in vars(value).items() if name not in _NOT_DESCRIBED
+            }
+            described = self.of([value.__bases__, members])
+            return "class", value.__module__, value.__qualname__, described
+        if isinstance(value, types.FunctionType):
+            cells = tuple(self._content(cell) for cell in value.__closure__ or ())
+            defaults = self.of([value.__defaults__, value.__kwdefaults__])
+            names = value.__module__, value.__qualname__
+            return "function", *names, value.__code__, cells, defaults
+        if isinstance(value, (types.MethodType, types.BuiltinMethodType)):
+            function = getattr(value, "__func__", value.__name__)
+            return "method", self.of(function), self.of(value.__self__)
+        if isinstance(value, (classmethod, staticmethod)):
+            return type(value).__name__, self.of(value.__func__)
+        if isinstance(value, property):
+            return "property", self.of([value.fget, value.fset, value.fdel])
+        if isinstance(value, functools.partial):
+            return "partial", self.of([value.func, value.args, value.keywords])
+        if isinstance(value, _DESCRIPTORS):
+            return type(value), value.__name__
+        if isinstance(value, BaseDatabaseWrapper):
+            return "wrapper", self.of(type(value)), value.alias, self.of(_attributes(value))
+        by_identity: Any = object.__hash__
+        if type(value).__hash__ is not by_identity:
+            try:
+                hash(value)
+            except TypeError:  # it contains something that has no hash
+                pass
+            else:
+                return value  # type: ignore[no-any-return]
+        return "object", self.of(type(value)), self.of(_state(value))
+
+    def _content(self, cell: types.CellType) -> Hashable:
+        try:
+            return self.of(cell.cell_contents)
+        except ValueError:  # it is empty
+            return None
+
+
+class _Identity:
+    """An object that is equal to itself alone."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self._value is other._value
+
+    def __hash__(self) -> int:
+        return id(self._value)
+
+
+def _is_static(value: object) -> bool:
+    """Tell whether an object is a module or a type in C: there is one of the name."""
+    return isinstance(value, types.ModuleType) or (
+        isinstance(value, type) and not value.__flags__ & _HEAP_TYPE
+    )
+
+
+def _attributes(wrapper: BaseDatabaseWrapper) -> dict[str, Any]:
+    """Return what users have set on a wrapper: its tenant, perhaps."""
+    known = {*vars(type(wrapper)(wrapper.settings_dict, wrapper.alias))}
+    for each in type(wrapper).__mro__:
+        if each.__module__.partition(".")[0] in ("django", "pooling"):
+            known |= vars(each).keys()  # counters, and what is computed once
+    return {name: value for name, value in vars(wrapper).items() if name not in known}
 
 
 def _state(value: object) -> object:

@@ -17,6 +17,7 @@ from django.db.utils import load_backend
 from pooling import get_pool
 from pooling.backends.identity import HiddenDict, PoolKey, frozen, is_made_per_call
 from pooling.registry import MANY_POOLS, REGISTRY
+from tests.support.call_counter import calls
 from tests.support.databases import Database, PostgresDatabase, in_thread, in_threads
 
 if TYPE_CHECKING:
@@ -393,3 +394,41 @@ def test_what_is_deep_inside_tells_as_well() -> None:
 
     assert frozen(nested("a")) == frozen(nested("a"))
     assert frozen(nested("a")) != frozen(nested("b"))
+
+
+def test_ordinary_parameters_are_described_at_little_cost(database: Database) -> None:
+    wrapper = database.wrapper()
+    params = wrapper.get_connection_params()
+    counted = calls(lambda: wrapper.session_identity(params))
+    assert counted.python + counted.c < 300
+    assert frozen(None) is None
+    assert frozen(type(None)) is type(None)
+
+
+def test_what_many_objects_share_is_described_once() -> None:
+    def shared() -> Any:
+        found: Any = Plain(1)
+        for _ in range(100):
+            found = [found, found]
+        return found
+
+    assert frozen(shared()) == frozen(shared())
+
+
+def test_what_is_too_large_to_describe_is_itself() -> None:
+    large = [Plain(number) for number in range(2_000)]
+    assert frozen(large) == frozen(large)
+    assert frozen(large) != frozen([Plain(number) for number in range(2_000)])
+
+
+def test_a_method_of_a_wrapper_is_described_by_what_users_have_set_on_it(
+    database: Database,
+) -> None:
+    """Not by its connection, which differs from one moment to the other."""
+    one, two = database.wrapper(), database.wrapper()
+    two.resolve_pool()
+    database.session(one)
+    one.chunked_cursor().close()
+    assert frozen(one.cursor) == frozen(two.cursor)
+    two.tenant = "a"
+    assert frozen(one.cursor) != frozen(two.cursor)
