@@ -101,7 +101,7 @@ def test_a_thread_that_ends_without_closing_gives_its_connection_back(database: 
 
     session = in_thread(forgetful)
     wrapper = database.wrapper(**ONE)
-    assert wrapper.resolve_pool().stats().leased == 1
+    # Housekeeping may have been first on a busy machine.
     assert database.session(wrapper) == session
     stats = wrapper.resolve_pool().stats()
     assert (stats.recovered, stats.leased, stats.connects) == (1, 1, 1)

@@ -57,6 +57,8 @@ OUTCOMES = st.sampled_from(
         ("close", FakeOperationalError),
     ]
 )
+pytestmark = pytest.mark.serial  # its threads have to wake in time
+
 ENDS = (SystemExit, KeyboardInterrupt)
 """What may end a worker."""
 EXPECTED = (PoolTimeout, TooManyWaiters, ServerDown, PoolClosed, WrongPasswordError, SystemExit)
