@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -47,6 +48,9 @@ class _Cursor(base.SQLiteCursorWrapper):
             self.wrapper._executing_in = None
 
 
+_EXECUTING = (_Cursor.execute.__code__, _Cursor.executemany.__code__)
+
+
 class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
     """Django's SQLite wrapper, leasing its connections from a pool."""
 
@@ -75,19 +79,34 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
 
     def _close(self) -> None:
         """Close nothing if this thread is in the middle of a statement."""
-        if self._executing_in is None or self._executing_in != get_ident():
+        if self._executing_in is None or not self._is_executing():
             super()._close()
 
     def _release(self) -> None:
         """Release nothing if this thread is in the middle of a statement."""
-        if self._executing_in is None or self._executing_in != get_ident():
+        if self._executing_in is None or not self._is_executing():
             super()._release()
 
     def _refuse_nested_use(self) -> None:
-        if self._executing_in is not None and self._executing_in == get_ident():
+        if self._executing_in is not None and self._is_executing():
             raise self.Database.InterfaceError(
                 "a signal handler or finaliser used the connection in the middle of its statement"
             )
+
+    def _is_executing(self) -> bool:
+        """Tell whether this thread is in the middle of a statement of this wrapper.
+
+        The note of it may be left from one that was interrupted: only the thread's stack is sure.
+        """
+        if self._executing_in != get_ident():
+            return False
+        frame = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code in _EXECUTING and frame.f_locals["self"].wrapper is self:
+                return True
+            frame = frame.f_back  # type: ignore[assignment]
+        self._executing_in = None
+        return False
 
     def can_be_pooled(self) -> bool:
         """Leave databases in memory to the stock backend: each connection is one of its own."""
