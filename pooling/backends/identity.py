@@ -7,9 +7,11 @@ is made of, since its identity would lead to a new pool each time.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 import types
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +34,11 @@ _DESCRIPTORS = (
     *(types.MethodDescriptorType, types.ClassMethodDescriptorType),
 )
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE
+_CONTAINERS = (list, tuple, set, frozenset)
 _LARGEST = 1_000
 """The most objects that are described: a closure may lead to half of the process."""
+_DESCRIBED: dict[int, tuple[weakref.ref[Any], Hashable]] = {}
+"""The descriptions of objects that exist, by their ids."""
 
 
 class HiddenDict(dict[str, Any]):
@@ -74,9 +79,28 @@ def frozen(value: Any) -> Hashable:
     """Return something hashable that is equal for equal settings, and for them only.
 
     Classes, functions and objects that compare by identity are described by name, code and state
-    unless they can be imported. What is too large to be described is itself.
+    unless they can be imported: as they were when they were first seen, since their state may
+    change (a class that counts its objects). What is too large to be described is itself.
     """
-    return _Description().of(value)
+    if isinstance(value, Mapping):
+        return frozenset((frozen(key), frozen(item)) for key, item in value.items())
+    known = _DESCRIBED.get(id(value))
+    if known is not None and known[0]() is value:
+        return known[1]
+    description = _Description()
+    found = description.of(value)
+    if isinstance(found, tuple) and not isinstance(value, _CONTAINERS) and description.is_lasting:
+        with contextlib.suppress(TypeError):  # there are no weak references to it
+            _remember(value, found)
+    return found
+
+
+def _remember(value: object, description: Hashable) -> None:
+    number = id(value)
+    if len(_DESCRIBED) >= _LARGEST:
+        _DESCRIBED.clear()  # a description may lead back to its object, and so keep itself
+    reference = weakref.ref(value, lambda _: _DESCRIBED.pop(number, None))
+    _DESCRIBED[number] = reference, description
 
 
 def is_made_per_call(value: object) -> bool:
@@ -107,6 +131,8 @@ class _Description:
         """The objects that occurred, by their ids."""
         self._kept: list[object] = []
         """The same, so that no id is used again meanwhile."""
+        self.is_lasting = True
+        """Whether it leads to no wrapper, whose attributes are those of the present caller."""
 
     def of(self, value: Any) -> Hashable:
         """Describe an object, the first time; say which one it is from then on."""
@@ -150,6 +176,7 @@ class _Description:
         if isinstance(value, _DESCRIPTORS):
             return type(value), value.__name__
         if isinstance(value, BaseDatabaseWrapper):
+            self.is_lasting = False
             return "wrapper", self.of(type(value)), value.alias, self.of(_attributes(value))
         by_identity: Any = object.__hash__
         if type(value).__hash__ is not by_identity:
