@@ -3,81 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from asyncio import _get_running_loop
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.db.utils import DEFAULT_DB_ALIAS
 from django.utils.asyncio import async_unsafe
 
 from pooling import activity
+from pooling.backends.choice import PoolChoosingWrapper
 from pooling.backends.cursors import OpenCursors
-from pooling.backends.identity import HiddenDict, PoolKey, is_made_per_call
-from pooling.conf import pool_config
 from pooling.core import forks
 from pooling.core.errors import LeaseError, PoolClosed
-from pooling.core.pool import Pool
-from pooling.core.threads import DAEMONS
-from pooling.registry import REGISTRY
-from pooling.signals import SignalListener
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
-
     from pooling.backends.driver import DatabaseDriver
-    from pooling.core.connection import DiscardReason, Lease, PooledConnection
-
-
-class _Binding:
-    """Which pool a wrapper uses, and the settings from which that follows."""
-
-    __slots__ = ("guest_credentials", "lasting", "pool", "settings")
-
-    def __init__(self, settings: HiddenDict, pool: Pool[Any] | None) -> None:
-        self.settings = settings
-        self.pool = pool
-        self.lasting = False
-        """Whether the pool follows from the settings alone, and is this alias's own."""
-        self.guest_credentials: Mapping[str, Any] | None = None
-        """With which credentials the wrapper uses the pool of another alias, if so."""
-
-    def __repr__(self) -> str:
-        return f"<binding to {self.pool!r}>"  # the settings have a password in them
-
-
-_UNBOUND = _Binding(HiddenDict(), None)
-"""The binding of a wrapper that has not looked for its pool yet."""
-
-
-class _RegisteringListener(SignalListener):
-    """Sends the signals, and tells the registry which pools have connections."""
-
-    def connection_opened(self, pool: Pool[Any]) -> None:
-        """Have the registry keep the pool."""
-        REGISTRY.keep(pool)
-        super().connection_opened(pool)
-
-    def connection_closed(self, pool: Pool[Any], reason: DiscardReason | None) -> None:
-        """Have the registry let go of a pool that has given up all it had."""
-        super().connection_closed(pool, reason)
-        REGISTRY.let_go_if_unused(pool, reason)
-
-
-_LISTENER = _RegisteringListener()
+    from pooling.core.connection import Lease, PooledConnection
+    from pooling.core.pool import Pool
 
 _STOCK_ENSURE_CONNECTION: Any = BaseDatabaseWrapper.ensure_connection
 """Django's tests, and other people's tools, put something else in its place, which then counts."""
 if _STOCK_ENSURE_CONNECTION.__module__ != BaseDatabaseWrapper.__module__:
     _STOCK_ENSURE_CONNECTION = None  # it had been replaced before this module was imported
-
-_RESOLVING = (
-    *("get_connection_params", "session_identity", "time_zone_identity", "database_identity"),
-    *("can_be_pooled", "find_pool", "check_settings", "timezone", "timezone_name"),
-)
-"""What decides, together with the settings, which pool a wrapper uses and with which parameters."""
 
 
 @async_unsafe
@@ -85,7 +34,7 @@ def _refuse_in_event_loop() -> None:
     """Raise what Django raises when an event loop would be blocked."""
 
 
-class PooledDatabaseWrapper(BaseDatabaseWrapper):
+class PooledDatabaseWrapper(PoolChoosingWrapper):
     """Mixed into a Django database wrapper, it leases connections from the process's pool.
 
     `connection.close()` means *release* here: its callers, Django at the end of a request for
@@ -102,18 +51,10 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
     call between them: a nested use finds both or neither. What a method has taken off the wrapper
     is its own, in local variables; it puts nothing back, and leaves alone what it then finds there.
 
-    Subclasses may override `get_connection_params`; it is then asked for each lease, in the thread
-    of the caller. What else a session depends on (a `get_new_connection` or an
-    `init_connection_state` that looks at a context variable) belongs into `session_identity`.
     """
 
-    driver_class: ClassVar[type[DatabaseDriver]]
-    pool_defaults: ClassVar[Mapping[str, Any]] = {}
-    """Defaults of `OPTIONS["pool"]` that differ from the general ones with this engine."""
     Database: ClassVar[Any]
     """The driver's PEP 249 module, set by the Django wrapper this is mixed into."""
-    credential_params: ClassVar[tuple[str, ...]] = ("password",)
-    """Login parameters that are not part of the pool's key, such as the password."""
     _thread_sharing_count: int
     _thread_ident: int
 
@@ -126,7 +67,6 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = DEFAULT_DB_ALIAS) -> None:
         super().__init__(settings_dict, alias)
-        self._binding = _UNBOUND
         self._lease: Lease[Any] | None = None
         self._cursors = OpenCursors()
         self._delegating = False
@@ -142,143 +82,6 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         """Return what `copy()` returns."""
         duplicate: PooledDatabaseWrapper = self.copy()
         return duplicate
-
-    # ---- which pool ----------------------------------------------------------------------------
-
-    def resolve_pool(self) -> Pool[Any] | None:
-        """Return this wrapper's pool, or None if it works without one. Does not connect.
-
-        The settings are looked at every time, because test runners change them in place.
-
-        Raises:
-            ImproperlyConfigured: wrong options, or options that contradict each other.
-        """
-        binding = self._binding
-        if binding.settings != self.settings_dict:
-            return self._bind()
-        pool = binding.pool
-        if not binding.lasting:
-            credentials = binding.guest_credentials
-            if pool is None or credentials is None:
-                return self._bind()
-            driver: Any = pool._driver
-            if not driver.may_serve(self.alias, credentials):
-                return self._bind()
-        return self._bind() if pool is not None and pool.closed else pool
-
-    def _bind(self) -> Pool[Any] | None:
-        """Find the pool, and remember it as far as the settings decide."""
-        settings = _snapshot(self.settings_dict)
-        pool = self.find_pool()
-        binding = _Binding(settings, pool)
-        if self.pool_follows_settings():
-            driver: Any = None if pool is None else pool._driver
-            if driver is None or driver.alias == self.alias:
-                binding.lasting = True
-            else:
-                binding.guest_credentials = driver.credentials
-        self._binding = binding
-        return pool
-
-    def pool_follows_settings(self) -> bool:
-        """Tell whether equal settings lead to the same pool for every caller, at any time.
-
-        Not if a subclass of another package decides as well: it may look at a context variable.
-        """
-        for name in _RESOLVING:
-            owner = next((each for each in type(self).__mro__ if name in vars(each)), object)
-            if owner.__module__.partition(".")[0] not in ("django", "pooling", "builtins"):
-                return False
-        return True
-
-    def find_pool(self) -> Pool[Any] | None:
-        """Return the pool that the present settings lead to, which may have to be made."""
-        config = pool_config(self.settings_dict, self.alias, self.pool_defaults)
-        if (
-            config is None
-            or self.alias == NO_DB_ALIAS
-            or DAEMONS.exiting  # a finaliser at the very end: each connection by itself, as stock
-            or not self.can_be_pooled()
-        ):
-            return None
-        self.check_settings()
-        params = HiddenDict(self.get_connection_params())
-        credentials = HiddenDict({name: params.get(name) for name in self.credential_params})
-        # Aliases that differ in nothing but their name share a pool. A chosen name counts.
-        identity = dataclasses.replace(config, name="-") if config.name == self.alias else config
-        wrapper_class: Any = type(self)
-        shared = PoolKey(
-            wrapper_class,
-            identity,
-            self.session_identity(params),
-            self.time_zone_identity(),
-            self.settings_dict["AUTOCOMMIT"],
-        )
-        own = shared.extended(self.alias)
-        database = self.database_identity(self.settings_dict["NAME"])
-
-        def make() -> Pool[Any]:
-            driver = self.driver_class(self, config)
-            driver.update_params(params, credentials)
-            return Pool(driver, config, listener=_LISTENER)
-
-        pool = REGISTRY.find(own)
-        if pool is None and not any(map(is_made_per_call, params.values())):
-            pool = REGISTRY.get(shared, database, self.alias, make)
-            driver: Any = pool._driver
-            if not driver.may_serve(self.alias, credentials):
-                pool = None
-        if pool is None:
-            pool = REGISTRY.get(own, database, self.alias, make)
-        driver = pool._driver
-        if driver.alias == self.alias:
-            driver.update_settings(self)
-            driver.update_params(params, credentials)
-        else:
-            driver.add_alias(self.alias)
-        return pool
-
-    def can_be_pooled(self) -> bool:
-        """Tell whether a second connection would reach the same database as the first."""
-        return True
-
-    def session_identity(self, params: dict[str, Any]) -> Hashable:
-        """Return the part of the pool's key that identifies a session.
-
-        Args:
-            params: the effective connection parameters.
-        """
-        raise NotImplementedError
-
-    def time_zone_identity(self) -> Hashable:
-        """Return what Django derives from its time zone settings for a session."""
-        return None
-
-    def database_identity(self, name: Any) -> str:
-        """Return the registry's name for the database `name`."""
-        return str(name)
-
-    def get_connection_params(self) -> dict[str, Any]:
-        """Return the driver's parameters, without our own option."""
-        return self.stock_connection_params()
-
-    def stock_connection_params(self) -> dict[str, Any]:
-        """Return Django's parameters, whatever subclasses make of them.
-
-        Django's method works on a stand-in with other settings: another thread, or a signal
-        handler, may look at those of this wrapper meanwhile.
-        """
-        options = HiddenDict(self.settings_dict["OPTIONS"])
-        options.pop("pool", None)
-        stand_in = object.__new__(type(self))
-        vars(stand_in).update(vars(self))
-        stand_in.settings_dict = HiddenDict({**self.settings_dict, "OPTIONS": options})
-        before = {**vars(stand_in)}
-        params: dict[str, Any] = super(PooledDatabaseWrapper, stand_in).get_connection_params()
-        for name, value in vars(stand_in).items():
-            if name not in before or before[name] is not value:
-                setattr(self, name, value)  # Django's SQLite wrapper notes things this way
-        return params
 
     # ---- acquire -------------------------------------------------------------------------------
 
@@ -316,6 +119,7 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
         binding = self._binding
         if not binding.lasting or binding.settings != self.settings_dict:
             pool = self.resolve_pool()
+            binding = self._binding
         else:
             pool = binding.pool
         if pool is None:
@@ -363,8 +167,11 @@ class PooledDatabaseWrapper(BaseDatabaseWrapper):
             self.autocommit = self.settings_dict["AUTOCOMMIT"]
             self.run_on_commit = []
             driver: Any = pool._driver
+            if not binding.lasting and not driver.may_serve(self.alias, driver.credentials):
+                self._release()  # a receiver of `connection_created` was added while this waited
+                self.connect()
             # The same is asked there; here it spares every request the call.
-            if driver.restores or record.context != connection_created.receivers:
+            elif driver.restores or record.context != connection_created.receivers:
                 self._send_connection_created(driver, lease)
         except BaseException:
             self._drop(lease)
@@ -613,11 +420,3 @@ def _bind_to_thread(lease: Lease[Any], ident: int | None) -> None:
     record: PooledConnection[Any] | None = lease._owned
     if record is not None and lease._current:
         record.thread_bound = record.thread is not None and record.thread.ident == ident
-
-
-def _snapshot(settings_dict: dict[str, Any]) -> HiddenDict:
-    """Copy settings as deep as people change them in place."""
-    options = HiddenDict(settings_dict["OPTIONS"])
-    if isinstance(options.get("pool"), dict):
-        options["pool"] = {**options["pool"]}
-    return HiddenDict({**settings_dict, "OPTIONS": options})

@@ -63,7 +63,8 @@ class DatabaseDriver(abc.ABC):
         """Whether receivers of `connection_created` have set up sessions, for `alias`."""
         self._wrapper_class: type[PooledDatabaseWrapper] = _with_plain_settings(type(wrapper))
         self._settings: Mapping[str, Any] = {}
-        self._params: Mapping[str, Any] | None = None
+        self._params: Mapping[str, Any] = {}
+        self._params_attributes: Mapping[str, Any] = {}
         self.operational_error = wrapper.Database.OperationalError
         self._module: str = wrapper.Database.__name__
         self.restores = config.reset in ("session", "always")
@@ -90,14 +91,20 @@ class DatabaseDriver(abc.ABC):
         self._settings = settings
         self.add_alias(wrapper.alias)
 
-    def update_params(self, params: Mapping[str, Any], credentials: Mapping[str, Any]) -> None:
+    def update_params(
+        self,
+        params: Mapping[str, Any],
+        credentials: Mapping[str, Any],
+        attributes: Mapping[str, Any],
+    ) -> None:
         """Take over the parameters for the connections to come, as a caller has computed them.
 
         They have the same key as those in use, so they may differ in the credentials only, and in
         objects made per call, which stay the same as long as they can.
         """
-        if self._params is None or credentials != self.credentials:
+        if not self._params or credentials != self.credentials:
             self._params = HiddenDict(params)
+            self._params_attributes = attributes
             self.credentials = credentials
 
     def add_alias(self, alias: str) -> None:
@@ -126,20 +133,19 @@ class DatabaseDriver(abc.ABC):
         """Return a wrapper of the user's class without a pool."""
         settings = self._settings
         own = HiddenDict({**settings, "OPTIONS": HiddenDict(settings["OPTIONS"])})
-        return self._wrapper_class(own, self.alias)
+        opener = self._wrapper_class(own, self.alias)
+        vars(opener).update(self._params_attributes)
+        return opener
 
-    def connection_params(self, opener: PooledDatabaseWrapper) -> dict[str, Any]:
+    def connection_params(self) -> dict[str, Any]:
         """Return the parameters of the next physical connection, which may be changed."""
-        # For what it notes in the opener, too. Not the method of a subclass: it may depend on the
-        # caller, and has been asked there.
-        params = opener.stock_connection_params()
-        return HiddenDict(params if self._params is None else self._params)
+        return HiddenDict(self._params)
 
     def connect(self) -> Any:
         """Open a connection and set up its session as the stock backend does."""
         opener = self.opener()
         try:
-            connection = opener.get_new_connection(self.connection_params(opener))
+            connection = opener.get_new_connection(self.connection_params())
         except Exception as error:
             _leave_out_frames(error, self._module)
             raise
@@ -148,13 +154,15 @@ class DatabaseDriver(abc.ABC):
             self.set_up_session(opener)
             opener.connection = None
             self._note_baseline(connection)
-            self.on_connect(connection)
+            self.on_connect(connection, opener)
             return connection  # here, where an interrupt still closes it
         except BaseException:
             self.close(connection)
             raise
 
-    def on_connect(self, connection: Any) -> None:  # noqa: B027 - not all have to
+    def on_connect(  # noqa: B027 - not all have to
+        self, connection: Any, opener: PooledDatabaseWrapper
+    ) -> None:
         """Note what the pool has to know of a new connection. `close` forgets it."""
 
     def restore_attributes(self, connection: Any, names: tuple[str, ...]) -> None:

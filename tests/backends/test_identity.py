@@ -7,18 +7,26 @@ import copy
 import functools
 import logging
 import pickle
+import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import OperationalError, connections
 from django.db.utils import load_backend
+from django.utils.functional import lazy
 
 from pooling import get_pool
 from pooling.backends.identity import HiddenDict, PoolKey, frozen, is_made_per_call
 from pooling.registry import MANY_POOLS, REGISTRY
 from tests.support.call_counter import calls
-from tests.support.databases import Database, PostgresDatabase, in_thread, in_threads
+from tests.support.databases import (
+    Database,
+    PostgresDatabase,
+    SqliteDatabase,
+    in_thread,
+    in_threads,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -170,6 +178,85 @@ def test_a_token_that_changes_reaches_the_connections_to_come(
         wrapper.close()
 
 
+@pytest.mark.parametrize("on", ["class", "object", "stock class"])
+def test_a_method_put_in_its_place_is_asked_for_each_caller(
+    database: Database, tenants: list[str], monkeypatch: pytest.MonkeyPatch, on: str
+) -> None:
+    """Scenario 62: without a subclass."""
+    key = "dbname" if database.vendor == "postgresql" else "database"
+    wrapper = database.wrapper()
+    stock = next(
+        each
+        for each in type(wrapper).__mro__
+        if "get_connection_params" in vars(each) and each.__module__.startswith("django.")
+    )
+    owner = {"class": type(wrapper), "object": wrapper, "stock class": stock}[on]
+    original = owner.get_connection_params
+
+    @functools.wraps(original)
+    def get_connection_params(*args: Any) -> dict[str, Any]:
+        return {**original(*args), key: TENANT.get()}
+
+    TENANT.set(tenants[0])
+    monkeypatch.setattr(owner, "get_connection_params", get_connection_params)
+    for tenant in [*tenants, *tenants]:
+        TENANT.set(tenant)
+        assert where(wrapper) == tenant
+        wrapper.close()
+
+
+class TenantName:
+    """The name of the database of the present tenant."""
+
+    def __str__(self) -> str:
+        return TENANT.get()
+
+    def __len__(self) -> int:
+        return len(str(self))
+
+
+lazy_tenant: Any = lazy(lambda: TENANT.get(), str)
+
+
+@pytest.mark.parametrize("make", [TenantName, lazy_tenant])
+def test_a_name_that_is_evaluated_late_is_evaluated_for_each_caller(
+    postgresql: PostgresDatabase, new_database: Callable[[], str], make: Callable[[], Any]
+) -> None:
+    names = [new_database() for _ in range(2)]
+    wrapper = postgresql.wrapper()
+    wrapper.settings_dict["NAME"] = make()
+    for tenant in [*names, *names]:
+        TENANT.set(tenant)
+        assert where(wrapper) == tenant
+        wrapper.close()
+    for name in names:
+        REGISTRY.close_database(name)
+
+
+def test_callers_that_differ_by_their_password_alone_can_be_kept_apart(
+    postgresql: PostgresDatabase, role: str
+) -> None:
+    """By default they share the pool of their alias, since a password may be a token."""
+    cls = subclass(
+        postgresql,
+        credential_params=(),
+        get_connection_params=lambda self: {
+            **super(cls, self).get_connection_params(),
+            "password": TENANT.get(),
+        },
+    )
+    wrapper = cls(postgresql.settings(USER=role), "default")
+    TENANT.set("first")
+    right = postgresql.session(wrapper)
+    wrapper.close()
+    TENANT.set("guessed")
+    with pytest.raises(OperationalError, match="password authentication failed"):
+        wrapper.ensure_connection()
+    TENANT.set("first")
+    assert postgresql.session(wrapper) == right
+    wrapper.close()
+
+
 # ---- objects made per call ---------------------------------------------------------------------
 
 
@@ -219,6 +306,26 @@ def test_a_connection_class_made_per_call_leads_to_one_pool(database: Database) 
     assert len({wrapper.resolve_pool() for wrapper in wrappers}) == 1
     assert where(wrappers[0])
     wrappers[0].close()
+
+
+def test_a_class_whose_state_changes_leads_to_one_pool(sqlite: SqliteDatabase) -> None:
+    """It counts its connections, so that it looks different after each of them."""
+    opened: list[object] = []
+
+    class Counting(sqlite3.Connection):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            opened.append(object())
+
+    settings = sqlite.settings(OPTIONS={"factory": Counting})
+    cls = load_backend(settings["ENGINE"]).DatabaseWrapper
+    pools = set()
+    for _ in range(3):
+        wrapper = cls(settings, "default")
+        assert where(wrapper)
+        pools.add(wrapper.resolve_pool())
+        wrapper.close()
+    assert len(pools) == len(opened) == 1
 
 
 class Plain:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db.backends.signals import connection_created
+
+from tests.support.databases import PATIENCE, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -153,6 +156,37 @@ def test_aliases_part_when_a_receiver_comes_later(database: Database) -> None:
         if alias == "default":
             assert not read_only(wrapper)
         wrapper.close()
+
+
+@pytest.mark.parametrize("holder", ["default", "reporting"])
+def test_aliases_part_when_a_receiver_comes_while_one_waits(
+    database: Database, holder: str
+) -> None:
+    """The session that it was handed is not its own any more, and must not be set up for it."""
+    waiter = "default" if holder == "reporting" else "reporting"
+    pool = {"max_size": 1, "timeout": PATIENCE}
+    holding, waiting = (database.wrapper(alias, pool=pool) for alias in (holder, waiter))
+    assert not read_only(holding)
+    shared = holding.resolve_pool()
+    assert waiting.resolve_pool() is shared
+
+    def work() -> bool:
+        try:
+            return read_only(waiting)
+        finally:
+            waiting.close()
+
+    waiting.inc_thread_sharing()
+    with ThreadPoolExecutor(1) as executor:
+        found = executor.submit(work)
+        eventually(lambda: shared.stats().waiting == 1)
+        with receiver(make_reporting_read_only):
+            holding.close()
+            assert found.result(PATIENCE) is (waiter == "reporting")
+            assert waiting.resolve_pool() is not shared
+            assert read_only(holding) is (holder == "reporting")
+            holding.close()
+    waiting.dec_thread_sharing()
 
 
 def test_sessions_that_receivers_have_set_up_are_not_shared_afterwards(database: Database) -> None:

@@ -506,3 +506,33 @@ def test_a_look_that_is_interrupted_ends_the_connection(
     assert notes(wrapper) == ["old"] * 3 + ["by another"]
     stats = wrapper.resolve_pool().stats()
     assert (stats.connects, stats.size) == (2, 1)
+
+
+# ---- another file while one is being opened ----------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@MODES
+def test_a_file_replaced_while_it_is_opened(
+    sqlite: SqliteDatabase, tmp_path: Path, moment: str, mode: str
+) -> None:
+    """The connection may have either file: it is not used, and the next one has the new file."""
+    path = sqlite.entry["NAME"]
+    make_file(path, "old", mode=mode)
+    make_file(tmp_path / "new", "new", mode=mode)
+    opened = []
+
+    def connect(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        if not opened and moment == "before":
+            (tmp_path / "new").replace(path)
+        opened.append(sqlite3.Connection(*args, **kwargs))
+        if len(opened) == 1 and moment == "after":
+            (tmp_path / "new").replace(path)
+        return opened[-1]
+
+    wrapper = sqlite.wrapper(OPTIONS={"factory": connect})
+    assert notes(wrapper) == ["new"] * 3
+    query(wrapper, "INSERT INTO note VALUES ('newer')")
+    assert len(opened) == 2
+    REGISTRY.close_database(path)
+    assert read(path) == ["new"] * 3 + ["newer"]

@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 
     from pooling.core.pool import Pool
 
-NOT_IDENTIFYING = {"password", "context"}
-"""Parameters that do not distinguish sessions: a password may change while they stay open, and
-`context` is made from the time zone, which is in the pool's key already."""
-
 
 class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
     """Django's PostgreSQL wrapper, leasing its connections from a pool."""
@@ -57,9 +53,11 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
     def session_identity(self, params: dict[str, Any]) -> Hashable:
         """Return the parameters, and the options that Django turns into SQL after connecting."""
         options = self.settings_dict["OPTIONS"]
+        # `context` is made from the time zone, which is in the pool's key already.
+        not_identifying = {*self.credential_params, "context"}
         return frozen(
             {
-                **{key: params[key] for key in params.keys() - NOT_IDENTIFYING},
+                **{key: params[key] for key in params.keys() - not_identifying},
                 "isolation_level": options.get("isolation_level"),
                 "assume_role": options.get("assume_role"),
             }

@@ -122,13 +122,13 @@ class PsycopgDriver(DatabaseDriver):
         opener.timezone, opener.timezone_name = self._time_zone
         return opener
 
-    def connection_params(self, opener: PooledDatabaseWrapper) -> dict[str, Any]:
+    def connection_params(self) -> dict[str, Any]:
         """Return the parameters, with a timeout and a name for the session.
 
         The name is shown in `pg_stat_activity`. libpq uses it if neither the user's parameters, nor
         PGAPPNAME, nor a service file have one.
         """
-        params = super().connection_params(opener)
+        params = super().connection_params()
         if "application_name" not in f"{params.get('options')} {os.environ.get('PGOPTIONS')}":
             params.setdefault("fallback_application_name", application_name())
         if self.config.timeout is not None:
@@ -136,7 +136,11 @@ class PsycopgDriver(DatabaseDriver):
             params.setdefault("connect_timeout", max(bound, MIN_CONNECT_TIMEOUT))
         return params
 
-    def on_connect(self, connection: Any) -> None:
+    def on_connect(
+        self,
+        connection: Any,
+        opener: PooledDatabaseWrapper,  # noqa: ARG002
+    ) -> None:
         """Prepare the liveness test of the connection's socket; note if the session is writable."""
         if not self.read_only_because(connection):
             self._seen_writable = True
@@ -337,9 +341,13 @@ class Psycopg3Driver(PsycopgDriver):
         server_cursors.prepare(opener.connection)
         super().set_up_session(opener)
 
-    def on_connect(self, connection: Any) -> None:
+    def on_connect(
+        self,
+        connection: Any,
+        opener: PooledDatabaseWrapper,
+    ) -> None:
         """Prepare the tests of the connection; read those `OPEN_BLOCKS` that this psycopg has."""
-        super().on_connect(connection)
+        super().on_connect(connection, opener)
         names = (name for name in OPEN_BLOCKS if hasattr(connection, name))
         attributes = self.transaction_attributes + self.lease_attributes
         self._fingerprint = attrgetter(*attributes, *names)
@@ -434,11 +442,14 @@ class Psycopg2Driver(PsycopgDriver):
         if self.transaction_status(connection) != IDLE:
             self.send(connection, b"ROLLBACK")
 
-    def connection_params(self, opener: Any) -> dict[str, Any]:
+    def connection_params(self) -> dict[str, Any]:
         """Return the parameters, with a class of connections whose own methods are tracked."""
-        params = super().connection_params(opener)
+        params = super().connection_params()
         if self.config.reset == "session":
-            factory = params.get("connection_factory") or opener.Database.extensions.connection
+            factory = (
+                params.get("connection_factory")
+                or self._wrapper_class.Database.extensions.connection
+            )
             params["connection_factory"] = session_tracking.tracked_connection(factory)
         return params
 

@@ -61,6 +61,8 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
     creation_class = DatabaseCreation
     features_class = DatabaseFeatures
     init_commands: list[str]
+    opened_file: database_files.FileId | None = None
+    """The file at the path just before this wrapper opened it, None if there was none."""
     _executing_in: int | None = None
     """The thread in which a cursor runs a statement at this moment."""
 
@@ -127,7 +129,9 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
         opened = []
 
         def make(*args: Any, **kwargs: Any) -> sqlite3.Connection:
-            OPEN_FILES.prepare_to_open(database_files.path_of(conn_params["database"]))
+            path = database_files.path_of(conn_params["database"])
+            OPEN_FILES.prepare_to_open(path)
+            self.opened_file = database_files.file_id(path)
             del kwargs["factory"]
             if factory is not None:
                 kwargs["factory"] = factory

@@ -48,6 +48,7 @@ VERSION_UNKNOWN = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NO
 """Errors that say nothing about the connection: others write, or a key is still to be set."""
 UNKNOWN = -1
 """A number that no file and no connection has."""
+REPLACED = "the database file was replaced while it was opened"
 CLOSE_TIMEOUT = 5.0
 """Seconds that a connection waits for its turn to be closed."""
 
@@ -194,18 +195,21 @@ class SQLiteDriver(DatabaseDriver):
     def update_settings(self, wrapper: PooledDatabaseWrapper) -> None:
         """Take over the settings of `wrapper`, with the file as the caller's directory has it."""
         super().update_settings(wrapper)
-        name = database_files.absolute_name(self._settings["NAME"])
+        name = os.fspath(database_files.absolute_name(self._settings["NAME"]))
         self._settings = {**self._settings, "NAME": name}
 
-    def connection_params(self, opener: PooledDatabaseWrapper) -> dict[str, Any]:
+    def connection_params(self) -> dict[str, Any]:
         """Return the parameters of the next connection, and note the path it opens."""
-        params = super().connection_params(opener)
+        params = super().connection_params()
         self._path = database_files.path_of(params["database"])
         return params
 
-    def on_connect(self, connection: sqlite3.Connection) -> None:
-        """Note what the session is like."""
+    def on_connect(self, connection: sqlite3.Connection, opener: Any) -> None:
+        """Note what the session is like; raise if the file was replaced while it was opened."""
         session = _Session(connection, self._path, self._pragmas(connection))
+        state, opened = session.state, opener.opened_file
+        if state and opened and (state[:2] != opened or session.file.file != opened):
+            raise sqlite3.OperationalError(f"{REPLACED}: {self._path}")
         self._sessions[connection] = session
         OPEN_FILES.add(session.file)
 
@@ -336,8 +340,10 @@ class SQLiteDriver(DatabaseDriver):
         SERIAL_CLOSER.close(connection)
 
     def is_transient(self, error: BaseException) -> bool:
-        """Tell whether another connection was only in the way (a pragma that needs a lock)."""
-        return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+        """Tell whether others were only in the way: with a lock, or by replacing the file."""
+        return isinstance(error, sqlite3.OperationalError) and (
+            "locked" in str(error) or REPLACED in str(error)
+        )
 
 
 def _data_version(connection: sqlite3.Connection) -> int | None:
