@@ -58,6 +58,8 @@ def read_pool_config(
         return None, problems
     options, unknown = _renamed(given)
     problems += [f"{path}: {problem}" for problem in unknown]
+    if options.get("scope") == "transaction":
+        options.setdefault("reset", "session")
     config = None
     try:
         config = PoolConfig(**{"name": alias, **(defaults or {}), **options})

@@ -7,6 +7,7 @@ import dataclasses
 from pooling.core.errors import PoolConfigError
 
 RESETS = ("rollback", "session", "always")
+SCOPES = ("request", "transaction")
 
 LONGEST = 1e9
 """The longest duration in seconds, some thirty years. More is a mistake, and so is infinity."""
@@ -38,6 +39,9 @@ class PoolConfig:
             `"session"` (undo what the lease changed in the session, if it did), `"always"` (the
             same, whether it did or not), or the dotted path of a function that takes the raw
             connection.
+        scope: how long a lease of a Django database lasts: `"request"` (until Django ends the
+            request), or `"transaction"` (as long as something depends on the session; needs
+            `reset="session"`).
         leak_after: a lease older than this is reported once, with the stack that acquired it.
         name: what logs, errors and metrics call the pool.
 
@@ -55,6 +59,7 @@ class PoolConfig:
     max_uses: int | None = None
     ping_after: float | None = 30.0
     reset: str = "rollback"
+    scope: str = "request"
     leak_after: float | None = None
     name: str = "pool"
 
@@ -70,6 +75,7 @@ class PoolConfig:
             *_count("max_uses", self.max_uses, at_least=1, optional=True),
             *_seconds("ping_after", self.ping_after, zero=True),
             *_reset(self.reset),
+            *_scope(self.scope, self.reset),
             *_seconds("leak_after", self.leak_after),
             *_name(self.name),
         ]
@@ -113,6 +119,19 @@ def _reset(value: object) -> _Problems:
     return [
         ("reset", f"must be {choices} or the dotted path of a function, not {_shown(value)}"),
     ]
+
+
+def _scope(value: object, reset: object) -> _Problems:
+    if value not in SCOPES:
+        choices = " or ".join(repr(scope) for scope in SCOPES)
+        return [("scope", f"must be {choices}, not {_shown(value)}")]
+    if value == "transaction" and reset != "session":
+        problem = (
+            "must be 'session' with scope='transaction', which goes by the changes that a lease "
+            "makes to its session; leave reset out"
+        )
+        return [("reset", problem)]
+    return []
 
 
 def _name(value: object) -> _Problems:

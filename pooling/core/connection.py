@@ -70,6 +70,7 @@ class PooledConnection(Generic[C]):
         "leak_reported",
         "note",
         "owner",
+        "pin",
         "ping_due_at",
         "since",
         "stack",
@@ -106,6 +107,8 @@ class PooledConnection(Generic[C]):
         self.stack: StackSummary | None = None
         self.leak_reported: object = None
         """The owner whose lease was reported as a leak, if one was."""
+        self.pin: tuple[object, str] | None = None
+        """The owner whose lease is pinned, with the reason."""
         self.context: Any = None
         """What the pool's user wants to remember of this physical connection."""
 

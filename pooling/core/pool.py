@@ -163,6 +163,10 @@ class Pool(Generic[C]):
             raise self._not_ours(lease)
         self._return(record, lease, BROKEN)
 
+    def _pin(self, lease: Lease[C], reason: str) -> None:
+        """Count a lease that lasts until the end of its request, and show it in `holders`."""
+        self._run_locked(lambda: self._state.pin(lease._record, reason))
+
     # ---- management ------------------------------------------------------------------------------
 
     @property

@@ -523,6 +523,11 @@ class PoolState(Generic[C]):
         """Note that the present lease of a connection has been reported as a leak."""
         record.leak_reported = record.owner
 
+    def pin(self, record: PooledConnection[C], reason: str) -> None:
+        """Note that the present lease of a connection lasts until the end of its request."""
+        record.pin = record.owner, reason
+        self.counters.pins[reason] = self.counters.pins.get(reason, 0) + 1
+
     def mark_stalled(self, records: Iterable[PooledConnection[C]]) -> None:
         """Stop relying on the tasks of these connections: `fill` starts replacements."""
         self.stalled.update(records)

@@ -48,6 +48,8 @@ class PoolStats:
         recovered: connections taken back from lost leases.
         last_error: why connecting failed last, in the server's words; None if it never did.
         discards: connections thrown away, by reason.
+        pins: leases with `scope="transaction"` that were kept until the end of the request, by
+            reason.
     """
 
     name: str
@@ -71,6 +73,7 @@ class PoolStats:
     recovered: int
     last_error: str | None
     discards: Mapping[DiscardReason, int]
+    pins: Mapping[str, int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,12 +85,14 @@ class Holder:
         seconds: for how long.
         note: what it was acquired for, if the caller said so, such as the path of a request.
         frames: where it was acquired; only known with `leak_after`.
+        pinned: why it is kept until the end of the request, with `scope="transaction"`.
     """
 
     thread: str
     seconds: float
     note: str | None = None
     frames: StackSummary | None = None
+    pinned: str | None = None
 
     @property
     def stack(self) -> str | None:
@@ -104,6 +109,7 @@ class Counters:
         "discards",
         "holds",
         "last_error",
+        "pins",
         "recovered",
         "rejected",
         "retired_uses",
@@ -123,6 +129,7 @@ class Counters:
         self.recovered = 0
         self.last_error: str | None = None
         self.discards = dict.fromkeys(DiscardReason, 0)
+        self.pins: dict[str, int] = {}
         self.retired_uses = retired_uses
         """Uses of closed connections; with those of the present ones, the number of all leases."""
 
@@ -152,6 +159,7 @@ def snapshot(state: PoolState[C]) -> PoolStats:
         recovered=counters.recovered,
         last_error=counters.last_error,
         discards=MappingProxyType(dict(counters.discards)),
+        pins=MappingProxyType(dict(counters.pins)),
     )
 
 
@@ -170,6 +178,7 @@ def holder(record: PooledConnection[C], now: float) -> Holder:
         seconds=now - record.since,
         note=record.note,
         frames=record.stack,
+        pinned=record.pin[1] if record.pin is not None and record.pin[0] is record.owner else None,
     )
 
 
