@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from asyncio import _get_running_loop
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
@@ -15,6 +15,7 @@ from django.utils.asyncio import async_unsafe
 from pooling import activity
 from pooling.backends.choice import PoolChoosingWrapper
 from pooling.backends.cursors import OpenCursors
+from pooling.backends.transaction_scope import is_transaction_scoped, transaction_scoped
 from pooling.core import forks
 from pooling.core.errors import LeaseError, PoolClosed
 
@@ -65,6 +66,16 @@ class PooledDatabaseWrapper(PoolChoosingWrapper):
     acquire_timeout: float | None = None
     """Seconds that this wrapper waits for a connection, if not the pool's `timeout`."""
 
+    request_scoped: ClassVar[type[PooledDatabaseWrapper] | None] = None
+    """The class of which this one is the variant with transaction scope, if it is one."""
+
+    def __new__(cls, settings_dict: dict[str, Any], *_: Any, **__: Any) -> Self:
+        """Return an object of the class for the scope in the settings."""
+        chosen: Any = cls
+        if is_transaction_scoped(settings_dict):
+            chosen = transaction_scoped(chosen)
+        return super().__new__(chosen)  # type: ignore[no-any-return]
+
     def __init__(self, settings_dict: dict[str, Any], alias: str = DEFAULT_DB_ALIAS) -> None:
         super().__init__(settings_dict, alias)
         self._lease: Lease[Any] | None = None
@@ -75,8 +86,11 @@ class PooledDatabaseWrapper(PoolChoosingWrapper):
         forks.register(self)
 
     def __copy__(self) -> PooledDatabaseWrapper:
-        """Return a wrapper with the same settings, and without the connection of this one."""
-        return type(self)(self.settings_dict, self.alias)
+        """Return a wrapper with what users have set on this one, and without its connection."""
+        duplicate = type(self)(self.settings_dict, self.alias)
+        own = vars(duplicate)
+        own.update({name: value for name, value in vars(self).items() if name not in own})
+        return duplicate
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PooledDatabaseWrapper:
         """Return what `copy()` returns."""

@@ -13,6 +13,7 @@ from pooling.backends.identity import HiddenDict
 from pooling.core.config import RESETS, PoolConfig
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Mapping
 
     from django.db.backends.base.base import BaseDatabaseWrapper
@@ -51,6 +52,10 @@ class DatabaseDriver(abc.ABC):
     baseline_attributes: ClassVar[tuple[str, ...]] = ()
     """Others whose value `baseline` tells, for `end_transaction`."""
 
+    session_functions: ClassVar[re.Pattern[str]]
+    """Functions of SQL that tell of an earlier statement of the same session; the first group is
+    the name."""
+
     def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
         self.config = config
         self.alias = wrapper.alias
@@ -61,7 +66,9 @@ class DatabaseDriver(abc.ABC):
         """What a caller has to know to get a session, but what does not tell sessions apart."""
         self.announced = False
         """Whether receivers of `connection_created` have set up sessions, for `alias`."""
-        self._wrapper_class: type[PooledDatabaseWrapper] = _with_plain_settings(type(wrapper))
+        self._wrapper_class: type[PooledDatabaseWrapper] = _with_plain_settings(
+            wrapper.request_scoped or type(wrapper)
+        )
         self._settings: Mapping[str, Any] = {}
         self._params: Mapping[str, Any] = {}
         self._params_attributes: Mapping[str, Any] = {}
@@ -226,6 +233,25 @@ class DatabaseDriver(abc.ABC):
     @abc.abstractmethod
     def restore_session(self, connection: Any) -> None:
         """Undo what can be changed in a session. Costs what it costs."""
+
+    def is_in_transaction(self, connection: Any) -> bool:
+        """Tell whether a transaction is open, however it was begun. No round trip."""
+        return bool(self._fingerprint(connection)[0])
+
+    def session_change(self, connection: Any) -> str | None:
+        """Return what the lease may have left in the session, in a few words; None if nothing.
+
+        Asked between two statements with `scope="transaction"`. No round trip.
+        """
+        for name in self.lease_attributes + self.session_attributes:
+            if getattr(connection, name) is not self.baseline(connection, name):
+                return "attribute of the driver's connection"
+        return None
+
+    def reads_session(self, sql: str) -> str | None:
+        """Return the function by which a statement reads what an earlier one left, if it does."""
+        found = self.session_functions.search(sql)
+        return None if found is None else found[1]
 
     def mark_baseline(self, connection: Any) -> None:
         """Take the session as it is now for what leases begin with: receivers have set it up."""

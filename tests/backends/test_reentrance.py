@@ -22,7 +22,8 @@ import pytest
 from django.db import Error
 from django.db.backends.signals import connection_created
 
-from pooling.backends import base, cursors
+from pooling.backends import base, cursors, transaction_scope
+from pooling.core.config import SCOPES
 from pooling.core.pool import Pool
 from pooling.core.workers import WORKERS
 from tests.backends.test_interrupts import (
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from tests.support.databases import Database
 
-FILES = (Path(base.__file__), Path(cursors.__file__))
+FILES = tuple(Path(module.__file__) for module in (base, cursors, transaction_scope))
 ALIAS = "interrupted"
 SIZE = 4
 """Enough for the story, for a handler, and for two that are stolen."""
@@ -215,15 +216,18 @@ STORIES = [
 ]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("story", [request, request_with_a_cursor_left_open])
 def test_a_handler_at_any_bytecode_finds_no_half_taken_connection(
     numbers: Database,  # noqa: F811
     story: Callable[[BaseDatabaseWrapper], None],
     act: Callable[[BaseDatabaseWrapper], None],
+    scope: str,
 ) -> None:
     """Scenario 55."""
-    handle_everywhere(numbers, story, act, "opcode", at_least=100)
+    handle_everywhere(numbers, story, act, "opcode", at_least=100, scope=scope)
 
 
 @pytest.mark.parametrize("act", ACTS)
@@ -250,14 +254,16 @@ def receiving() -> Iterator[None]:
         connection_created.disconnect(receive)
 
 
+@pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("story", [request_with_an_error, transaction_that_commits])
 def test_a_handler_at_any_line_finds_no_half_taken_connection(
     numbers: Database,  # noqa: F811
     story: Callable[[BaseDatabaseWrapper], None],
     act: Callable[[BaseDatabaseWrapper], None],
+    scope: str,
 ) -> None:
-    handle_everywhere(numbers, story, act, "line", at_least=20)
+    handle_everywhere(numbers, story, act, "line", at_least=20, scope=scope)
 
 
 def handle_everywhere(
@@ -268,6 +274,7 @@ def handle_everywhere(
     *,
     cold: bool = False,
     at_least: int,
+    scope: str = "request",
 ) -> None:
     """Run a story with a handler at one place after the other.
 
@@ -275,7 +282,8 @@ def handle_everywhere(
         cold: each time with a pool that has no connections.
     """
     report: list[str] = []
-    options = {"max_size": SIZE, "timeout": 5.0, "name": f"{story.__name__} {act.__name__}"}
+    name = f"{story.__name__} {act.__name__}"
+    options = {"max_size": SIZE, "timeout": 5.0, "name": name, "scope": scope}
     wrapper = database.wrapper(ALIAS, pool=options)
     watch = Watch(wrapper)
 

@@ -17,6 +17,7 @@ from django.db.models.functions import Lower, TruncDay
 from django.utils import timezone
 
 from pooling.backends.postgresql.sql_classifier import is_session_neutral
+from pooling.core.config import SCOPES
 from tests.support.databases import in_thread
 
 if TYPE_CHECKING:
@@ -30,6 +31,13 @@ pytest_plugins = ["tests.support.fault_fixtures"]
 
 ROLLBACK = {"max_size": 1, "timeout": 10}
 SESSION = {**ROLLBACK, "reset": "session"}
+IN_BOTH_SCOPES = pytest.mark.usefixtures("scope")
+
+
+@pytest.fixture(params=SCOPES)
+def scope(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long the leases of `SESSION` last."""
+    monkeypatch.setitem(SESSION, "scope", request.param)
 
 
 def price(wire: RecordingProxy, wrapper: Any) -> int:
@@ -48,6 +56,7 @@ def run(wrapper: Any, *statements: str) -> Any:
         return cursor.fetchone() if cursor.description else None
 
 
+@IN_BOTH_SCOPES
 def test_what_the_orm_does_all_day_costs_nothing(
     postgresql: PostgresDatabase,
     wire: RecordingProxy,
@@ -70,6 +79,7 @@ def test_what_the_orm_does_all_day_costs_nothing(
             assert price(wire, wrapper) == 0
 
 
+@IN_BOTH_SCOPES
 def test_nothing_at_all_costs_nothing(postgresql: PostgresDatabase, wire: RecordingProxy) -> None:
     wrapper = postgresql.wrapper(pool=SESSION)
     for _ in range(3):
@@ -119,6 +129,7 @@ TRACES = {
 }
 
 
+@IN_BOTH_SCOPES
 @pytest.mark.parametrize("name", TRACES)
 def test_a_trace_is_undone_and_has_its_price(
     postgresql: PostgresDatabase, wire: RecordingProxy, name: str
@@ -138,6 +149,7 @@ def test_a_trace_is_undone_and_has_its_price(
     assert price(wire, wrapper) == 0, "the trace is forgotten, too"
 
 
+@IN_BOTH_SCOPES
 def test_prepared_statements_of_a_lease_cost_one_message_more(
     postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
@@ -148,6 +160,7 @@ def test_prepared_statements_of_a_lease_cost_one_message_more(
     assert run(wrapper, "SELECT count(*) FROM pg_prepared_statements") == (0,)
 
 
+@IN_BOTH_SCOPES
 def test_the_drivers_own_prepared_statements_go_on_working(
     postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool
 ) -> None:
@@ -167,6 +180,7 @@ def test_the_drivers_own_prepared_statements_go_on_working(
     assert run(wrapper, f"{count} from_sql") == (0,)
 
 
+@IN_BOTH_SCOPES
 def test_django_finds_its_time_zone_in_the_restored_session(
     postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
@@ -177,6 +191,7 @@ def test_django_finds_its_time_zone_in_the_restored_session(
     assert run(wrapper, "SHOW TIME ZONE") == ("Asia/Karachi",)
 
 
+@IN_BOTH_SCOPES
 def test_the_role_of_the_settings_costs_one_message_more(
     postgresql: PostgresDatabase, wire: RecordingProxy, role: str
 ) -> None:
@@ -188,6 +203,7 @@ def test_the_role_of_the_settings_costs_one_message_more(
     assert price(wire, wrapper) == 0
 
 
+@IN_BOTH_SCOPES
 def test_a_role_of_the_connections_options_is_there_again(
     postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
@@ -200,6 +216,7 @@ def test_a_role_of_the_connections_options_is_there_again(
     assert run(wrapper, "SELECT current_user") == ("pg_monitor",)
 
 
+@IN_BOTH_SCOPES
 @pytest.mark.parametrize("committed", [True, False])
 def test_traces_are_undone_without_autocommit_as_well(
     postgresql: PostgresDatabase, wire: RecordingProxy, committed: bool
@@ -217,6 +234,7 @@ def test_traces_are_undone_without_autocommit_as_well(
     assert wrapper.get_autocommit() is False
 
 
+@IN_BOTH_SCOPES
 def test_what_ends_with_the_transaction_costs_nothing(
     postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
@@ -234,6 +252,7 @@ def raw_execute(raw: Any, statement: str) -> None:
     cursor.close()
 
 
+@IN_BOTH_SCOPES
 def test_a_trace_left_through_the_raw_connection_is_seen(
     postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool
 ) -> None:
@@ -288,6 +307,7 @@ def test_cursors_of_another_class_count_as_a_trace(
     assert raw.cursor_factory is watching
 
 
+@IN_BOTH_SCOPES
 def test_the_cursors_of_the_user_are_the_users(
     postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool
 ) -> None:
@@ -304,6 +324,7 @@ def test_the_cursors_of_the_user_are_the_users(
     assert price(wire, wrapper) == 0
 
 
+@IN_BOTH_SCOPES
 def test_the_next_lease_speaks_the_same_encoding(
     postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool
 ) -> None:
@@ -319,6 +340,7 @@ def test_the_next_lease_speaks_the_same_encoding(
     assert run(wrapper, "SELECT 'Ł'") == ("Ł",)
 
 
+@IN_BOTH_SCOPES
 def test_a_reset_of_somebodys_own_counts_as_a_trace(
     postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool
 ) -> None:
@@ -333,6 +355,7 @@ def test_a_reset_of_somebodys_own_counts_as_a_trace(
     assert run(wrapper, "SHOW TIME ZONE") == ("Asia/Karachi",)
 
 
+@IN_BOTH_SCOPES
 def test_what_the_drivers_object_was_told_is_undone_for_nothing(
     postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool
 ) -> None:
@@ -350,6 +373,7 @@ def test_what_the_drivers_object_was_told_is_undone_for_nothing(
     assert {name: getattr(raw, name) for name in wished} == before
 
 
+@IN_BOTH_SCOPES
 def test_a_session_that_cannot_be_restored_is_replaced(
     postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
@@ -363,6 +387,7 @@ def test_a_session_that_cannot_be_restored_is_replaced(
     assert postgresql.session(wrapper) != session
 
 
+@IN_BOTH_SCOPES
 def test_a_trace_of_a_thread_that_died_is_undone(
     postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
@@ -379,6 +404,7 @@ def test_a_trace_of_a_thread_that_died_is_undone(
         assert postgresql.session(wrapper) == session
 
 
+@IN_BOTH_SCOPES
 def test_what_receivers_set_is_no_trace_of_the_lease(
     postgresql: PostgresDatabase, wire: RecordingProxy
 ) -> None:
@@ -397,22 +423,37 @@ def test_what_receivers_set_is_no_trace_of_the_lease(
         connection_created.disconnect(set_up)
 
 
-def test_a_server_side_cursor_counts_as_a_trace(
+@IN_BOTH_SCOPES
+def test_a_server_side_cursor_costs_what_its_statement_does(
     postgresql: PostgresDatabase,
     wire: RecordingProxy,
     things: Callable[[PostgresDatabase], type[Thing]],
 ) -> None:
-    """Nobody looks at what its statement calls, and it may be left open."""
     model = things(postgresql)
     with postgresql.alias("pooled", pool=SESSION) as wrapper:
         list(model.objects.using("pooled").iterator())
-        assert price(wire, wrapper) == 1
-        run(wrapper, "SELECT 1")
         assert price(wire, wrapper) == 0
-        cursor = wrapper.chunked_cursor()
-        cursor.execute("SELECT set_config('statement_timeout', '1234', false)")
-        assert price(wire, wrapper) == 2, "it was still open"
+        with wrapper.chunked_cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', '1234', false)")
+        assert price(wire, wrapper) == 1
         assert run(wrapper, "SHOW statement_timeout") == ("0",)
+
+
+def test_a_server_side_cursor_that_is_left_open_is_closed(
+    postgresql: PostgresDatabase, wire: RecordingProxy
+) -> None:
+    held = "SELECT count(*) FROM pg_cursors WHERE is_holdable"
+    for reset in ("rollback", "session"):
+        wrapper = postgresql.wrapper(pool={**ROLLBACK, "reset": reset})
+        cursor = wrapper.chunked_cursor()
+        cursor.execute("SELECT generate_series(1, 1000)")
+        assert price(wire, wrapper) == 1
+        if reset == "session":
+            wrapper.chunked_cursor().execute("SELECT generate_series(1, 1000)")  # and drop it
+            wrapper.close()
+        assert run(wrapper, held) == (0,)
+        wrapper.close()
+        del cursor
 
 
 def test_always_does_not_look(
@@ -474,6 +515,7 @@ def test_the_default_undoes_no_trace_and_costs_nothing(
     assert run(wrapper, look) == after != before
 
 
+@IN_BOTH_SCOPES
 @pytest.mark.parametrize("pool", [ROLLBACK, SESSION], ids=["rollback", "session"])
 def test_a_trace_in_a_transaction_that_is_open_goes_with_it(
     postgresql: PostgresDatabase, wire: RecordingProxy, pool: dict[str, Any]
@@ -485,6 +527,7 @@ def test_a_trace_in_a_transaction_that_is_open_goes_with_it(
     assert run(wrapper, "SHOW statement_timeout") == ("0",)
 
 
+@IN_BOTH_SCOPES
 @pytest.mark.parametrize("pool", [ROLLBACK, SESSION], ids=["rollback", "session"])
 def test_what_was_registered_in_python_stays(
     postgresql: PostgresDatabase, wire: RecordingProxy, psycopg2: bool, pool: dict[str, Any]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import models, transaction
 
+from pooling.core.config import SCOPES
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -21,7 +23,14 @@ if TYPE_CHECKING:
 
 ROLLBACK = {"max_size": 1, "timeout": 10}
 SESSION = {**ROLLBACK, "reset": "session"}
+IN_BOTH_SCOPES = pytest.mark.usefixtures("scope")
 EITHER = pytest.mark.parametrize("pool", [ROLLBACK, SESSION], ids=["rollback", "session"])
+
+
+@pytest.fixture(params=SCOPES)
+def scope(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long the leases of `SESSION` last."""
+    monkeypatch.setitem(SESSION, "scope", request.param)
 
 
 @contextmanager
@@ -179,6 +188,7 @@ def test_session_sets_back_the_pragmas_that_were_set_and_looks_at_no_other(
         assert statements == [], "what was undone is forgotten"
 
 
+@IN_BOTH_SCOPES
 def test_session_does_not_mind_pragmas_of_the_file(sqlite: SqliteDatabase) -> None:
     wrapper = sqlite.wrapper(pool=SESSION)
     with wrapper.cursor() as cursor:
@@ -205,6 +215,7 @@ BEYOND_REPAIR = {
 }
 
 
+@IN_BOTH_SCOPES
 @pytest.mark.parametrize("name", BEYOND_REPAIR)
 def test_session_replaces_a_connection_that_cannot_be_repaired(
     sqlite: SqliteDatabase, tmp_path: Path, name: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import math
 import os
+import re
 import select
 import socket
 from functools import partial
@@ -35,6 +36,9 @@ BEGUN, PREPARED = 2, 5
 OPEN_BLOCKS = ("_pipeline", "_tpc", "_num_transactions", "_notifies_backlog")
 """Attributes of psycopg 3's connections that show an open `pipeline()`, two-phase transaction,
 `transaction()` or `notifies()`; libpq calls the connection idle in each of them."""
+
+HANDLERS = ("_notice_handlers", "_notify_handlers")
+"""Attributes of psycopg 3's connections that hold functions of the user's."""
 
 MIN_CONNECT_TIMEOUT, MAX_CONNECT_TIMEOUT = 2, 10
 """Seconds. libpq takes whole ones for `connect_timeout` and rounds 1 up to 2. A connect without an
@@ -96,6 +100,7 @@ def _select(descriptor: int, seconds: int) -> list[int]:
 class PsycopgDriver(DatabaseDriver):
     """The common part of both drivers."""
 
+    session_functions = re.compile(r"\b(currval|lastval)\s*\(", re.IGNORECASE)
     _status: ClassVar[attrgetter[int]]
     """Read what is not 0 if a connection is closed or broken, as far as its driver knows."""
 
@@ -219,10 +224,12 @@ class PsycopgDriver(DatabaseDriver):
     def track(self, connection: Any) -> None:
         """Track what the connection's cursors may change in the session; see `session_tracking`."""
 
-    def add_server_cursor(self, connection: Any, cursor: Any) -> None:  # noqa: ARG002
-        """Note a server-side cursor, whose statement is not classified."""
-        if changes := session_tracking.changes_of(connection):
-            changes.dirty = True
+    def session_change(self, connection: Any) -> str | None:
+        """Return what the lease may have left in the session; None if nothing."""
+        changes = session_tracking.changes_of(connection)
+        if changes is None:
+            return session_tracking.UNTRACKED
+        return changes.reason if changes.dirty else super().session_change(connection)
 
     def mark_baseline(self, connection: Any) -> None:
         """Take the session's state, as receivers have set it up, for what leases begin with."""
@@ -354,8 +361,15 @@ class Psycopg3Driver(PsycopgDriver):
 
     def add_server_cursor(self, connection: Any, cursor: Any) -> None:
         """Note a server-side cursor, to be closed when the lease ends."""
-        super().add_server_cursor(connection, cursor)
         server_cursors.adopt(connection, cursor)
+
+    def session_change(self, connection: Any) -> str | None:
+        """Return what the lease may have left in the session; None if nothing."""
+        if connection.pooling_server_cursors:
+            return "server-side cursor"
+        if any(getattr(connection, name, None) for name in (*OPEN_BLOCKS, *HANDLERS)):
+            return session_tracking.ATTRIBUTE
+        return super().session_change(connection)
 
     def clean(self, connection: Any) -> None:
         """Close server-side cursors, end the transaction and set attributes back."""
@@ -396,7 +410,6 @@ class Psycopg2Driver(PsycopgDriver):
 
     def add_server_cursor(self, connection: Any, cursor: Any) -> None:
         """Note a server-side cursor, to be closed when the lease ends."""
-        super().add_server_cursor(connection, cursor)
         self._named_cursors.setdefault(connection, OpenCursors()).add(cursor)
         self._clean_fingerprints[connection] = None  # so that the release calls `clean`
 
@@ -420,8 +433,21 @@ class Psycopg2Driver(PsycopgDriver):
             raise self.operational_error("the lease left a prepared two-phase transaction")
         return super().needs_rollback(connection) or connection.status == BEGUN
 
+    def session_change(self, connection: Any) -> str | None:
+        """Return what the lease may have left in the session; None if nothing."""
+        self._note_lost_cursors(connection)
+        return super().session_change(connection)
+
+    def _note_lost_cursors(self, connection: Any) -> None:
+        """Note server-side cursors that nobody has closed: those `WITH HOLD` are still there."""
+        changes = session_tracking.changes_of(connection)
+        if changes is not None and changes.named_cursors:
+            changes.named_cursors = 0
+            changes.mark("server-side cursor")
+
     def restore_session(self, connection: Any) -> None:
         """Undo what the lease changed; drop the notifications and notices that it has not read."""
+        self._note_lost_cursors(connection)
         super().restore_session(connection)
         if connection.notifies:
             connection.notifies = []

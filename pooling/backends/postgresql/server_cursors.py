@@ -66,10 +66,12 @@ class _LeasedServerCursor:
 
             raise InterfaceError("the cursor is closed")
 
-    def execute(self, *args: Any, **kwargs: Any) -> Any:
+    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         """Declare the cursor for a statement."""
         self._check_open()
-        return super().execute(*args, **kwargs)  # type: ignore[misc]
+        if changes := getattr(self.connection, "pooling_changes", None):
+            changes.note(query)
+        return super().execute(query, *args, **kwargs)  # type: ignore[misc]
 
     def scroll(self, *args: Any, **kwargs: Any) -> None:
         """Move the cursor."""
@@ -82,8 +84,6 @@ def remember(connection: Any, cursor: Any) -> None:
     if connection.pooling_server_cursors is None:
         connection.pooling_server_cursors = OpenServerCursors()
     connection.pooling_server_cursors.append(cursor)
-    if changes := getattr(connection, "pooling_changes", None):
-        changes.dirty = True  # its statements are not classified
 
 
 @lru_cache(128)  # classes may be made per connection

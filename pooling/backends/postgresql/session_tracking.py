@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from pooling.backends.postgresql import server_cursors
-from pooling.backends.postgresql.sql_classifier import is_session_neutral
+from pooling.backends.postgresql.sql_classifier import change_of, is_session_neutral
 
 RESTORE_SESSION = (
     "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; "
@@ -24,16 +24,35 @@ PREPARED_BY_SQL = "SELECT name FROM pg_catalog.pg_prepared_statements WHERE from
 must stay: it would not notice that they are gone."""
 
 
+UNTRACKED = "cursor class that is not tracked"
+ATTRIBUTE = "attribute of the driver's connection"
+"""Changes that are no statement."""
+
+
 class SessionChanges:
     """What was noted of a session."""
 
-    __slots__ = ("dirty", "restored")
+    __slots__ = ("dirty", "named_cursors", "reason", "restored")
 
     def __init__(self) -> None:
         self.dirty = False
         """A statement may have changed something that outlives its transaction."""
+        self.reason = ""
+        """What has done that first, in a few words."""
+        self.named_cursors = 0
+        """psycopg2's server-side cursors that are not closed; those declared `WITH HOLD` stay."""
         self.restored = False
         """The session was restored: what receivers of `connection_created` set is gone, too."""
+
+    def mark(self, reason: str) -> None:
+        """Note that something may have changed the session."""
+        self.dirty = True
+        self.reason = reason
+
+    def note(self, statement: object) -> None:
+        """Note a statement that is about to run, if it may change the session."""
+        if not self.dirty and not is_session_neutral(statement):
+            self.mark(change_of(statement))
 
 
 def restoring(time_zone: str | None) -> str:
@@ -60,11 +79,12 @@ class _TrackingCursor:
 
     __slots__ = ()
     connection: Any
+    name: Any
 
     def _classify(self, statement: object) -> None:
         changes = getattr(self.connection, "pooling_changes", None)
         if changes is not None and not changes.dirty and not is_session_neutral(statement):
-            changes.dirty = True
+            changes.mark(change_of(statement))
 
     def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
         self._classify(query)
@@ -89,13 +109,20 @@ class _Psycopg3TrackingCursor(_TrackingCursor):
 
 class _Psycopg2TrackingCursor(_TrackingCursor):
     __slots__ = ()
+    closed: bool
 
     def copy_expert(self, sql: Any, *args: Any, **kwargs: Any) -> Any:
         self._classify(sql)
         return super().copy_expert(sql, *args, **kwargs)  # type: ignore[misc]
 
+    def close(self) -> None:
+        was_open = not self.closed
+        super().close()  # type: ignore[misc]
+        if was_open and self.name is not None:
+            self.connection.pooling_changes.named_cursors -= 1
+
     def callproc(self, procname: Any, *args: Any, **kwargs: Any) -> Any:
-        self.connection.pooling_changes.dirty = True
+        self.connection.pooling_changes.mark("callproc()")
         return super().callproc(procname, *args, **kwargs)  # type: ignore[misc]
 
 
@@ -110,20 +137,22 @@ class _Psycopg2Connection:
 
     def cursor(self, *args: Any, **kwargs: Any) -> Any:
         cursor = super().cursor(*args, **kwargs)  # type: ignore[misc]
-        if cursor.name is not None or not isinstance(cursor, _TrackingCursor):
-            self.pooling_changes.dirty = True
+        if not isinstance(cursor, _TrackingCursor):
+            self.pooling_changes.mark(UNTRACKED)
+        elif cursor.name is not None:
+            self.pooling_changes.named_cursors += 1
         return cursor
 
     def reset(self) -> None:
-        self.pooling_changes.dirty = True
+        self.pooling_changes.mark(ATTRIBUTE)
         super().reset()  # type: ignore[misc]
 
     def set_client_encoding(self, encoding: str) -> None:
-        self.pooling_changes.dirty = True
+        self.pooling_changes.mark(ATTRIBUTE)
         super().set_client_encoding(encoding)  # type: ignore[misc]
 
     def set_session(self, *args: Any, **kwargs: Any) -> None:
-        self.pooling_changes.dirty = True
+        self.pooling_changes.mark(ATTRIBUTE)
         super().set_session(*args, **kwargs)  # type: ignore[misc]
 
 

@@ -161,6 +161,28 @@ def is_session_neutral(statement: object) -> bool:
     return _is_session_neutral(statement)
 
 
+CHANGES = (
+    ("temporary table", r"\btemp(orary)?\b"),
+    ("advisory lock", r"_advisory_(un)?lock"),
+    ("set_config()", r"\bset_config\b"),
+    ("cursor WITH HOLD", r"\bdeclare\b"),
+    ("SET", r"^\s*(set|reset|discard)\b"),
+    ("LISTEN", r"^\s*(un)?listen\b"),
+    ("PREPARE", r"^\s*(prepare|deallocate|execute)\b"),
+    ("DDL", r"^\s*(create|alter|drop|comment|grant|revoke|truncate|reindex)\b"),
+)
+"""What a statement that is not neutral may do, in the order in which it is looked for."""
+
+
+def change_of(statement: object) -> str:
+    """Say in a few words what a statement that is not neutral may do to the session."""
+    text = str(statement)[:LONGEST].lower()
+    for change, pattern in CHANGES:
+        if re.search(pattern, text):
+            return change
+    return "unclassified statement"
+
+
 @lru_cache(CACHE_SIZE)
 def _is_session_neutral(statement: str) -> bool:
     parts = _parts(statement)

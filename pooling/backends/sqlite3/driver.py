@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import threading
 from operator import attrgetter
@@ -180,6 +181,9 @@ class _Session:
 class SQLiteDriver(DatabaseDriver):
     """Open, test, reset and close SQLite connections."""
 
+    session_functions = re.compile(
+        r"\b(last_insert_rowid|changes|total_changes)\s*\(", re.IGNORECASE
+    )
     transaction_attributes = ("in_transaction", "isolation_level")
     baseline_attributes = ("isolation_level",)
     lease_attributes = (
@@ -202,6 +206,9 @@ class SQLiteDriver(DatabaseDriver):
         """Return the parameters of the next connection, and note the path it opens."""
         params = super().connection_params()
         self._path = database_files.path_of(params["database"])
+        if self.config.scope == "transaction":
+            factory = params.get("factory", sqlite3.Connection)
+            params["factory"] = session_tracking.tracked_connection(factory)
         return params
 
     def on_connect(self, connection: sqlite3.Connection, opener: Any) -> None:
@@ -210,6 +217,8 @@ class SQLiteDriver(DatabaseDriver):
         state, opened = session.state, opener.opened_file
         if state and opened and (state[:2] != opened or session.file.file != opened):
             raise sqlite3.OperationalError(f"{REPLACED}: {self._path}")
+        if isinstance(connection, session_tracking.TrackedConnection):
+            connection.pooling_changed = False  # what Django registers is part of every session
         self._sessions[connection] = session
         OPEN_FILES.add(session.file)
 
@@ -291,6 +300,8 @@ class SQLiteDriver(DatabaseDriver):
         Dropping temporary tables one by one, in the order of their dependencies, costs more than a
         new connection, and the pool opens one after an error.
         """
+        if getattr(connection, "pooling_changed", False):
+            raise sqlite3.OperationalError(f"the session has a {session_tracking.METHOD}")
         session = self._sessions[connection]
         noted = session.notes
         notes = set() if noted is None else {*noted}
@@ -310,6 +321,23 @@ class SQLiteDriver(DatabaseDriver):
             _set_back(connection, name, session.pragmas[name])
         if noted is not None:
             noted.clear()
+
+    def session_change(self, connection: sqlite3.Connection) -> str | None:
+        """Return what the lease may have left in the session; None if nothing."""
+        notes = self._sessions[connection].notes
+        if notes is None:
+            return "authorizer"
+        if not isinstance(connection, session_tracking.TrackedConnection):
+            return "connection class that is not tracked"
+        if connection.pooling_changed:
+            return session_tracking.METHOD
+        if notes - session_tracking.OF_THE_FILE:
+            if session_tracking.SCHEMAS in notes:
+                return "ATTACH or DETACH"
+            return "temporary table" if session_tracking.TEMPORARY in notes else "PRAGMA"
+        if connection.isolation_level != self.baseline(connection, "isolation_level"):
+            return "attribute of the driver's connection"
+        return super().session_change(connection)
 
     def mark_baseline(self, connection: sqlite3.Connection) -> None:
         """Take the session, as receivers have set it up, for what leases begin with."""

@@ -7,6 +7,8 @@ from typing import ClassVar
 from django.db.backends.sqlite3 import features
 from django.utils.functional import cached_property
 
+from pooling.backends.transaction_scope import is_transaction_scoped
+
 
 class DatabaseFeatures(features.DatabaseFeatures):
     """Django's, with the tests of its suite that a pool rules out."""
@@ -18,7 +20,17 @@ class DatabaseFeatures(features.DatabaseFeatures):
     }
     """Tests of Django's own suite that make no sense with a pool, by the reason why."""
 
+    scope_test_skips: ClassVar[dict[str, set[str]]] = {
+        "With scope='transaction' no connection is held after a query; this test looks at it.": {
+            "backends.sqlite.tests.ThreadSharing.test_database_sharing_in_threads",
+        },
+    }
+    """The same for this scope."""
+
     @cached_property
     def django_test_skips(self) -> dict[str, set[str]]:  # type: ignore[override]
         """What Django's own suite skips here (see `tests/django_suite`)."""
-        return {**super().django_test_skips, **self.pool_test_skips}
+        skips = {**super().django_test_skips, **self.pool_test_skips}
+        if is_transaction_scoped(self.connection.settings_dict):
+            skips |= self.scope_test_skips
+        return skips

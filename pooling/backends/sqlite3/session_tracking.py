@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import sqlite3
 import weakref
+from functools import lru_cache
+from typing import Any
 
 SCHEMAS = "ATTACH"
 """The note for databases that were attached or detached."""
@@ -90,6 +92,48 @@ class ChangeAuthorizer:
             else:
                 self.notes.add(FILE)
         return sqlite3.SQLITE_OK
+
+
+METHOD = "function or hook of the driver's connection"
+"""The change that a call of a method of a `TrackedConnection` makes."""
+
+CHANGING_METHODS = (
+    *("create_function", "create_aggregate", "create_window_function", "create_collation"),
+    *("set_progress_handler", "set_trace_callback", "enable_load_extension", "load_extension"),
+    *("setlimit", "setconfig", "deserialize", "blobopen"),
+)
+"""Methods whose effect outlives a transaction and cannot be undone: what was there before is not
+known."""
+
+
+class TrackedConnection:
+    """Mixed into a class of connections, it notes calls of `CHANGING_METHODS`."""
+
+    pooling_changed = False
+
+
+def _noting(name: str) -> Any:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self.pooling_changed = True
+        return getattr(super(TrackedConnection, self), name)(*args, **kwargs)
+
+    method.__name__ = name
+    return method
+
+
+for _name in CHANGING_METHODS:
+    if hasattr(sqlite3.Connection, _name):
+        setattr(TrackedConnection, _name, _noting(_name))
+
+
+@lru_cache(128)  # classes may be made per connection
+def _tracked(factory: type) -> type:
+    return type(factory.__name__, (TrackedConnection, factory), {"__module__": factory.__module__})
+
+
+def tracked_connection(factory: Any) -> Any:
+    """Return a tracked subclass of a class of connections; a user's function unchanged."""
+    return _tracked(factory) if isinstance(factory, type) else factory
 
 
 def track(connection: sqlite3.Connection) -> weakref.ref[ChangeAuthorizer]:

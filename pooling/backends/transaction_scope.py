@@ -1,0 +1,302 @@
+"""Transaction scope: leases that last only as long as something depends on their session.
+
+With `OPTIONS["pool"]["scope"] = "transaction"` a view that queries, calls a service and queries
+again holds a connection for its queries only. PgBouncer's transaction pooling does the same, and
+loses what a client leaves in its session. Here such a lease is *pinned*, as in Amazon RDS Proxy: it
+lasts until the end of the request, as with the scope "request".
+
+A lease ends with the last open cursor, outside of `atomic`, in the autocommit mode of the settings
+and without an open transaction, unless it is pinned. docs/transaction-scope.md is the contract.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import weakref
+from functools import lru_cache, partial
+from pathlib import Path
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+import django
+
+from pooling.core.errors import PoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pooling.backends.base import PooledDatabaseWrapper
+    from pooling.backends.driver import DatabaseDriver
+
+    _Wrapper = PooledDatabaseWrapper
+else:
+    _Wrapper = object
+
+logger = logging.getLogger("pooling")
+
+PLACES = 1000
+"""How many places that pin leases are remembered, so as to log each of them once."""
+
+_OWN_CODE = (str(Path(django.__file__).parent), str(Path(__file__).parents[1]))
+_logged: set[tuple[str, str]] = set()
+"""The reasons and places that were logged."""
+
+
+def is_transaction_scoped(settings_dict: Mapping[str, Any]) -> bool:
+    """Tell whether the settings of a database ask for this scope. Wrong ones are told later."""
+    pool = (settings_dict.get("OPTIONS") or {}).get("pool")
+    return isinstance(pool, dict) and pool.get("scope") == "transaction"
+
+
+@lru_cache(128)  # classes may be made per call
+def transaction_scoped(wrapper_class: type) -> type:
+    """Return a subclass of a class of wrappers, with its name and this scope."""
+    if issubclass(wrapper_class, TransactionScope):
+        return wrapper_class
+    namespace = {
+        "__module__": wrapper_class.__module__,
+        "__qualname__": wrapper_class.__qualname__,
+        "request_scoped": wrapper_class,
+    }
+    return type(wrapper_class.__name__, (TransactionScope, wrapper_class), namespace)
+
+
+class TransactionScope(_Wrapper):
+    """Mixed into a pooled wrapper, it ends the lease when nothing depends on its session.
+
+    Django's own methods lease a connection where they need one. Whoever else calls
+    `ensure_connection` wants `connection.connection`, which the lease is pinned for.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._is_internal = False
+        """Whether a method that uses the connection is running: nothing is released meanwhile."""
+        self._pinned: object = None
+        """The reference to the lease that lasts until the end of the request, if one does. Not the
+        lease: the pool recovers one that an interrupt has lost when nothing refers to it."""
+        self._open_cursors: dict[int, weakref.ref[Any]] = {}
+
+    # ---- acquire -------------------------------------------------------------------------------
+
+    def ensure_connection(self) -> None:
+        """Lease a connection, for the rest of the request if this is not Django's own call."""
+        is_internal, self._is_internal = self._is_internal, True
+        try:
+            super().ensure_connection()
+        finally:
+            self._is_internal = is_internal
+        if not is_internal:
+            self._pin("ensure_connection()")
+
+    def connect(self) -> None:
+        """Lease a connection, for the rest of the request if this is not Django's own call."""
+        is_internal, self._is_internal = self._is_internal, True
+        try:
+            super().connect()
+        finally:
+            self._is_internal = is_internal
+        if not is_internal:
+            self._pin("connect()")
+
+    def _cursor(self, name: str | None = None) -> Any:
+        is_new_lease = self._lease is None
+        is_internal, self._is_internal = self._is_internal, True
+        try:
+            cursor = super()._cursor(name)  # type: ignore[misc]  # not in the stubs
+        except BaseException:
+            self._is_internal = is_internal
+            self._release_if_free()
+            raise
+        self._is_internal = is_internal
+        if is_new_lease and self._lease is not None:
+            driver: Any = self._lease._pool._driver
+            cursor.execute = partial(self._execute_first, cursor, driver)
+        return cursor
+
+    def _prepare_cursor(self, cursor: Any) -> Any:
+        number = id(cursor)
+        self._open_cursors[number] = weakref.ref(cursor, partial(self._forget_cursor, number))
+        wrapped = super()._prepare_cursor(cursor)  # type: ignore[misc]  # not in the stubs
+        wrapped.close = partial(self._close_cursor, cursor)
+        return wrapped
+
+    def _execute_first(
+        self, cursor: Any, driver: DatabaseDriver, sql: Any, params: Any = None
+    ) -> Any:
+        """Run the first statement of a lease; refuse it if it reads what another one has left."""
+        del cursor.execute  # the class's own again
+        if found := driver.reads_session(str(sql)):
+            with self.wrap_database_errors:
+                raise self.Database.ProgrammingError(
+                    f"{found}() tells of an earlier statement of the same session, and with "
+                    "scope='transaction' this statement has another session: run both in one "
+                    "cursor or in transaction.atomic(), or use RETURNING"
+                )
+        return cursor.execute(sql, params)
+
+    # ---- release -------------------------------------------------------------------------------
+
+    def _close_cursor(self, cursor: Any) -> None:
+        """Close a cursor, and end the lease if it was the last one."""
+        try:
+            cursor.close()
+        finally:
+            self._forget_cursor(id(cursor))
+
+    def _forget_cursor(self, number: int, _reference: object = None) -> None:
+        """End the lease if this was the last open cursor; it may have been garbage-collected.
+
+        That may happen in another thread, which must not touch the connection: the lease ends with
+        the next cursor, or with the request.
+        """
+        if self._thread_ident == get_ident() or self._thread_sharing_count:
+            self._open_cursors.pop(number, None)
+            self._release_if_free()
+
+    def _release_if_free(self) -> None:
+        """Release the lease if nothing depends on its session; pin it if something may."""
+        lease = self._lease
+        connection = self.connection
+        if (
+            lease is None
+            or connection is None
+            or lease._reference is self._pinned
+            or self._is_internal
+            or self._open_cursors
+            or self.in_atomic_block
+            or self.autocommit != self.settings_dict["AUTOCOMMIT"]
+        ):
+            return
+        driver: Any = lease._pool._driver
+        reason = None
+        try:
+            if driver.is_in_transaction(connection):
+                return  # begun by a statement, or with AUTOCOMMIT off
+            reason = driver.session_change(connection)
+        except Exception:
+            logger.debug(
+                "the state of a session is not known", exc_info=True
+            )  # the release sees it
+        if self._thread_sharing_count:
+            reason = "thread sharing"
+        if reason is None:
+            self._release()
+        else:
+            self._pin(reason)
+
+    def close(self) -> None:
+        """Release the connection, if there is one."""
+        self._is_internal = False  # an interrupt may have left it
+        super().close()
+
+    def _release(self) -> None:
+        self._open_cursors.clear()
+        super()._release()
+
+    def _pin(self, reason: str) -> None:
+        """Keep the lease until the end of the request."""
+        lease = self._lease
+        if lease is None or lease._reference is self._pinned:
+            return
+        self._pinned = lease._reference
+        with contextlib.suppress(PoolError):  # it is over, or this is a nested call
+            lease._pool._pin(lease, reason)
+        if logger.isEnabledFor(logging.DEBUG):
+            _log_once(lease._pool.name, reason)
+
+    # ---- transactions --------------------------------------------------------------------------
+
+    def get_autocommit(self) -> bool:
+        """Return the autocommit state, which is known before there is a connection.
+
+        With AUTOCOMMIT off `atomic` asks this before it makes a savepoint, which needs one.
+        """
+        if (
+            self.connection is None
+            and self.settings_dict["AUTOCOMMIT"]
+            and not self.in_atomic_block
+        ):
+            return True
+        is_internal, self._is_internal = self._is_internal, True
+        try:
+            return bool(super().get_autocommit())
+        finally:
+            self._is_internal = is_internal
+
+    def set_autocommit(
+        self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False
+    ) -> None:
+        """Begin or end a transaction; turning autocommit off without `atomic` pins the lease."""
+        begins = force_begin_transaction_with_broken_autocommit  # only `atomic` says so
+        if (
+            self.connection is None
+            and not self.in_atomic_block
+            and autocommit == self.settings_dict["AUTOCOMMIT"]
+        ):
+            return  # it is so; the connection was given up as the transaction ended
+        is_internal, self._is_internal = self._is_internal, True
+        try:
+            super().set_autocommit(autocommit, begins)
+        finally:
+            self._is_internal = is_internal
+            if not autocommit and not begins and self.settings_dict["AUTOCOMMIT"]:
+                self._pin("autocommit off")
+            self._release_if_free()
+
+    def run_and_clear_commit_hooks(self) -> None:
+        """Run what waited for the commit, without a lease while it does not query."""
+        is_internal, self._is_internal = self._is_internal, False
+        try:
+            self._release_if_free()
+            super().run_and_clear_commit_hooks()
+        finally:
+            self._is_internal = is_internal
+
+    def commit(self) -> None:
+        """Commit, which ends the lease where the settings turn autocommit off."""
+        super().commit()
+        self._release_if_free()
+
+    def rollback(self) -> None:
+        """Roll back, which ends the lease where the settings turn autocommit off."""
+        super().rollback()
+        self._release_if_free()
+
+    def schema_editor(self, *args: Any, **kwargs: Any) -> Any:
+        """Return a schema editor, which may use the driver's own connection at any time."""
+        is_internal, self._is_internal = self._is_internal, True
+        try:
+            self.ensure_connection()
+        finally:
+            self._is_internal = is_internal
+        self._pin("schema editor")
+        return super().schema_editor(*args, **kwargs)
+
+    def inc_thread_sharing(self) -> None:
+        """Allow other threads to use this wrapper, which pins its lease."""
+        super().inc_thread_sharing()
+        self._pin("thread sharing")
+
+
+def _log_once(pool: str, reason: str) -> None:
+    """Log why and where a lease was pinned, once for each reason and place."""
+    place = _place()
+    if (reason, place) not in _logged and len(_logged) < PLACES:
+        _logged.add((reason, place))
+        logger.debug(
+            "pool %r: a connection is kept until the end of the request (%s) since %s",
+            pool,
+            reason,
+            place,
+        )
+
+
+def _place() -> str:
+    """Return the file and the line, outside of Django and this package, that led here."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN_CODE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
