@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import django
 
+from pooling.core.config import SCOPES
 from tests.django_suite import suite
 from tests.support.servers import DRIVERS, settings_from_url
 
@@ -66,6 +67,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--memory", action="store_true", help="SQLite in memory, where the pool stands aside"
     )
     parser.add_argument(
+        "--scope", choices=SCOPES, default="request", help="of the pool; default: request"
+    )
+    parser.add_argument(
         "--url",
         help="a PostgreSQL server on which to make the databases test_suite_*; default: a private "
         "one, without ICU's collations and extensions, so that some tests fail on both engines",
@@ -90,10 +94,14 @@ def run_both(engine: str, variant: str, options: argparse.Namespace) -> list[Out
         databases = make_databases(engine, options, stack)
         for package in (STOCK, POOLED):
             words = [f"{package}.{engine}", variant, "Django", django.get_version()]
+            pool = None
+            if package == POOLED and options.scope != "request":
+                pool = {"scope": options.scope}
+                words.append(f"scope={options.scope}")
             print(*words, "...", flush=True)
             results.append(
                 suite.run(
-                    with_engine(databases, f"{package}.{engine}"),
+                    with_engine(databases, f"{package}.{engine}", pool),
                     driver=variant if engine == "postgresql" else "psycopg",
                     labels=options.labels or list(LABELS),
                     parallel=options.parallel,
@@ -129,8 +137,14 @@ def make_databases(
     }
 
 
-def with_engine(databases: dict[str, dict[str, Any]], engine: str) -> dict[str, dict[str, Any]]:
-    return {alias: {**entry, "ENGINE": engine} for alias, entry in databases.items()}
+def with_engine(
+    databases: dict[str, dict[str, Any]], engine: str, pool: dict[str, Any] | None
+) -> dict[str, dict[str, Any]]:
+    found = {}
+    for alias, entry in databases.items():
+        options = {**entry.get("OPTIONS", {}), **({"pool": pool} if pool else {})}
+        found[alias] = {**entry, "ENGINE": engine, "OPTIONS": options}
+    return found
 
 
 def summary(outcomes: Outcomes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pooling.core.config import SCOPES
 from tests.django_suite.__main__ import main
 from tests.support.servers import DRIVERS
 
@@ -25,14 +26,19 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> None:
     assert output.endswith("no differences\n")
 
 
-def test_sqlite_passes_what_the_stock_engine_passes(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("scope", SCOPES)
+def test_sqlite_passes_what_the_stock_engine_passes(
+    capsys: pytest.CaptureFixture[str], scope: str
+) -> None:
     """scenario 52, on files."""
-    run(capsys, "--engine", "sqlite3")
+    run(capsys, "--engine", "sqlite3", "--scope", scope)
 
 
+@pytest.mark.parametrize("scope", SCOPES)
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_postgresql_passes_what_the_stock_engine_passes(
-    capsys: pytest.CaptureFixture[str], postgresql_url: str, driver: str
+    capsys: pytest.CaptureFixture[str], postgresql_url: str, driver: str, scope: str
 ) -> None:
     """scenario 52, with both drivers."""
-    run(capsys, "--engine", "postgresql", "--driver", driver, "--url", postgresql_url)
+    where = "--url", postgresql_url, "--scope", scope
+    run(capsys, "--engine", "postgresql", "--driver", driver, *where)

@@ -3,8 +3,8 @@
 
 Parameters are read from the environment: `SOAK_MINUTES` (10), `SOAK_SEED` (random, printed),
 `SOAK_ON` (`postgresql`, `sqlite`, or both one after the other, which is the default),
-`SOAK_WITHOUT` (acts and faults to leave out, by the names that a run prints, and
-`signal_handlers`), `TEST_DRIVER`.
+`SOAK_SCOPE` (`request` or `transaction`), `SOAK_WITHOUT` (acts and faults to leave out, by the
+names that a run prints, and `signal_handlers`), `TEST_DRIVER`.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ MOST_PROBLEMS = 20
 OPTIONS = {
     "min_size": 1, "max_size": MAX_SIZE, "timeout": 5.0, "recycle": 20.0, "max_idle": 5.0,
     "max_uses": 500, "ping_after": 2.0, "leak_after": 2.0,
+    "scope": os.environ.get("SOAK_SCOPE") or "request",
 }  # fmt: skip
 TENANT_OPTIONS = {"name": "soak-tenants", "max_size": 2, "timeout": 5.0, "max_idle": 1.0}
 
