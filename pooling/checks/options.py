@@ -63,6 +63,7 @@ def check_pools(
         if config is not None:
             found += _ineffective_options(alias, _given(entry), config)
             found += _in_memory(alias, entry)
+            found += _atomic_requests(alias, entry, config)
     return found + _shared_single_connection()
 
 
@@ -204,6 +205,21 @@ def _without_effect(given: Mapping[str, Any], config: PoolConfig) -> Iterator[tu
                 ),
                 f"Make ping_after smaller than {name}, or set ping_after=None if that is intended.",
             )
+
+
+def _atomic_requests(
+    alias: str, entry: Mapping[str, Any], config: PoolConfig
+) -> list[checks.CheckMessage]:
+    if config.scope == "request" or not entry.get("ATOMIC_REQUESTS"):
+        return []
+    return [
+        checks.Warning(
+            f"DATABASES[{alias!r}]: with ATOMIC_REQUESTS each request is one transaction, so that "
+            "scope='transaction' holds its connection as long as scope='request' would",
+            hint="Use transaction.atomic() where it is needed, or leave one of the two out.",
+            id="pooling.W009",
+        )
+    ]
 
 
 def _in_memory(alias: str, entry: Mapping[str, Any]) -> list[checks.CheckMessage]:

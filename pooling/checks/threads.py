@@ -29,11 +29,11 @@ def check_threads(
             f"max_size={config.max_size} connections",
             hint=(
                 "A request holds its connection from its first query to its end, so under full "
-                "load threads will wait. Raise max_size, or silence this check if few requests "
-                "use the database or waiting is intended."
+                "load threads will wait. Raise max_size, set scope='transaction', or silence this "
+                "check if few requests use the database or waiting is intended."
             ),
             id="pooling.W005",
         )
         for alias, _, config in pooled()
-        if threads.number > config.max_size
+        if threads.number > config.max_size and config.scope == "request"
     ]

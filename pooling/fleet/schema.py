@@ -37,10 +37,15 @@ STATS = {
     "waits": DURATIONS,
     "holds": DURATIONS,
     "discards": {},
+    "pins": {},
     "last_error": Nullable(""),
 }
 HISTORY = {"every": 0, "last": 0, **{name: [Nullable(0)] for name in COLUMNS}}
-HOLDER = {"thread": "", "seconds": 0, "note": Nullable(""), "stack": Nullable("")}
+HOLDER = {
+    "thread": "",
+    "seconds": 0,
+    **dict.fromkeys(("note", "pinned", "stack"), Nullable("")),
+}
 POOL = {
     **dict.fromkeys(("name", "vendor", "database", "host", "port", "user"), ""),
     "aliases": [""],

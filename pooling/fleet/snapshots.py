@@ -124,6 +124,7 @@ def _pool(pool: Pool[Any], history: History | None) -> dict[str, Any]:
                 "thread": redact(holder.thread),
                 "seconds": round(holder.seconds, 3),
                 "note": redact(holder.note),
+                "pinned": holder.pinned,
                 "stack": redact(holder.stack) if position < MAX_STACKS else None,
             }
             for position, holder in enumerate(holders[:MAX_HOLDERS])
@@ -147,6 +148,7 @@ def _stats(stats: PoolStats, redact: Redactor) -> dict[str, Any]:
     numbers["holds"] = durations(stats.holds)
     numbers["last_error"] = redact(stats.last_error)
     numbers["discards"] = {str(reason): count for reason, count in stats.discards.items()}
+    numbers["pins"] = dict(stats.pins)
     return numbers
 
 

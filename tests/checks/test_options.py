@@ -49,6 +49,14 @@ def test_sound_settings_are_left_in_peace(said: Any) -> None:
     assert said(CONN_MAX_AGE=0, CONN_HEALTH_CHECKS=False) == []
 
 
+def test_atomic_requests_beside_the_scope_of_a_transaction(said: Any) -> None:
+    [(number, message)] = said(**options(scope="transaction"), ATOMIC_REQUESTS=True)
+    assert number == "pooling.W009"
+    assert message.startswith("DATABASES['default']: with ATOMIC_REQUESTS each request is one")
+    assert said(**options(scope="transaction")) == []
+    assert said(**options(scope="request"), ATOMIC_REQUESTS=True) == []
+
+
 def test_other_engines_are_none_of_our_business(said: Any) -> None:
     engine = "django.db.backends.postgresql"
 
