@@ -68,18 +68,19 @@ def parse_url(url: str) -> dict[str, Any]:
     if "pool" in config.get("OPTIONS", {}):
         raise ImproperlyConfigured(
             "DATABASE_URL cannot carry the pool's options; use POOL_MIN_SIZE, POOL_MAX_SIZE, "
-            "POOL_TIMEOUT and POOL_RECYCLE."
+            "POOL_TIMEOUT, POOL_RECYCLE and POOL_SCOPE."
         )
     return config | {"ENGINE": ENGINES[scheme]}
 
 
-def pool_options(env: Environment) -> dict[str, int | float]:
+def pool_options(env: Environment) -> dict[str, int | float | str]:
     """Return the pool options that are set; the others keep pooling's defaults."""
     readers = {
         "min_size": env.whole_number,
         "max_size": env.whole_number,
         "timeout": env.seconds,
         "recycle": env.seconds,
+        "scope": env.str,
     }
     return {
         option: read(name)

@@ -109,7 +109,7 @@ class TestEnvFile:
         (project.path / ".env").write_text(everything)
         options = project.settings()["DATABASES"]["default"]["OPTIONS"]
         assert options["sslmode"] == "require"
-        assert set(options["pool"]) == {"min_size", "max_size", "timeout", "recycle"}
+        assert set(options["pool"]) == {"min_size", "max_size", "timeout", "recycle", "scope"}
 
     def test_the_example_explains_every_variable(self) -> None:
         example = (REPOSITORY / ".env.example").read_text()
@@ -118,7 +118,8 @@ class TestEnvFile:
         source += (REPOSITORY / "poolproject" / "database.py").read_text()
         source += (REPOSITORY / "poolproject" / "cache.py").read_text()
         used = set(re.findall(r'env\.\w+\(\s*"([A-Z_]+)"', source))
-        used |= {f"POOL_{name.upper()}" for name in ("min_size", "max_size", "timeout", "recycle")}
+        options = ("min_size", "max_size", "timeout", "recycle", "scope")
+        used |= {f"POOL_{name.upper()}" for name in options}
         assert documented == used
 
 
