@@ -78,6 +78,9 @@ class DatabaseDriver(abc.ABC):
         """Whether a release undoes what can be changed in a session."""
         self._baselines: dict[Any, dict[str, Any]] = {}
         """For each connection, the attributes that leases begin with."""
+        self._attributes = attrgetter(*self.lease_attributes, *self.session_attributes)
+        self._clean_attributes: dict[Any, object] = {}
+        """What `_attributes` returns for each connection as leases begin."""
         self._fingerprint = attrgetter(*self.transaction_attributes, *self.lease_attributes)
         self._clean_fingerprints: dict[Any, object] = {}
         """What `_fingerprint` returns for each connection when it is clean. None before its first
@@ -187,11 +190,13 @@ class DatabaseDriver(abc.ABC):
     def _note_baseline(self, connection: Any) -> None:
         names = self.lease_attributes + self.session_attributes + self.baseline_attributes
         self._baselines[connection] = {name: getattr(connection, name) for name in names}
+        self._clean_attributes[connection] = self._attributes(connection)
         self._clean_fingerprints[connection] = None
 
     def forget(self, connection: Any) -> None:
         """Forget what was noted of a connection that is about to be closed."""
         self._baselines.pop(connection, None)
+        self._clean_attributes.pop(connection, None)
         self._clean_fingerprints.pop(connection, None)
 
     def set_up_session(self, opener: BaseDatabaseWrapper) -> None:
@@ -243,9 +248,8 @@ class DatabaseDriver(abc.ABC):
 
         Asked between two statements with `scope="transaction"`. No round trip.
         """
-        for name in self.lease_attributes + self.session_attributes:
-            if getattr(connection, name) is not self.baseline(connection, name):
-                return "attribute of the driver's connection"
+        if self._attributes(connection) != self._clean_attributes[connection]:
+            return "attribute of the driver's connection"
         return None
 
     def reads_session(self, sql: str) -> str | None:

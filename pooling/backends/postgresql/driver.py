@@ -245,9 +245,10 @@ class PsycopgDriver(DatabaseDriver):
     def restore_session(self, connection: Any) -> None:
         """Undo what the lease changed in the session. No round trip if it changed nothing."""
         changes = session_tracking.changes_of(connection)
-        # With psycopg2 an attribute that was changed costs a round trip to set back.
-        with DEADLINES.limit(connection):
-            self.restore_attributes(connection, self.session_attributes)
+        if self._attributes(connection) != self._clean_attributes[connection]:
+            # With psycopg2 an attribute that was changed costs a round trip to set back.
+            with DEADLINES.limit(connection):
+                self.restore_attributes(connection, self.session_attributes)
         if changes is not None and not changes.dirty:
             return
         with DEADLINES.limit(connection):
@@ -355,7 +356,8 @@ class Psycopg3Driver(PsycopgDriver):
     ) -> None:
         """Prepare the tests of the connection; read those `OPEN_BLOCKS` that this psycopg has."""
         super().on_connect(connection, opener)
-        names = (name for name in OPEN_BLOCKS if hasattr(connection, name))
+        names = [name for name in OPEN_BLOCKS if hasattr(connection, name)]
+        self._left_open = attrgetter(*names, *HANDLERS)
         attributes = self.transaction_attributes + self.lease_attributes
         self._fingerprint = attrgetter(*attributes, *names)
 
@@ -367,7 +369,7 @@ class Psycopg3Driver(PsycopgDriver):
         """Return what the lease may have left in the session; None if nothing."""
         if connection.pooling_server_cursors:
             return "server-side cursor"
-        if any(getattr(connection, name, None) for name in (*OPEN_BLOCKS, *HANDLERS)):
+        if any(self._left_open(connection)):
             return session_tracking.ATTRIBUTE
         return super().session_change(connection)
 
