@@ -50,11 +50,11 @@ def _refuse_late_patching() -> None:
 class _Entry:
     """One pool of the registry."""
 
-    __slots__ = ("alias", "database", "kept", "pool", "used_at")
+    __slots__ = ("alias", "database", "pool", "strong", "used_at")
 
     def __init__(self, pool: Pool[Any], database: str, alias: str, now: float) -> None:
         self.pool = weakref.ref(pool)
-        self.kept: Pool[Any] | None = pool
+        self.strong: Pool[Any] | None = pool
         """The pool, as long as the registry keeps it alive."""
         self.database = database
         self.alias = alias
@@ -133,27 +133,28 @@ class Registry:
             found = [entry.open_pool() for entry in self._entries.copy().values()]
         return [pool for pool in found if pool is not None]
 
-    def keep(self, pool: Pool[Any]) -> None:
+    def keep_alive(self, pool: Pool[Any]) -> None:
         """Keep a pool alive, which has connections now."""
         for entry in self._entries_of(pool):
-            entry.kept = pool
+            entry.strong = pool
 
-    def let_go_if_unused(self, pool: Pool[Any], reason: DiscardReason | None) -> None:
+    def drop_if_unused(self, pool: Pool[Any], reason: DiscardReason | None) -> None:
         """Keep a pool alive no longer if it has closed its last connection for want of use."""
         if reason is DiscardReason.IDLE and not pool.stats().size:
             for entry in self._entries_of(pool):
-                self._let_go(entry, pool)
+                self._drop(entry, pool)
 
-    def _let_go(self, entry: _Entry, pool: Pool[Any]) -> None:
+    def _drop(self, entry: _Entry, pool: Pool[Any]) -> None:
         """Keep a pool alive no longer, unless it is used again at this moment.
 
-        The pool may open a connection between the caller's look at it and here, and then `keep` has
-        come too early. So it is looked at again: what is opened later comes later to `keep`.
+        The pool may open a connection between the caller's look at it and here, and then
+        `keep_alive` has come too early. So it is looked at again: what is opened later comes later
+        to `keep_alive`.
         """
-        entry.kept = None
+        entry.strong = None
         stats = pool.stats()
         if stats.size or stats.waiting:
-            entry.kept = pool
+            entry.strong = pool
 
     def _entries_of(self, pool: Pool[Any]) -> list[_Entry]:
         with self._lock:
@@ -165,13 +166,13 @@ class Registry:
         with self._lock:
             for key in [key for key, entry in self._entries.copy().items() if entry.pool() is None]:
                 del self._entries[key]
-            entries = [entry for entry in self._entries.copy().values() if entry.kept is not None]
+            entries = [entry for entry in self._entries.copy().values() if entry.strong is not None]
         for entry in entries:
-            pool = entry.kept
+            pool = entry.strong
             if pool is not None:
                 max_idle = pool.config.max_idle
                 if max_idle is not None and now - entry.used_at >= max_idle:
-                    self._let_go(entry, pool)
+                    self._drop(entry, pool)
         self._retire([])
 
     def _warn_of_many(self, alias: str) -> None:

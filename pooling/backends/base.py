@@ -131,7 +131,7 @@ class PooledDatabaseWrapper(PoolChoosingWrapper):
         if _get_running_loop() is not None:
             _refuse_in_event_loop()
         binding = self._binding
-        if not binding.lasting or binding.settings != self.settings_dict:
+        if not binding.follows_settings or binding.settings != self.settings_dict:
             pool = self.resolve_pool()
             binding = self._binding
         else:
@@ -181,7 +181,9 @@ class PooledDatabaseWrapper(PoolChoosingWrapper):
             self.autocommit = self.settings_dict["AUTOCOMMIT"]
             self.run_on_commit = []
             driver: Any = pool._driver
-            if not binding.lasting and not driver.may_serve(self.alias, driver.credentials):
+            if not binding.follows_settings and not driver.may_serve(
+                self.alias, driver.credentials
+            ):
                 self._release()  # a receiver of `connection_created` was added while this waited
                 self.connect()
             # The same is asked there; here it spares every request the call.
@@ -226,7 +228,7 @@ class PooledDatabaseWrapper(PoolChoosingWrapper):
             return  # a signal handler has closed it
         if record.context == receivers and not driver.needs_connection_created(connection):
             return
-        driver.announced = driver.announced or bool(receivers)
+        driver.receivers_have_run = driver.receivers_have_run or bool(receivers)
         connection_created.send(sender=self.__class__, connection=self)
         # Taken off the wrapper meanwhile, as in `_release`, so that no signal handler can close it.
         if self._lease is lease:

@@ -37,14 +37,14 @@ _LOGIN_PARAMS = frozenset({"database", "dbname", "host", "password", "port", "us
 class Binding:
     """Which pool a wrapper uses, and the settings from which that follows."""
 
-    __slots__ = ("guest_credentials", "lasting", "pool", "settings")
+    __slots__ = ("follows_settings", "pool", "settings", "shared_credentials")
 
     def __init__(self, settings: HiddenDict, pool: Pool[Any] | None) -> None:
         self.settings = settings
         self.pool = pool
-        self.lasting = False
+        self.follows_settings = False
         """Whether the pool follows from the settings alone, and is this alias's own."""
-        self.guest_credentials: Mapping[str, Any] | None = None
+        self.shared_credentials: Mapping[str, Any] | None = None
         """With which credentials the wrapper uses the pool of another alias, if so."""
 
     def __repr__(self) -> str:
@@ -60,13 +60,13 @@ class _RegisteringListener(SignalListener):
 
     def connection_opened(self, pool: Pool[Any]) -> None:
         """Have the registry keep the pool."""
-        REGISTRY.keep(pool)
+        REGISTRY.keep_alive(pool)
         super().connection_opened(pool)
 
     def connection_closed(self, pool: Pool[Any], reason: DiscardReason | None) -> None:
         """Have the registry let go of a pool that has given up all it had."""
         super().connection_closed(pool, reason)
-        REGISTRY.let_go_if_unused(pool, reason)
+        REGISTRY.drop_if_unused(pool, reason)
 
 
 _REGISTERING_LISTENER = _RegisteringListener()
@@ -105,8 +105,8 @@ class PoolChoosingWrapper(BaseDatabaseWrapper):
         if binding.settings != self.settings_dict:
             return self._bind()
         pool = binding.pool
-        if not binding.lasting:
-            credentials = binding.guest_credentials
+        if not binding.follows_settings:
+            credentials = binding.shared_credentials
             if pool is None or credentials is None:
                 return self._bind()
             driver: Any = pool._driver
@@ -122,9 +122,9 @@ class PoolChoosingWrapper(BaseDatabaseWrapper):
         if self.pool_follows_settings():
             driver: Any = None if pool is None else pool._driver
             if driver is None or driver.alias == self.alias:
-                binding.lasting = True
+                binding.follows_settings = True
             else:
-                binding.guest_credentials = driver.credentials
+                binding.shared_credentials = driver.credentials
         self._binding = binding
         return pool
 

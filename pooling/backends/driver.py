@@ -64,7 +64,7 @@ class DatabaseDriver(abc.ABC):
         """The aliases of `DATABASES` that have used the pool so far."""
         self.credentials: Mapping[str, Any] = {}
         """What a caller has to know to get a session, but what does not tell sessions apart."""
-        self.announced = False
+        self.receivers_have_run = False
         """Whether receivers of `connection_created` have set up sessions, for `alias`."""
         self._wrapper_class: type[PooledDatabaseWrapper] = _with_plain_settings(
             wrapper.request_scoped or type(wrapper)
@@ -129,7 +129,7 @@ class DatabaseDriver(abc.ABC):
         there are receivers of `connection_created`: they may set up each alias in its own way.
         """
         return alias == self.alias or (
-            not self.announced
+            not self.receivers_have_run
             and not connection_created.receivers
             and credentials == self.credentials
         )

@@ -24,7 +24,8 @@ MAX_CONCURRENT_CONNECTS = 2
 connections coming back, long before one for each caller could be open; more connects would only add
 load to a busy server. While the server is down, one is enough to see it come back."""
 
-NEVER = float("-inf")
+LONG_AGO = float("-inf")
+"""An instant before all others: what is due then is due."""
 
 
 class ConnectBackoff:
@@ -48,12 +49,12 @@ class ConnectBackoff:
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
         self._failures = 0
-        self._failed_at = NEVER
+        self._failed_at = LONG_AGO
         self.down_since: float | None = None
         """Since when every attempt has found the server down; None while it is not."""
-        self.next_attempt = NEVER
+        self.next_attempt = LONG_AGO
         """When the next attempt may be made."""
-        self.next_refill = NEVER
+        self.next_refill = LONG_AGO
         """When the next attempt for `min_size` may be made, for which no caller waits."""
         self.error: BaseException | None = None
         """Why the last attempt found the server down."""
@@ -67,7 +68,7 @@ class ConnectBackoff:
 
     def down_for(self, now: float) -> float:
         """Return for how many seconds the server has been down, a negative number if it is not."""
-        return NEVER if self.down_since is None else now - self.down_since
+        return -1.0 if self.down_since is None else now - self.down_since
 
     def begin(self, now: float) -> None:
         """Note that an attempt begins while no other is under way: forget what is long ago."""
@@ -77,7 +78,7 @@ class ConnectBackoff:
     def succeeded(self) -> None:
         """Note that a connection was opened."""
         self._failures = 0
-        self.next_attempt = self.next_refill = NEVER
+        self.next_attempt = self.next_refill = LONG_AGO
         self.error = self.down_since = None
 
     def failed(self, error: BaseException, error_text: str, now: float) -> None:

@@ -91,7 +91,7 @@ def retire_idle(state: PoolState[C], now: float) -> None:
     if outdated:
         state.discard_idle(outdated)
     if unused and not state.records:
-        state.rest()
+        state.stop_refilling()
 
 
 # ---- lost leases and hanging tasks ---------------------------------------------------------------

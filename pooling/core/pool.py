@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pooling.core import forks, housekeeping, messages, stats
-from pooling.core.backoff import NEVER
+from pooling.core.backoff import LONG_AGO
 from pooling.core.clock import SYSTEM_CLOCK, Clock
 from pooling.core.config import PoolConfig
 from pooling.core.connection import ABANDONED, DiscardReason, Lease, PooledConnection
@@ -411,7 +411,7 @@ class Pool(Generic[C]):
             # but it can leave the connection to the next search for lost leases.
             if record.owner is lease._reference:
                 if reason is not None:
-                    record.expires_at = NEVER
+                    record.expires_at = LONG_AGO
                 record.owner = ABANDONED
             lease._owned = None
             return

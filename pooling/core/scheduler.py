@@ -22,7 +22,8 @@ START_TIMEOUT = 1.0
 """Seconds after which a thread that is being started no longer counts: an interrupt may have kept
 its starter from it."""
 
-NEVER = float("-inf")
+LONG_AGO = float("-inf")
+"""An instant before all others."""
 
 EXIT_TIMEOUT = 0.1
 """Seconds that a caller waits for the scheduler's lock while the process exits."""
@@ -56,7 +57,7 @@ class Scheduler:
         self._wakeup = threading.Lock()
         self._wakeup.acquire()
         self._thread: threading.Thread | None = None
-        self._started_at = NEVER
+        self._started_at = LONG_AGO
         """When a caller has begun to start the thread, while it does."""
         self._token: object = None
         """Identifies the current thread: an interrupted start may have left another one."""
@@ -167,7 +168,7 @@ class Scheduler:
             with self._lock:
                 if self._token is token:
                     self._thread = thread
-                    self._started_at = NEVER
+                    self._started_at = LONG_AGO
 
     def _wake_locked(self) -> None:
         if self._wakeup.locked():

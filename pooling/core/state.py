@@ -27,7 +27,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Generic, NamedTuple
 
 from pooling.core import housekeeping
-from pooling.core.backoff import NEVER, ConnectBackoff
+from pooling.core.backoff import LONG_AGO, ConnectBackoff
 from pooling.core.connection import LEASED, DiscardReason, PooledConnection, State
 from pooling.core.driver import C
 from pooling.core.queue import Waiter, WaitQueue
@@ -111,7 +111,7 @@ class PoolState(Generic[C]):
         self.generation = 0
         self.counters = Counters()
         self.backoff = ConnectBackoff(random)
-        self.next_search = NEVER
+        self.next_search = LONG_AGO
         """When callers look for lost leases again."""
         self.has_distrusted = False
         """Whether idle connections need a test because another one was found dead."""
@@ -222,12 +222,12 @@ class PoolState(Generic[C]):
         found = dead.since if dead.state is State.CONNECTING else INFINITE
         for record in self.idle:
             if record.since < found:
-                record.ping_due_at = NEVER
+                record.ping_due_at = LONG_AGO
                 self.has_distrusted = True
 
     def _test_distrusted(self) -> None:
         """Test distrusted connections, a few at a time, beginning with those that are used last."""
-        distrusted = [record for record in self.idle if record.ping_due_at == NEVER]
+        distrusted = [record for record in self.idle if record.ping_due_at == LONG_AGO]
         self.has_distrusted = bool(distrusted)
         for record in distrusted[: max(MAX_CONCURRENT_TESTS - (self.connecting - self.opening), 0)]:
             self.start_task(TaskKind.PING, record)
@@ -312,7 +312,7 @@ class PoolState(Generic[C]):
         """Serve again, waiting callers first; idle connections are tested before they are used."""
         self.suspended = False
         for record in self.idle:
-            record.ping_due_at = NEVER
+            record.ping_due_at = LONG_AGO
             self.has_distrusted = True
         self.fill()
 
@@ -502,7 +502,7 @@ class PoolState(Generic[C]):
             self.holds_seen = holds
             self.unused_since = now
 
-    def rest(self) -> None:
+    def stop_refilling(self) -> None:
         """Stop keeping `min_size` connections, until the pool is used again."""
         self.used = False
 

@@ -70,7 +70,7 @@ def test_pools_with_connections_are_kept_whoever_looks(monkeypatch: pytest.Monke
     registry = Registry(time)
     pool = registry.get("key", "db", "default", make_pool)
     lease = pool.acquire()
-    registry.keep(pool)
+    registry.keep_alive(pool)
     reference = weakref.ref(pool)
     time.now = 1000.0
     registry.get("other", "db", "default", make_pool)
@@ -103,7 +103,7 @@ def test_a_pool_that_is_used_at_the_moment_it_is_let_go_is_kept() -> None:
     registry = Registry(Time())
     pool = registry.get("key", "db", "default", make_pool)
     lease = pool.acquire()
-    registry.let_go_if_unused(pool, DiscardReason.IDLE)
+    registry.drop_if_unused(pool, DiscardReason.IDLE)
     reference = weakref.ref(pool)
     lease.release()
     del pool, lease
@@ -116,7 +116,7 @@ def test_a_pool_that_lost_its_server_remembers_the_outage() -> None:
     """Only want of use lets it go: it knows since when the server is away."""
     registry = Registry(Time())
     pool = registry.get("key", "db", "default", make_pool)
-    registry.let_go_if_unused(pool, DiscardReason.BROKEN)
+    registry.drop_if_unused(pool, DiscardReason.BROKEN)
     reference = weakref.ref(pool)
     del pool
     gc.collect()

@@ -37,6 +37,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "max_uses": None,
         "ping_after": 30.0,
         "reset": "rollback",
+        "scope": "request",
         "leak_after": None,
         "name": "pool",
     }
@@ -180,3 +181,11 @@ def test_the_error_can_be_copied_and_pickled(duplicate: Any) -> None:
     assert type(again) is PoolConfigError
     assert again.problems == error.problems
     assert str(again) == str(error)
+
+
+def test_a_scope_and_a_reset_that_fits_it() -> None:
+    assert PoolConfig(scope="transaction", reset="session").scope == "transaction"
+    for options, option in (({"scope": "statement"}, "scope"), ({"scope": "transaction"}, "reset")):
+        with pytest.raises(PoolConfigError) as caught:
+            PoolConfig(**options)  # type: ignore[arg-type]
+        assert [name for name, _ in caught.value.problems] == [option]

@@ -21,7 +21,8 @@ from tests.support.fakes import (
 
 def test_a_fresh_pool_has_all_zeros(harness: PoolHarness) -> None:
     stats = harness.pool(name="default", min_size=1, max_size=3).stats()
-    assert dataclasses.asdict(dataclasses.replace(stats, discards={}, waits=None, holds=None)) == {
+    plain = dataclasses.replace(stats, discards={}, pins={}, waits=None, holds=None)
+    assert dataclasses.asdict(plain) == {
         "name": "default",
         "min_size": 1,
         "max_size": 3,
@@ -43,7 +44,9 @@ def test_a_fresh_pool_has_all_zeros(harness: PoolHarness) -> None:
         "recovered": 0,
         "last_error": None,
         "discards": {},
+        "pins": {},
     }
+    assert dict(stats.pins) == {}
     assert dict(stats.discards) == dict.fromkeys(DiscardReason, 0)
 
 

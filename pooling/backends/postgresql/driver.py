@@ -346,7 +346,7 @@ class Psycopg3Driver(PsycopgDriver):
 
     def set_up_session(self, opener: BaseDatabaseWrapper) -> None:
         """Do what Django does with a new connection; track its server-side cursors."""
-        server_cursors.prepare(opener.connection)
+        server_cursors.track_connection(opener.connection)
         super().set_up_session(opener)
 
     def on_connect(
@@ -363,7 +363,7 @@ class Psycopg3Driver(PsycopgDriver):
 
     def add_server_cursor(self, connection: Any, cursor: Any) -> None:
         """Note a server-side cursor, to be closed when the lease ends."""
-        server_cursors.adopt(connection, cursor)
+        server_cursors.track_cursor(connection, cursor)
 
     def session_change(self, connection: Any) -> str | None:
         """Return what the lease may have left in the session; None if nothing."""

@@ -26,7 +26,7 @@ class OpenServerCursors(list[Any]):
         self.pid = os.getpid()
 
 
-class _LeasedServerCursor:
+class _TrackedServerCursor:
     """Mixed into a class of server-side cursors, it makes `close` return at once."""
 
     __slots__ = ()
@@ -35,7 +35,7 @@ class _LeasedServerCursor:
 
     def __init__(self, connection: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(connection, *args, **kwargs)  # type: ignore[call-arg]
-        remember(connection, self)
+        _add(connection, self)
 
     def close(self) -> None:
         """Close the cursor. Does nothing if it is closed, if its lease is over, or in a fork.
@@ -79,7 +79,7 @@ class _LeasedServerCursor:
         super().scroll(*args, **kwargs)  # type: ignore[misc]
 
 
-def remember(connection: Any, cursor: Any) -> None:
+def _add(connection: Any, cursor: Any) -> None:
     """Track a cursor until it is closed."""
     if connection.pooling_server_cursors is None:
         connection.pooling_server_cursors = OpenServerCursors()
@@ -87,31 +87,31 @@ def remember(connection: Any, cursor: Any) -> None:
 
 
 @lru_cache(128)  # classes may be made per connection
-def leased(base: type) -> type:
+def tracked_class(base: type) -> type:
     """Return a subclass of `base` with its name, whose cursors are tracked."""
-    if issubclass(base, _LeasedServerCursor):
+    if issubclass(base, _TrackedServerCursor):
         return base
     namespace = {"__slots__": (), "__module__": base.__module__}
-    return type(base.__name__, (_LeasedServerCursor, base), namespace)
+    return type(base.__name__, (_TrackedServerCursor, base), namespace)
 
 
-def is_leased(factory: object) -> bool:
+def is_tracked(factory: object) -> bool:
     """Return True if the cursors of a class are tracked."""
-    return isinstance(factory, type) and issubclass(factory, _LeasedServerCursor)
+    return isinstance(factory, type) and issubclass(factory, _TrackedServerCursor)
 
 
-def prepare(connection: Any) -> None:
+def track_connection(connection: Any) -> None:
     """Track the server-side cursors of a new connection."""
     connection.pooling_server_cursors = None
     if isinstance(connection.server_cursor_factory, type):
-        connection.server_cursor_factory = leased(connection.server_cursor_factory)
+        connection.server_cursor_factory = tracked_class(connection.server_cursor_factory)
 
 
-def adopt(connection: Any, cursor: Any) -> None:
+def track_cursor(connection: Any, cursor: Any) -> None:
     """Track a cursor that was not made by the connection's own factory."""
     from psycopg import ServerCursor
 
     kind = type(cursor)
-    if issubclass(kind, ServerCursor) and not is_leased(kind):
-        cursor.__class__ = leased(kind)  # type: ignore[arg-type]
-        remember(connection, cursor)
+    if issubclass(kind, ServerCursor) and not is_tracked(kind):
+        cursor.__class__ = tracked_class(kind)  # type: ignore[arg-type]
+        _add(connection, cursor)

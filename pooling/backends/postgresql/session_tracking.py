@@ -189,6 +189,6 @@ def changes_of(connection: Any) -> SessionChanges | None:
     if not (isinstance(factory, type) and issubclass(factory, _TrackingCursor)):
         return None
     server_cursor_factory = getattr(connection, "server_cursor_factory", None)  # of psycopg 3 only
-    if server_cursor_factory is not None and not server_cursors.is_leased(server_cursor_factory):
+    if server_cursor_factory is not None and not server_cursors.is_tracked(server_cursor_factory):
         return None
     return getattr(connection, "pooling_changes", None)
