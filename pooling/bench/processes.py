@@ -253,6 +253,7 @@ class TrialServer:
         if load is not None:
             load.close()
         if adapter is not None:
+            adapter.clean_up()
             adapter.close()
         counts: ConnectionCounts | None = adapter and adapter.count and adapter.count.total()
         return counts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pooling.formatting import count, factor, interval, number, plural
 
@@ -10,7 +10,7 @@ from .results import Result, is_whole, ratio_of
 from .statistics import BEYOND, ENOUGH_ROUNDS, MARGIN, Ratio, ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from .results import Document
 
@@ -19,11 +19,11 @@ class Group(NamedTuple):
     """Whole results that can be compared: the same work, level and driver.
 
     Attributes:
+        title: the database, and the driver if it is not the usual one.
         ours: the pool that the verdict is about; None without one.
     """
 
     title: str
-    database: str
     results: list[Result]
     ours: Result | None
 
@@ -32,9 +32,10 @@ class Group(NamedTuple):
         return next((r for r in self.results if r["baseline"] and r is not self.ours), None)
 
     def others(self) -> list[Result]:
-        """Return what ours is compared with: without baseline, and without those that failed."""
+        """Return what ours is compared with, pools first: no baseline, and none that failed."""
         apart = (self.ours, self.base)
-        return [each for each in self.results if each not in apart and not each["errors"]]
+        found = [each for each in self.results if each not in apart and not each["errors"]]
+        return sorted(found, key=lambda each: each["contender"].startswith("persistent"))
 
 
 def verdict(document: Document) -> list[str]:
@@ -42,48 +43,46 @@ def verdict(document: Document) -> list[str]:
     found = groups(document)
     if not any(each.ours for each in found):
         return ["Nothing was measured that could be compared." if not found else _ranks(found[0])]
-    # Of each database the first workload: the one with most to say.
-    main = list({(each.database, each.results[0]["driver"]): each for each in found[::-1]}.values())
-    main = [each for each in main[::-1] if each.ours]
-    names = short_titles(document)
+    # Of each database and driver the first workload: the one with most to say.
+    main = list({each.title: each for each in found[::-1] if each.ours}.values())[::-1]
+    names = {
+        each["name"]: each["title"].removeprefix("Django, ").removesuffix(" (psycopg2)")
+        for each in document["contenders"]
+    }
+    first = main[0].results[0]
+    work = f"{first['workload']}, {plural(first['threads'], 'thread')}"
     return [
-        f"Gain: {_gain(main, names)}.",
+        f"Gain ({work}): {_gain(main, names)}.",
         f"Other pools: {_standing(main, names)}.",
         f"Connections: {_connections(main, names)}.",
         f"Tail: {_tail(main, names)}.",
-        f"Not said: {_limits(document, found, names)}.",
+        f"Not said: {_limits(document, main, names)}.",
     ]
-
-
-def short_titles(document: Document) -> dict[str, str]:
-    """Return what people call the contenders, in a sentence."""
-    return {each["name"]: each["title"].removeprefix("Django, ") for each in document["contenders"]}
 
 
 def groups(document: Document) -> list[Group]:
     """Return the whole results that can be compared; of a sweep, those at its last value."""
-    info = {each["name"]: each for each in document["contenders"]}
+    levels = {each["name"]: each["level"] for each in document["contenders"]}
     last: dict[str, int] = {}
     for each in document["results"]:
         if sweep := each["sweep"]:
             last[sweep["name"]] = max(last.get(sweep["name"], 0), sweep["value"])
-    titles = {each["name"]: each["title"] for each in document["workloads"]}
-    together: dict[tuple[str, str, str, int, str], list[Result]] = {}
+    together: dict[tuple[Any, ...], list[Result]] = {}
     for each in document["results"]:
         sweep = each["sweep"]
-        if not is_whole(each) or (sweep and sweep["value"] != last[sweep["name"]]):
+        if not is_whole(each) or each["workload"] == "exhaustion":
             continue
-        if each["workload"] == "exhaustion":
-            continue
-        level = info[each["contender"]]["level"]
-        key = each["database"], level, each["workload"], each["threads"], each["driver"]
-        together.setdefault(key, []).append(each)
-    found = []
-    for (database, _level, workload, threads, driver), results in together.items():
-        where = f" with {driver}" if driver == "psycopg2" else ""
-        title = f"{database}{where}, {titles[workload].lower()}, {plural(threads, 'thread')}"
-        found.append(Group(title, database, results, _ours(results, workload)))
-    return found
+        if sweep is None or sweep["value"] == last[sweep["name"]]:
+            key = tuple(each[name] for name in ("database", "driver", "workload", "threads"))
+            together.setdefault((*key, levels[each["contender"]]), []).append(each)
+    return [
+        Group(
+            database + (" with psycopg2" if driver == "psycopg2" else ""),
+            results,
+            _ours(results, workload),
+        )
+        for (database, driver, workload, *_), results in together.items()
+    ]
 
 
 def _ours(results: Sequence[Result], workload: str) -> Result | None:
@@ -109,45 +108,34 @@ def ratio_text(found: Ratio) -> str:
     return f"{factor(found.value)} ({low}-{high})"
 
 
-def compared(found: Ratio | None, other: str) -> str:
-    """Say how a contender stands against another one."""
-    if found is None:
-        return f"not compared with {other}"
-    if found.is_tie:
-        return f"indistinguishable from {other}: {ratio_text(found)}"
-    return f"{ratio_text(found)} times {other}"
-
-
 def _gain(main: Sequence[Group], names: dict[str, str]) -> str:
     parts = []
     for each in main:
-        if each.ours is None or each.base is None:
+        if each.ours is None or each.base is None or not (found := ratio_of(each.ours)):
             continue
-        text = compared(ratio_of(each.ours), names[each.base["contender"]])
-        times = f"p50 {_ms(each.ours['p50_ms'])} instead of {_ms(each.base['p50_ms'])}"
-        parts.append(f"{names[each.ours['contender']]} {_is(text)} ({each.title}; {times})")
+        base = names[each.base["contender"]]
+        text = f"indistinguishable from {base}, " if found.is_tie else ""
+        text += f"{ratio_text(found)} times" + ("" if found.is_tie else f" {base}")
+        times = f"p50 {number(each.ours['p50_ms'])} ms instead of {number(each.base['p50_ms'])}"
+        parts.append(f"{each.title} {text}, {times}")
     return "; ".join(parts) or "no baseline was measured"
-
-
-def _is(text: str) -> str:
-    return f"is {text}" if text.startswith(("indist", "not")) else f"does {text}"
-
-
-def _ms(value: float | None) -> str:
-    return f"{number(value)} ms"
 
 
 def _standing(main: Sequence[Group], names: dict[str, str]) -> str:
     parts = []
     for each in main:
-        if each.ours is None:
-            continue
-        others = [
-            compared(against(each.ours, other), names[other["contender"]])
-            for other in each.others()
-        ]
-        if others:
-            parts.append(f"{each.title.partition(',')[0]}: {', '.join(others)}")
+        tied, told = [], []
+        for other in each.others():
+            if each.ours and (found := against(each.ours, other)):
+                name = names[other["contender"]]
+                if found.is_tie:
+                    tied.append(f"{name}: {ratio_text(found)}")
+                else:
+                    told.append(f"{ratio_text(found)} times {name}")
+        if tied:
+            told.append(f"indistinguishable from {', '.join(tied)}")
+        if told:
+            parts.append(f"{each.title} {', '.join(told)}")
     return "; ".join(parts) or "none was measured"
 
 
@@ -155,30 +143,29 @@ def _connections(main: Sequence[Group], names: dict[str, str]) -> str:
     for each in main:
         if each.ours is None or each.ours["peak_connections"] is None:
             continue
-        ours = each.ours
-        text = f"{plural(ours['threads'], 'thread')} shared {count(ours['peak_connections'])}"
-        others = []
-        if each.base:
-            opened = plural(each.base["connections_opened"] or 0, "connection")
-            others.append(f"{names[each.base['contender']]} opened {opened}")
-        others += [
+        shared = each.ours["peak_connections"]
+        parts = [f"{plural(each.ours['threads'], 'thread')} shared {count(shared)}"]
+        parts += [
             f"{names[other['contender']]} held {count(other['peak_connections'])}"
             for other in each.others()
-            if (other["peak_connections"] or 0) > (ours["peak_connections"] or 0)
+            if (other["peak_connections"] or 0) > shared
         ]
-        return "; ".join([f"{text} ({each.title})", *others])
+        if each.base:
+            opened = count(each.base["connections_opened"])
+            parts.append(f"{names[each.base['contender']]} opened {opened}, one for each operation")
+        return f"{'; '.join(parts)} ({each.title})"
     return "not counted"
 
 
 def _tail(main: Sequence[Group], names: dict[str, str]) -> str:
-    [first, *_] = main
     parts = []
-    for result in (first.ours, first.base, *first.others()):
-        if result is None or result["p99_ms"] is None:
-            continue
-        beyond = f", p99.9 {_ms(result['p999_ms'])}" if result["p999_ms"] else ""
-        parts.append(f"{names[result['contender']]} p99 {_ms(result['p99_ms'])}{beyond}")
-    return "; ".join(parts) or f"not known: p99 takes {100 * BEYOND:,} operations"
+    for each in (main[0].ours, main[0].base, *main[0].others()):
+        if each is not None and each["p99_ms"] is not None:
+            beyond = f" (p99.9 {number(each['p999_ms'])})" if each["p999_ms"] else ""
+            parts.append(f"{names[each['contender']]} {number(each['p99_ms'])} ms{beyond}")
+    if not parts:
+        return f"not known, p99 takes {100 * BEYOND:,} operations"
+    return f"{main[0].title} p99: {', '.join(parts)}"
 
 
 def ties(group: Group) -> list[list[str]]:
@@ -190,11 +177,10 @@ def ties(group: Group) -> list[list[str]]:
     return [names for names in shared.values() if len(names) > 1]
 
 
-def _limits(document: Document, found: Iterable[Group], names: dict[str, str]) -> str:
-    found = list(found)
+def _limits(document: Document, found: Sequence[Group], names: dict[str, str]) -> str:
     parts = [f"differences below {MARGIN - 1:.0%}"]
     parts += [
-        f"the order of {', '.join(names[name] for name in tied)} ({each.title})"
+        f"which is best of {', '.join(names[name] for name in tied)} ({each.title})"
         for each in found
         for tied in ties(each)
     ]
@@ -216,4 +202,6 @@ def _ranks(group: Group) -> str:
     clean = [each for each in group.results if each["rank"]]
     clean.sort(key=lambda each: each["rank"] or 0)
     ranked = ", ".join(f"{each['rank']}. {each['contender']}" for each in clean)
-    return f"{group.title}: {ranked or 'no contender without errors'}."
+    return (
+        f"{group.title}, {group.results[0]['workload']}: {ranked or 'no contender without errors'}."
+    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from itertools import islice
+import time
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -139,6 +140,38 @@ def test_a_trial_that_is_ended_by_the_clock_does_as_much_as_it_can(config: RunCo
     assert report.phases["x"].seconds >= 0.05
     load.close()
     adapter.close()
+
+
+def test_a_rate_says_when_each_operation_is_due_and_clients_take_turns() -> None:
+    given = Trial(workload=CONNECT, iterations=1, seconds=0.2, seed="x", rate=100)
+    clients = [Client(given, number, 2) for number in range(2)]
+    begin = time.perf_counter()
+    due = [[each[0] for each in client.operations(CONNECT.phases[0])] for client in clients]
+    assert [len(each) for each in due] == [10, 10]
+    for number, moments in enumerate(due):
+        offsets = [(moment or 0.0) - begin for moment in moments]
+        steps = [round(later - former, 4) for former, later in pairwise(offsets)]
+        assert steps == [0.02] * 9
+        assert offsets[0] >= number * 0.01
+
+
+def test_what_an_overloaded_contender_never_begins_is_an_error(config: RunConfig) -> None:
+    class Slow(Stock):
+        def acquire(self) -> Any:
+            time.sleep(0.1)
+            return super().acquire()
+
+    adapter = Slow(config)
+    load = ThreadLoad(adapter, 1)
+    given = Trial(workload=CONNECT, iterations=1, seconds=0.2, seed="x", rate=100)
+    report = load.run(given).phases["connect"]
+    load.close()
+    adapter.close()
+    # 20 are due; at 10 a second and twice the time no more than 5 are done, later and later.
+    assert len(report.latencies) + report.errors.total() == 20
+    assert 1 <= len(report.latencies) <= 5
+    assert list(report.errors) == ["overloaded: due, and never begun"]
+    assert report.latencies == sorted(report.latencies)
 
 
 class AsyncOne(PoolAdapter):

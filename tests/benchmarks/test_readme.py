@@ -43,7 +43,7 @@ def test_the_block_is_replaced_and_the_rest_is_left_alone(root: Path) -> None:
     assert "old" not in text
     assert "PostgreSQL · CRUD · 8 threads:" in text
     assert re.search(r"\| Stock Django +\| +3 \| +877 \| +baseline \|", text)
-    assert f"{BEGIN}\n- Gain: " in text
+    assert f"{BEGIN}\n- Gain " in text
     assert text.index("PostgreSQL · CRUD") < text.index("SQLite · CRUD")
 
 

@@ -163,6 +163,9 @@ class PoolAdapter:
     def leave(self) -> None:
         """Close what the calling thread still has; it does not come again."""
 
+    def clean_up(self) -> None:
+        """Undo what the project's own work has set up."""
+
     def close(self) -> None:
         """Close everything. All threads have left."""
 

@@ -109,7 +109,6 @@ class Stock(PoolAdapter):
             list(BenchUser.objects.using(self.alias).filter(pk__lt=FIRST))
 
     def clean_up(self) -> None:
-        """Undo what the project's own work has set up."""
         if self._work is not None:
             self._work.clean_up()
 
@@ -118,7 +117,6 @@ class Stock(PoolAdapter):
         del connections[self.alias]
 
     def close(self) -> None:
-        self.clean_up()
         self.leave()
         del connections.settings[self.alias]
 
@@ -155,7 +153,6 @@ class Pooled(Stock):
         entry["OPTIONS"]["pool"] = pool
 
     def close(self) -> None:
-        self.clean_up()
         pool = pooling.get_pool(self.alias)
         pool.close()
         wait_until(lambda: pool.stats().size == 0)
@@ -194,7 +191,6 @@ class Native(Stock):
         entry["CONN_HEALTH_CHECKS"] = self.config.health_checks
 
     def close(self) -> None:
-        self.clean_up()
         connections[self.alias].close_pool()  # type: ignore[attr-defined]
         super().close()
 
@@ -219,7 +215,6 @@ class DjangoDbConnectionPool(Stock):
         }
 
     def close(self) -> None:
-        self.clean_up()
         pools = import_module("dj_db_conn_pool.core").pool_container
         if pools.has(self.alias):
             pools.pop(self.alias).dispose()

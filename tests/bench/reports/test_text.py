@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pooling.bench.results import Document
 
 DOCUMENTS = {"everything": document(), "hostile": hostile(), "empty": empty()}
-SUBJECTS = ["Gain", "Other pools", "Connections", "Tail", "Not said"]
+SUBJECTS = ["Gain (crud, 1 thread)", "Other pools", "Connections", "Tail", "Not said"]
 
 
 class Terminal(io.StringIO):
@@ -59,7 +59,7 @@ def test_a_terminal_shows_the_subjects_in_bold() -> None:
     terminal = Terminal()
     text.render(document(), terminal)
 
-    assert "\x1b[1mGain: \x1b[0m" in terminal.getvalue()
+    assert "\x1b[1mGain (crud, 1 thread): \x1b[0m" in terminal.getvalue()
     assert "\x1b" not in plain(document())
 
 
@@ -98,6 +98,6 @@ def test_every_row_of_a_markdown_table_has_as_many_cells() -> None:
 def test_markdown_begins_with_the_verdict_and_holds_no_tag_and_no_control() -> None:
     shown = markdown.render(hostile())
 
-    assert shown.splitlines()[2].startswith("- Gain: ")
+    assert shown.splitlines()[2].startswith("- Gain ")
     assert "<script" not in shown
     assert "\x1b" not in shown
