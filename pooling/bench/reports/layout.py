@@ -21,8 +21,8 @@ LEVELS = {
 }
 RATIO, ERRORS, BASELINE = "x baseline", "errors", "baseline"
 COLUMNS = (
-    *("rank", "ops/s", RATIO, "p50 ms", "p99 ms", "p99.9 ms", "CPU ms", "opened", "at once"),
-    *("fair", "elapsed s", ERRORS),
+    *("rank", "ops/s", "elapsed s", RATIO, "p50 ms", "p99 ms", "p99.9 ms", "CPU ms", "opened"),
+    *("at once", "fair", ERRORS),
 )
 FAIRNESS = ("contender", *FAIR)
 
@@ -102,12 +102,12 @@ def cells(each: Result) -> list[str]:
     return [
         "failed" if each["errors"] and each["ratio"] else count(each["rank"]),
         number(each["ops_per_second"]),
+        number(each["elapsed_seconds"]),
         ratio(each),
         *map(number, (each["p50_ms"], each["p99_ms"], each["p999_ms"], each["cpu_ms"])),
         count(each["connections_opened"]),
         count(each["peak_connections"]),
         NOTHING if each["fairness"] is None else f"{each['fairness']:.2f}",
-        number(each["elapsed_seconds"]),
         count(each["errors"]),
     ]
 

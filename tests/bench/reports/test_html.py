@@ -12,8 +12,11 @@ import pytest
 
 from pooling.bench.reports import html
 from tests.bench.reports.samples import document, empty, hostile
+from tests.users.test_browser import ARGUMENTS, CHROMIUM
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pooling.bench.results import Document
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -85,7 +88,7 @@ def test_the_page_shows_what_the_document_says() -> None:
     text = text_of(html.render(document()))
 
     assert "PostgreSQL · CRUD · 8 threads" in text
-    assert "Stock Django 3 877 baseline" in text
+    assert "Stock Django 3 877 14.1 baseline" in text
     assert text.index("Gain") < text.index("All figures") < text.index("Stock Django 3 877")
     assert "psycopg2&#x27;s ThreadedConnectionPool" in text
     assert "214 x PoolError: connection pool exhausted" in text
@@ -148,3 +151,27 @@ def contrast(one: str, other: str) -> float:
 
     dark, light = sorted((luminance(one), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_verdict_and_one_chart_fit_on_a_screen(width: int, height: int, tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    file = tmp_path / "report.html"
+    file.write_text(html.render(document()))
+    requests: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="dark")
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(file.as_uri())
+        wide, bottom, charts = page.evaluate(
+            "[document.documentElement.scrollWidth,"
+            " document.querySelector('.first').getBoundingClientRect().bottom,"
+            " [...document.querySelectorAll('svg')].filter(each => each.checkVisibility()).length]"
+        )
+        browser.close()
+    assert requests == [file.as_uri()]
+    assert charts == 1
+    assert wide <= width
+    assert width < 1280 or bottom <= height
