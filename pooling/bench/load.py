@@ -29,7 +29,7 @@ PAUSE_AFTER_ERROR = 0.002
 # How much longer than the pool's timeout `exhaustion` waits for its last caller.
 GRACE = 2.0
 # Users made up before a trial that ends by the clock, for each client; more are made as needed.
-PREPARED = 400
+PREPARED = 100
 # An overloaded contender is given up when it needs so many times the planned time.
 OVERTIME = 2.0
 

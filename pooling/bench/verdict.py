@@ -188,7 +188,7 @@ def _limits(document: Document, found: Sequence[Group], names: dict[str, str]) -
     if document["settings"].get("quick"):
         parts.insert(0, "by --quick, what needs more rounds and other pools: close contenders")
     if rounds < ENOUGH_ROUNDS:
-        parts.append(f"how wide intervals are: {plural(rounds, 'round')} are too few")
+        parts.append(f"how wide intervals are, from only {plural(rounds, 'round')}")
     failed = {names[x["contender"]] for group in found for x in group.results if x["errors"]}
     if failed:
         parts.append(f"what {', '.join(sorted(failed))} would do without errors")

@@ -35,3 +35,7 @@ class Hooked:
 
     def clean_up(self) -> None:
         note("clean_up")
+
+
+def note_atomic_requests() -> None:
+    note(str(connection.settings_dict["ATOMIC_REQUESTS"]))

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import connections
 
 from tests.bench.test_poolbench import poolbench
 
@@ -49,6 +50,18 @@ def test_its_hooks_are_called_once_for_each_contender(
         "django.db.backends.sqlite3",
         "pooling.backends.sqlite3",
     }
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_the_projects_settings_of_requests_are_kept(
+    *, atomic: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    monkeypatch.setenv("OWN_WORK_LOG", str(log))
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", atomic)
+    results(tmp_path, f"--workload={OWN}:note_atomic_requests")
+
+    assert set(log.read_text().split()) == {str(atomic)}
 
 
 def test_a_view_answers_with_all_middleware(tmp_path: Path) -> None:

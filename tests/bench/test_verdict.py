@@ -74,7 +74,7 @@ def test_each_driver_has_its_standing() -> None:
     ("changes", "results", "words"),
     [
         ({"settings": {"quick": True}}, {}, "by --quick, what needs more rounds"),
-        ({}, {"rounds": 3}, "how wide intervals are: 3 rounds are too few"),
+        ({}, {"rounds": 3}, "how wide intervals are, from only 3 rounds"),
         ({}, {"errors": 3, "rank": None}, "what pooling would do without errors"),
         ({"interrupted": "interrupted"}, {}, "what was not measured: interrupted"),
         ({"warnings": ["the machine was busy"]}, {}, "the machine was busy"),

@@ -86,7 +86,6 @@ class PoolAdapter:
     Attributes:
         name: in tables and on the command line.
         title: for people.
-        how: how it is used here, in a neutral sentence.
         level: what stands between it and the database.
         driver: on PostgreSQL; contenders with the same one share a table.
         vendors: the databases that it works with.
@@ -109,7 +108,6 @@ class PoolAdapter:
 
     name: ClassVar[str]
     title: ClassVar[str]
-    how: ClassVar[str]
     level: ClassVar[Level]
     driver: ClassVar[str] = "psycopg"
     vendors: ClassVar[tuple[str, ...]] = (SQLITE, POSTGRESQL)
@@ -147,7 +145,6 @@ class PoolAdapter:
             "name": cls.name,
             "title": cls.title,
             "version": f"{PACKAGES.get(module, module)} {version_of(module)}",
-            "how": cls.how,
             "level": cls.level,
             "has_pool": cls.has_pool,
             "settings": dict(zip(FAIR, cls.settings, strict=True)),

@@ -86,7 +86,6 @@ def psycopg2_parameters(entry: dict[str, Any]) -> dict[str, Any]:
 class Bare(SqlAdapter):
     name = "bare"
     title = "A bare connection"
-    how = "The driver alone; every operation opens a connection and closes it."
     version_from = postgres_driver()
     settings = ("none", AFTER_FIVE, "on", "closed", "one for each operation")
 
@@ -104,7 +103,6 @@ class Bare(SqlAdapter):
 class Psycopg2Simple(SqlAdapter):
     name = "psycopg2-simple"
     title = "psycopg2's SimpleConnectionPool"
-    how = "getconn and putconn in a single thread, minconn = maxconn; all are opened beforehand."
     driver = "psycopg2"
     vendors = (POSTGRESQL,)
     needs = ("psycopg2",)
@@ -138,7 +136,6 @@ class Psycopg2Threaded(Psycopg2Simple):
     name = "psycopg2-threaded"
     title = "psycopg2's ThreadedConnectionPool"
     unequal = "It cannot wait: with all connections in use it raises an error."
-    how = "getconn and putconn, minconn = maxconn; all are opened beforehand."
     most_threads = None
     pool_class = "ThreadedConnectionPool"
 
@@ -146,7 +143,6 @@ class Psycopg2Threaded(Psycopg2Simple):
 class PsycopgPool(SqlAdapter):
     name = "psycopg-pool"
     title = "psycopg_pool's ConnectionPool"
-    how = "getconn and putconn, min_size=1; check_connection for health checks."
     vendors = (POSTGRESQL,)
     needs = ("psycopg_pool", "psycopg")
     has_pool = True
@@ -172,7 +168,6 @@ class PsycopgPool(SqlAdapter):
 class SqlAlchemy(SqlAdapter):
     name = "sqlalchemy"
     title = "SQLAlchemy's QueuePool"
-    how = "An engine's raw_connection, max_overflow=0, recycle=3600; pre_ping for health checks."
     needs = ("sqlalchemy",)
     has_pool = True
     settings = ("none", AFTER_FIVE, "on", "rollback", "at most pool_size, no overflow")
@@ -203,7 +198,6 @@ class SqlAlchemy(SqlAdapter):
 class SqlAlchemySession(SqlAlchemy):
     name = "sqlalchemy-session"
     title = "SQLAlchemy's QueuePool through a Session"
-    how = "A new Session for each operation, on the same engine as above."
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -222,7 +216,6 @@ class SqlAlchemySession(SqlAlchemy):
 class Asyncpg(PoolAdapter):
     name = "asyncpg"
     title = "asyncpg's pool"
-    how = "One event loop in one thread, with a task for each thread of the others; min_size=0."
     level = "driver"
     driver = "asyncpg"
     vendors = (POSTGRESQL,)

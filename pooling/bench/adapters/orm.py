@@ -51,7 +51,6 @@ def completed(entry: dict[str, Any]) -> dict[str, Any]:
 class Stock(PoolAdapter):
     name = "stock"
     title = "Django, CONN_MAX_AGE=0"
-    how = "Django's own backend; every request opens a connection and closes it."
     level = "orm"
     driver = postgres_driver()
     usual: ClassVar[tuple[str, ...]] = (POSTGRESQL, SQLITE)
@@ -64,6 +63,8 @@ class Stock(PoolAdapter):
         # A new alias each time: some pools are found by it, and would be the old ones.
         self.alias = config.alias or f"poolbench_{next(_numbers)}"
         entry = plain_entry(config.vendor, config.entry)
+        if config.work:  # the project's, not the benchmark's
+            entry["ATOMIC_REQUESTS"] = config.entry.get("ATOMIC_REQUESTS", False)
         self.adapt(entry)
         if config.vendor == SQLITE:
             entry["OPTIONS"].update(self.sqlite_options())
@@ -124,7 +125,6 @@ class Stock(PoolAdapter):
 class Persistent(Stock):
     name = "persistent"
     title = "Django, CONN_MAX_AGE=None"
-    how = "Django's own backend; every thread keeps its connection."
     usual: ClassVar[tuple[str, ...]] = (POSTGRESQL,)
     settings = ("none", "never", "on", "none", "one for each thread")
     unequal = "It has as many connections as there are threads, also where a pool may have fewer."
@@ -137,7 +137,6 @@ class Persistent(Stock):
 class Pooled(Stock):
     name = "pooled"
     title = "pooling"
-    how = "pooling's backend with the defaults, but for max_size and timeout."
     needs: ClassVar[tuple[str, ...]] = ()
     has_pool = True
     settings = (
@@ -162,7 +161,6 @@ class Pooled(Stock):
 class PooledTransaction(Pooled):
     name = "pooled-transaction"
     title = "pooling, per transaction"
-    how = "The same with scope='transaction': a connection is held only while it is in use."
     usual = (POSTGRESQL, SQLITE)
     only = ("think",)
     settings = (*Pooled.settings[:3], "what a session changed", Pooled.settings[4])
@@ -178,7 +176,6 @@ class PooledTransaction(Pooled):
 class Native(Stock):
     name = "native"
     title = "Django's native pool"
-    how = "Django's own backend with OPTIONS['pool'], min_size=1."
     vendors = usual = (POSTGRESQL,)
     needs = ("psycopg_pool", "psycopg")
     version_from = "django"
@@ -198,7 +195,6 @@ class Native(Stock):
 class DjangoDbConnectionPool(Stock):
     name: ClassVar[str] = "django-db-connection-pool"
     title: ClassVar[str] = "django-db-connection-pool"
-    how: ClassVar[str] = "dj_db_conn_pool.backends.postgresql with MAX_OVERFLOW=0."
     vendors = usual = (POSTGRESQL,)
     needs: ClassVar[tuple[str, ...]] = ("dj_db_conn_pool",)
     has_pool = True
@@ -224,7 +220,6 @@ class DjangoDbConnectionPool(Stock):
 class PgBouncer(Stock):
     name = "pgbouncer"
     title = "PgBouncer, transaction mode"
-    how = "Django's own backend with CONN_MAX_AGE=None, through a PgBouncer of its own."
     vendors = usual = (POSTGRESQL,)
     only = ("think",)
     programs = ("pgbouncer",)

@@ -70,7 +70,6 @@ class SimulatedDriver:
 class Unpooled(PoolAdapter):
     name = "simulated-unpooled"
     title = "No pool"
-    how = "Every operation opens a simulated connection."
     level = "simulated"
     driver = "simulated"
     vendors = usual = (SIMULATED,)
@@ -94,7 +93,6 @@ class Unpooled(PoolAdapter):
 class Pooled(Unpooled):
     name = "simulated-pooled"
     title = "pooling.Pool"
-    how = "pooling's core with a simulated driver; a share of its liveness tests fails."
     has_pool = True
     settings = ("before each use", "-", "-", "none", "at most max_size")
 

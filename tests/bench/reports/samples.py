@@ -29,7 +29,6 @@ ENVIRONMENT = {
     "servers": {"PostgreSQL": {"version": "18.0", "max_connections": "100"}},
 }
 HOW = {
-    "how": "As usual.",
     "has_pool": True,
     "settings": dict.fromkeys(FAIR, "as usual"),
     "unequal": "",
