@@ -85,7 +85,7 @@ help: ## list the targets
 # The settings ask for a SECRET_KEY, except for debugging; the benchmark turns debugging off itself.
 bench lint serve soak: export DEBUG = 1
 
-bench: .venv/.installed ## how much does pooling pay here? On SQLite and on a private PostgreSQL
+bench: .venv/.installed ## what does a pool gain here? Five lines after 3 minutes (ARGS="--quick": 30 s)
 	@.venv/bin/python manage.py poolbench $(ARGS)
 
 # Django 6 needs Python 3.12; without one its runs are left out, and `make test-all` says so.

@@ -4,36 +4,46 @@ from __future__ import annotations
 
 from collections import Counter
 from statistics import median
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pooling.formatting import plural
-
+from .adapters.base import SIMULATED, SQLITE
 from .contenders import CONTENDERS
-from .results import SCHEMA, TOTAL, Document, Environment, LeftOut, Result, is_clear
-from .statistics import ENOUGH_ROUNDS, histogram, jain, percentile, ratio
-from .workloads import WORKLOADS
+from .results import SCHEMA, TOTAL, Document, Result
+from .statistics import (
+    ENOUGH_ROUNDS,
+    Ratio,
+    histogram,
+    jain,
+    known_percentile,
+    percentile,
+    ratio,
+)
+from .verdict import verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .measurements import PhaseReport
     from .plan import Cell, Plan
     from .runner import CellRecords, Record
+    from .workloads import Workload
 
 SHOWN_ERRORS = 3
-
+DRIVERS = {SQLITE: "sqlite3", SIMULATED: "simulated"}
 
 Rounds: TypeAlias = "dict[int, list[PhaseReport]]"
 """What one contender reported about one operation, or about all of them, by round."""
 
+Rates: TypeAlias = "Mapping[int, float]"
 
-def rounds_of(record: Record, operation: str) -> Rounds:
+
+def rounds_of(record: Record, workload: str, operation: str) -> Rounds:
     """Select the phases of an operation; for a total, all of them."""
     return {
-        number: [report.phases[operation]]
-        if operation in report.phases
-        else list(report.phases.values())
-        for number, report in record.rounds.items()
+        number: [reports[workload].phases[operation]]
+        if operation in reports[workload].phases
+        else list(reports[workload].phases.values())
+        for number, reports in record.rounds.items()
     }
 
 
@@ -51,87 +61,151 @@ def rates_of(rounds: Rounds) -> dict[int, float]:
 def make_document(
     plan: Plan,
     cells: Sequence[CellRecords],
-    environment: Environment,
-    left_out: Sequence[LeftOut],
+    environment: Mapping[str, Any],
+    left_out: Sequence[dict[str, str]],
     seconds: float,
+    interrupted: str | None = None,
+    warnings: Sequence[str] = (),
 ) -> Document:
     """Put everything together."""
     results = [result for each in cells for result in results_of(plan, each)]
     took_part = {result["contender"] for result in results}
-    measured = {result["workload"] for result in results}
+    measured = {workload.name: workload for each in cells for workload in each.cell.workloads}
     missing = [found for each in plan.contenders if (found := each.missing()) is not None]
-    compared = [each["rounds"] for each in results if each["ratio"]]
-    return {
+    compared = [each["rounds"] for each in results if each["ratio"] and not each["sweep"]]
+    document: Document = {
         "schema": SCHEMA,
+        "verdict": [],
         "environment": environment,
         "settings": plan.settings(),
         "contenders": [each.info() for each in plan.contenders if each.name in took_part],
         "workloads": [
             {"name": each.name, "title": each.title, "what": each.what}
-            for each in (plan.workloads or WORKLOADS.values())
-            if each.name in measured
+            for each in measured.values()
         ],
         "results": results,
         "left_out": [*missing, *left_out],
-        "warnings": reliability_warnings(compared, environment) + _noise(results),
+        "warnings": [*warnings, *reliability_warnings(compared, environment)],
+        "interrupted": interrupted,
         "duration_seconds": round(seconds, 1),
     }
+    document["verdict"] = verdict(document)
+    return document
 
 
 def results_of(plan: Plan, found: CellRecords) -> list[Result]:
-    """Return one result for each contender and operation of a cell."""
-    names = [record.contender.name for record in found.records]
-    first = next((name for name in CONTENDERS if name in names), names[0])
-    baseline = plan.baseline if plan.baseline in names else first
+    """Return one result for each contender, workload and operation of a cell.
+
+    A contender's baseline is the plan's, or the first at the same level with the same driver.
+    """
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in found.records:
+        if record.rounds or record.problem:
+            key = record.contender.level, _driver(found, record)
+            groups.setdefault(key, []).append(record)
     results = []
-    for operation in operations_of(found.cell):
-        rates = {
-            each.contender.name: rates_of(rounds_of(each, operation)) for each in found.records
-        }
-        for record in found.records:
-            name = record.contender.name
-            result = _result(found, record, operation)
-            if found.cell.workload.kind != "exhaustion":
-                result["baseline"] = name == baseline
-                _compare(result, rates[name], rates[baseline], plan.seed)
-            results.append(result)
+    for workload in found.cell.workloads:
+        for operation in operations_of(workload):
+            for records in groups.values():
+                results += _compared(plan, found, workload, operation, records)
     return results
 
 
-def operations_of(cell: Cell) -> list[str]:
-    """Return the names of the operations of a cell, with their total if there are several."""
-    names = [phase.operation for phase in cell.workload.phases]
-    return [cell.workload.name] if len(names) == 1 else [*names, TOTAL]
+def _driver(found: CellRecords, record: Record) -> str:
+    return DRIVERS.get(found.vendor, record.contender.driver)
 
 
-def _result(found: CellRecords, record: Record, operation: str) -> Result:
-    cell, rounds = found.cell, rounds_of(record, operation)
+def operations_of(workload: Workload) -> list[str]:
+    """Return the names of a workload's operations, with their total if there are several."""
+    names = [phase.operation for phase in workload.phases]
+    return [workload.name] if len(names) == 1 else [*names, TOTAL]
+
+
+def _compared(
+    plan: Plan, found: CellRecords, workload: Workload, operation: str, records: Sequence[Record]
+) -> list[Result]:
+    rates = {
+        each.contender.name: rates_of(rounds_of(each, workload.name, operation))
+        for each in found.records
+    }
+    names = [record.contender.name for record in records]
+    able = [name for name in (*CONTENDERS, *names) if name in names and rates[name]] or names
+    baseline = plan.baseline if plan.baseline in rates else able[0]
+    exhaustion = workload.kind == "exhaustion"
+    results = []
+    for record in records:
+        name = record.contender.name
+        result = _result(found, record, workload, operation)
+        if not exhaustion:
+            result["baseline"] = name == baseline
+            if result["baseline"]:
+                result["ratio"] = result["ratio_low"] = result["ratio_high"] = 1.0
+            elif (own_ratio := paired(rates[name], rates[baseline], plan.seed)) is not None:
+                result["ratio"] = round(own_ratio.value, 4)
+                result["ratio_low"] = round(own_ratio.low, 4)
+                result["ratio_high"] = round(own_ratio.high, 4)
+        results.append(result)
+    if not exhaustion:
+        rank(results, rates, plan.seed)
+    return results
+
+
+def paired(own: Rates, other: Rates, seed: int = 1) -> Ratio | None:
+    """Return a ratio from the rates of the rounds that both have."""
+    if not (both := sorted(own.keys() & other.keys())):
+        return None
+    return ratio([other[each] for each in both], [own[each] for each in both], seed=seed)
+
+
+def rank(results: Sequence[Result], rates: Mapping[str, Rates], seed: int = 1) -> None:
+    """Rank those without errors by paired ratios; those that tie with a rank's first share it."""
+    clean = [each for each in results if not each["errors"] and each["ratio"]]
+    clean.sort(key=lambda each: -(each["ratio"] or 0))
+    first, place = None, 0
+    for number, each in enumerate(clean, start=1):
+        found = first and paired(rates[each["contender"]], rates[first], seed)
+        if found is None or not found.is_tie:
+            first, place = each["contender"], number
+        each["rank"] = place
+
+
+def _result(found: CellRecords, record: Record, workload: Workload, operation: str) -> Result:
+    cell: Cell = found.cell
+    rounds = rounds_of(record, workload.name, operation)
     phases = [phase for each in rounds.values() for phase in each]
     latencies = sorted(seconds * 1000 for phase in phases for seconds in phase.latencies)
-    exhaustion = cell.workload.kind == "exhaustion"
-    rates = [] if exhaustion else list(rates_of(rounds).values())
+    exhaustion = workload.kind == "exhaustion"
+    rates = {} if exhaustion else rates_of(rounds)
     errors = sum((phase.errors for phase in phases), Counter())
     fair = [index for phase in phases if (index := jain(phase.rates)) is not None]
     acquiring = 1000 * sum(phase.acquiring for phase in phases)
+    cpu = [phase.cpu for phase in phases if phase.cpu is not None]
+    tried = len(latencies) + (0 if exhaustion else errors.total())
 
     def at(share: float) -> float | None:
-        return round(percentile(latencies, share), 4) if latencies else None
+        value = known_percentile(latencies, share)
+        return None if value is None else round(value, 4)
 
     return {
         "database": found.database,
         "contender": record.contender.name,
-        "workload": cell.workload.name,
+        "driver": _driver(found, record),
+        "workload": workload.name,
         "operation": operation,
         "threads": cell.threads,
+        "pool_size": cell.pool_size,
         # Of exhaustion, the time until an error is what is measured: it is among the latencies.
         "operations": len(latencies) - (errors.total() if exhaustion else 0),
         "errors": errors.total(),
         "rounds": len(record.rounds),
-        "ops_per_second": round(median(rates), 2) if rates else None,
-        "p50_ms": at(0.5),
-        "p95_ms": at(0.95),
+        "elapsed_seconds": round(sum(phase.seconds for phase in phases), 3),
+        "ops_per_second": round(median(rates.values()), 2) if rates else None,
+        "rank": None,
+        "p50_ms": round(percentile(latencies, 0.5), 4) if latencies else None,
         "p99_ms": at(0.99),
-        "max_ms": at(1.0),
+        "p999_ms": at(0.999),
+        "max_ms": round(latencies[-1], 4) if latencies else None,
+        "cpu_ms": round(1000 * sum(cpu) / tried, 4) if cpu and tried else None,
         "connections_opened": record.opened.opened if record.opened else None,
         "peak_connections": record.opened.peak if record.opened else None,
         "wait_share": round(acquiring / sum(latencies), 4) if rates else None,
@@ -141,16 +215,19 @@ def _result(found: CellRecords, record: Record, operation: str) -> Result:
         "ratio_low": None,
         "ratio_high": None,
         "histogram": histogram(latencies),
-        "rounds_ops_per_second": [round(rate, 2) for rate in rates],
+        "rounds_ops_per_second": [
+            round(rates[number], 2) if number in rates else None
+            for number in range(1, max(rates, default=0) + 1)
+        ],
         "sweep": cell.sweep,
-        "note": _note(record, errors),
+        "note": _note(record, workload, errors),
     }
 
 
-def _note(record: Record, errors: Counter[str]) -> str | None:
+def _note(record: Record, workload: Workload, errors: Counter[str]) -> str | None:
     """Say what went wrong, and what cannot be said in numbers."""
     parts = [record.problem] if record.problem else []
-    told = [report.note for report in record.rounds.values() if report.note]
+    told = [note for each in record.rounds.values() if (note := each[workload.name].note)]
     parts += told
     if errors and not told:
         parts += [f"{count} x {error}" for error, count in errors.most_common(SHOWN_ERRORS)]
@@ -159,21 +236,11 @@ def _note(record: Record, errors: Counter[str]) -> str | None:
     return "; ".join(parts) or None
 
 
-def _compare(result: Result, own: dict[int, float], baseline: dict[int, float], seed: int) -> None:
-    """Set a result's ratio, from the rates of the rounds that both have."""
-    if result["baseline"]:
-        result["ratio"] = result["ratio_low"] = result["ratio_high"] = 1.0
-    elif both := sorted(own.keys() & baseline.keys()):
-        found = ratio([baseline[each] for each in both], [own[each] for each in both], seed=seed)
-        result["ratio"] = round(found.value, 4)
-        result["ratio_low"], result["ratio_high"] = round(found.low, 4), round(found.high, 4)
-
-
-def reliability_warnings(rounds: Sequence[int], environment: Environment) -> list[str]:
+def reliability_warnings(rounds: Sequence[int], environment: Mapping[str, Any]) -> list[str]:
     """Say what makes ratios over these numbers of rounds less reliable than they look."""
     found = []
     load, cores = environment["load_average"], environment["cores"]
-    if load and load[0] > cores / 2:
+    if load and load[0] > cores:
         found.append(f"the machine was busy before the run: a load of {load[0]:g} on {cores} cores")
     few = min(rounds, default=ENOUGH_ROUNDS)
     if few < ENOUGH_ROUNDS:
@@ -181,22 +248,3 @@ def reliability_warnings(rounds: Sequence[int], environment: Environment) -> lis
             f"with fewer than {ENOUGH_ROUNDS} rounds (here {few}) the intervals are too narrow"
         )
     return found
-
-
-def _noise(results: Sequence[Result]) -> list[str]:
-    """Name the differences that are smaller than the noise."""
-    unclear: dict[tuple[str, str, int], list[str]] = {}
-    baselines = {}
-    for each in results:
-        key = each["database"], each["workload"], each["threads"]
-        if each["baseline"]:
-            baselines[key] = each["contender"]
-        # The parts are noisier than the whole, and too many to name.
-        is_part = each["operation"] not in (TOTAL, each["workload"])
-        if not (each["baseline"] or each["sweep"] or is_part or is_clear(each) is not False):
-            unclear.setdefault(key, []).append(each["contender"])
-    return [
-        f"{database}, {workload}, {plural(threads, 'thread')}: the noise is larger than the "
-        f"difference between {baselines[database, workload, threads]} and {', '.join(names)}"
-        for (database, workload, threads), names in unclear.items()
-    ]

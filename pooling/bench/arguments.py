@@ -7,15 +7,17 @@ import re
 from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .adapters.base import VENDORS
-from .contenders import CONTENDERS, USUAL
+from .adapters.base import POSTGRESQL, SIMULATED, SQLITE, VENDORS
+from .adapters.own import OwnWorkError, find_callable
+from .contenders import CONTENDERS
 from .plan import Plan
-from .workloads import WORKLOADS
+from .workloads import WORKLOADS, own_workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from .contenders import Contender
+    from .workloads import Workload
 
 T = TypeVar("T")
 
@@ -24,15 +26,9 @@ MOST = 100
 
 LONGEST_DURATION = 60.0
 
-# What takes about 20 seconds.
-QUICK: dict[str, Any] = {
-    "rounds": 3,
-    "iterations": 40,
-    "threads": (1, 4),
-    "pool_size": 2,
-    "haste": 2.0,
-    "usual": (WORKLOADS["connect"], WORKLOADS["crud"], WORKLOADS["contention"]),
-}
+# What takes about 30 seconds: enough for the gain, and not to tell close contenders apart.
+QUICK: dict[str, Any] = {"rounds": 3, "duration": 0.8}
+QUICK_CONTENDERS = ("stock", "persistent", "pooled", "native")
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0}
 
@@ -56,12 +52,16 @@ def pool_size(text: str) -> int:
     return number
 
 
-def numbers_of_threads(text: str) -> tuple[int, ...]:
+def numbers(text: str) -> tuple[int, ...]:
     """Return the numbers of a list such as `1,8,32`, each of them once."""
-    numbers = tuple(dict.fromkeys(at_least_one(part.strip()) for part in text.split(",")))
-    if max(numbers) > MOST:
+    return tuple(dict.fromkeys(at_least_one(part.strip()) for part in text.split(",")))
+
+
+def numbers_of_threads(text: str) -> tuple[int, ...]:
+    """Return a list of numbers of threads."""
+    if max(found := numbers(text)) > MOST:
         raise ArgumentError(f"{text!r}: {MOST} threads at most")
-    return numbers
+    return found
 
 
 def duration(text: str) -> float:
@@ -95,16 +95,20 @@ def share(text: str) -> float:
 
 VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
     "rounds": (at_least_one, "how often each contender has its turn"),
-    "iterations": (at_least_one, "operations in a round"),
-    "pool_size": (pool_size, "connections of each pool"),
-    "threads": (numbers_of_threads, "numbers of threads"),
-    "duration": (positive_duration, "seconds of a trial, instead of a count"),
+    "duration": (positive_duration, "seconds of a turn"),
+    "iterations": (at_least_one, "operations in a turn, instead of a duration"),
+    "pool_size": (pool_size, "connections of each pool (default: 4, in `think` 5)"),
+    "threads": (numbers_of_threads, "numbers of threads (default: 8, in `think` 50)"),
+    "rate": (
+        numbers,
+        "operations due in each second, whether earlier ones are done or not; several give a curve",
+    ),
     "seed": (int, "for users, bootstrap and simulation"),
     "rtt": (duration, "add this round-trip time to PostgreSQL's, such as 1ms"),
     "timeout": (positive_duration, "seconds a pool lets a caller wait in `exhaustion`"),
     "simulated_open": (duration, "seconds to open a simulated connection"),
     "simulated_query": (duration, "seconds to answer a simulated query"),
-    "simulated_unhealthy": (share, "share of bad simulated connections"),
+    "simulated_unhealthy": (share, "share of liveness tests that a simulated connection fails"),
 }
 """The plan's attributes that are options: what converts the text, and what they mean."""
 
@@ -134,7 +138,8 @@ def make_plan(vendors: Sequence[str], options: Mapping[str, Any]) -> Plan:
     Raises:
         ArgumentError: there is no such plan; the message names the choices.
     """
-    chosen = _contenders(options["contender"], vendors)
+    workloads = workloads_of(options)
+    chosen = _contenders(options, vendors, workloads)
     if (baseline := options["baseline"]) is not None:
         [base] = choose("contender", [baseline], CONTENDERS)
         if not set(base.vendors) & set(vendors):
@@ -143,14 +148,22 @@ def make_plan(vendors: Sequence[str], options: Mapping[str, Any]) -> Plan:
                 f"choose from {_names(chosen)}"
             )
         chosen = chosen if base in chosen else (*chosen, base)
-    known = (*VALUES, "baseline", "sweep", "health_checks")
+    if options["rtt"] and set(vendors) != {POSTGRESQL}:
+        raise ArgumentError(f"--rtt delays PostgreSQL and not {', '.join(vendors)}")
+    known = (*VALUES, "baseline", "sweep", "health_checks", "quick", "pin")
     given = {name: options[name] for name in known if options[name] is not None}
-    if options["workload"]:
-        given["workloads"] = choose("workload", options["workload"], WORKLOADS)
-    plan = Plan(**{**(QUICK if options["quick"] else {}), **given, "contenders": chosen})
-    if plan.sweep is not None and any(each.kind != "steady" for each in plan.workloads or ()):
+    plan = Plan(
+        **{**(QUICK if options["quick"] else {}), **given},
+        contenders=chosen,
+        workloads=workloads or None,
+        usual_only=not options["contender"],
+    )
+    varied = "sweep" if plan.sweep else "rate" if plan.rate else ""
+    if varied and any(each.kind not in ("steady", "own") for each in workloads):
         steady = [each.name for each in WORKLOADS.values() if each.kind == "steady"]
-        raise ArgumentError(f"--sweep works with the workloads {', '.join(steady)}")
+        raise ArgumentError(f"--{varied} works with the workloads {', '.join(steady)}")
+    if plan.sweep and plan.rate:
+        raise ArgumentError("--sweep and --rate vary different things; choose one of them")
     for vendor in vendors:
         if not plan.trials(vendor):
             raise ArgumentError(
@@ -160,11 +173,41 @@ def make_plan(vendors: Sequence[str], options: Mapping[str, Any]) -> Plan:
     return plan
 
 
-def _contenders(given: Sequence[str] | None, vendors: Sequence[str]) -> tuple[Contender, ...]:
+def workloads_of(options: Mapping[str, Any]) -> tuple[Workload, ...]:
+    """Return the chosen workloads, the project's own work among them."""
+    if options["url"] is not None:
+        if not options["url"].startswith("/"):
+            raise ArgumentError(f"--url {options['url']}: a path such as /shop/ is needed")
+        return (own_workload(options["url"]),)
+    given = options["workload"] or []
+    if any(":" in each for each in given):
+        [target, *more] = given
+        if more:
+            raise ArgumentError("--workload module:callable stands alone")
+        try:
+            find_callable(target)
+        except OwnWorkError as error:
+            raise ArgumentError(str(error)) from error
+        return (own_workload(target),)
+    return choose("workload", given, WORKLOADS)
+
+
+def _contenders(
+    options: Mapping[str, Any], vendors: Sequence[str], workloads: Sequence[Workload]
+) -> tuple[Contender, ...]:
     able = _working_with(vendors)
-    if not given:
-        return tuple(each for each in able if each in USUAL)
-    chosen = choose("contender", given, CONTENDERS)
+    if options["contender"] == ["all"]:
+        return tuple(able)
+    if not options["contender"]:
+        named = {each.name for each in workloads}
+        return tuple(
+            each
+            for each in able
+            if set(each.usual) & set(vendors)
+            and (not each.only or named & set(each.only))
+            and (not options["quick"] or each.name in QUICK_CONTENDERS or SIMULATED in vendors)
+        )
+    chosen = choose("contender", options["contender"], CONTENDERS)
     for each in chosen:
         if each not in able:
             raise ArgumentError(
@@ -184,9 +227,13 @@ def _names(contenders: Sequence[Contender]) -> str:
     return ", ".join(each.name for each in contenders)
 
 
-def vendors_for(given: Sequence[str] | None, contender: Sequence[str] | None) -> tuple[str, ...]:
+def vendors_for(options: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the private databases: those that are named, or all that the contenders can use."""
-    if given:
-        return choose("engine", given, {vendor: vendor for vendor in VENDORS})
-    chosen = choose("contender", contender or CONTENDERS, CONTENDERS)
+    if options["engine"]:
+        return choose("engine", options["engine"], {vendor: vendor for vendor in VENDORS})
+    if options["rtt"]:
+        return (POSTGRESQL,)
+    if not options["contender"] or options["contender"] == ["all"]:
+        return (POSTGRESQL, SQLITE)
+    chosen = choose("contender", options["contender"], CONTENDERS)
     return tuple(each for each in VENDORS if any(each in other.vendors for other in chosen))

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
+import re
 import secrets
+import shutil
 import sqlite3
 import tempfile
 from abc import ABC, abstractmethod
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +53,8 @@ class DatabaseProvider(ABC):
 
     vendor: str
     title: str
+    alias = project = ""
+    """The project's alias and settings, if its own work is done there."""
 
     def __init__(self, base: Mapping[str, Any]) -> None:
         self.base = {key: value for key, value in base.items() if key != "TEST"}
@@ -64,6 +70,14 @@ class DatabaseProvider(ABC):
     def connection_counter(self, entry: Mapping[str, Any]) -> ConnectionCounter | None:  # noqa: ARG002
         """Return what counts the connections to a database, if the server does so."""
         return None
+
+    def left_behind(self) -> dict[str, str]:
+        """Return what runs that were killed have left here, and by which run it was made."""
+        return {}
+
+    def remove(self, name: str) -> None:
+        """Remove something that was left behind."""
+        raise NotImplementedError
 
     def prepare(self, entry: dict[str, Any]) -> None:
         """Make the table of users in a database made by `new_database`.
@@ -117,11 +131,24 @@ class SqliteProvider(DatabaseProvider):
     @contextlib.contextmanager
     def new_database(self) -> Iterator[dict[str, Any]]:
         try:
-            folder = tempfile.TemporaryDirectory(prefix="poolbench-", dir=self._folder)
+            folder = tempfile.TemporaryDirectory(
+                prefix=f"poolbench-{os.getpid()}-", dir=self._folder
+            )
         except OSError as error:
             raise SetupError(f"no new folder could be made in {self._folder}: {error}") from error
         with folder as path:
             yield {**self.base, "NAME": str(Path(path, "poolbench.sqlite3"))}
+
+    def left_behind(self) -> dict[str, str]:
+        found = {}
+        for path in self._folder.glob("poolbench-*-*"):
+            pid = path.name.split("-")[1]
+            if pid.isdecimal() and not is_running(int(pid)):
+                found[str(path)] = f"process {pid}"
+        return found
+
+    def remove(self, name: str) -> None:
+        shutil.rmtree(name)
 
 
 class PostgresProvider(DatabaseProvider):
@@ -159,6 +186,7 @@ class PostgresProvider(DatabaseProvider):
         try:
             # template0, because a session in the template would forbid the copy.
             self.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+            self.execute(f"COMMENT ON DATABASE {name} IS '{this_run()}'")
         except DatabaseError as error:
             problem = "the benchmark works in databases of its own and could not create one"
             raise SetupError(f"{problem}: {error}") from error
@@ -172,8 +200,63 @@ class PostgresProvider(DatabaseProvider):
                 problem = f"the database {name} could not be removed, please do"
                 raise SetupError(f"{problem}: {error}") from error
 
+    def left_behind(self) -> dict[str, str]:
+        found = self.execute(
+            "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database "
+            "WHERE datname LIKE 'poolbench%%'"
+        )
+        return {name: mark for name, mark in found if mark and is_left_behind(mark)}
+
+    def remove(self, name: str) -> None:
+        self.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
     def connection_counter(self, entry: Mapping[str, Any]) -> ConnectionCounter:
         return ConnectionCounter(self.execute, entry["NAME"])
+
+
+def this_run() -> str:
+    """Return what a database is marked with: by which run it was made, and when."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return f"poolbench on {platform.node()}, process {os.getpid()}, {now}"
+
+
+def is_left_behind(mark: str) -> bool:
+    """Whether the run that a mark names is over, as far as this machine can tell."""
+    found = re.fullmatch(r"poolbench on (.*), process (\d+), .*", mark)
+    if found is None:
+        return False
+    return found[1] != platform.node() or not is_running(int(found[2]))
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+class OwnProvider(DatabaseProvider):
+    """The project's own database, for its own work: nothing is made there, and nothing removed."""
+
+    def __init__(self, alias: str, project: str) -> None:
+        super().__init__(connections.settings[alias])
+        self.alias, self.project = alias, project
+        self.vendor, self.title = vendor_of_alias(alias), connections[alias].display_name
+
+    def describe(self) -> dict[str, str]:
+        return {"alias": self.alias, "settings": self.project}
+
+    def new_database(self) -> contextlib.AbstractContextManager[dict[str, Any]]:
+        return contextlib.nullcontext(self.base)
+
+    def prepare(self, entry: dict[str, Any]) -> None:
+        """The project has its tables."""
+
+    clear = prepare
 
 
 class SimulatedProvider(DatabaseProvider):

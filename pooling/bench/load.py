@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
 from .measurements import PhaseReport, Samples, TrialReport, describe_error
@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 # A client pauses after a failed operation, as one does that sends its next request: otherwise a
 # pool that refuses at once would be asked a million times.
 PAUSE_AFTER_ERROR = 0.002
-SHARE_OF_OTHER = 0.2
 # How much longer than the pool's timeout `exhaustion` waits for its last caller.
 GRACE = 2.0
+# Users made up before a trial that ends by the clock, for each client; more are made as needed.
+PREPARED = 100
+# An overloaded contender is given up when it needs so many times the planned time.
+OVERTIME = 2.0
 
 
 class LoadError(RuntimeError):
@@ -44,6 +47,7 @@ class Client:
 
     def __init__(self, trial: Trial, number: int, clients: int) -> None:
         self._trial = trial
+        self._number, self._clients = number, clients
         self._random = random.Random(f"{trial.seed}-{number}")
         self._users = new_users(f"{trial.seed}-{number}")
         phases = trial.workload.phases
@@ -51,21 +55,39 @@ class Client:
         if trial.workload.kind != "steady":
             self._share = 1
         self._inserts = any(phase.action == "insert" for phase in phases)
-        self._new = list(islice(self._users, self._share if self._inserts else 0))
+        few = PREPARED if trial.seconds else self._share
+        self._new = list(islice(self._users, few if self._inserts else 0))
         self._known = known_users()
         for pk, user in enumerate(self._known, start=1):
             user.pk = pk
         self._inserted: list[BenchUser] = []
+        self.missed = 0
 
-    def operations(self, phase: Phase) -> Iterator[tuple[Action, BenchUser | None]]:
-        """Yield actions and their users, until the share is done or the time is over."""
-        seconds = self._trial.seconds
-        end = seconds and perf_counter() + seconds / len(self._trial.workload.phases)
-        number = 0
-        while perf_counter() < end if end else number < self._share:
+    def operations(self, phase: Phase) -> Iterator[tuple[float | None, Action, BenchUser | None]]:
+        """Yield when an operation is due, its action and its user.
+
+        None is due when the one before is done, unless the trial has a rate. The share ends it, or
+        the clock.
+        """
+        trial, begin, number = self._trial, perf_counter(), 0
+        seconds = trial.seconds and trial.seconds / len(trial.workload.phases)
+        due = None
+        while True:
+            if trial.rate:
+                due = begin + (number * self._clients + self._number) / trial.rate
+            now = perf_counter()
+            if seconds:
+                if (due or now) >= begin + seconds:
+                    return
+                if now >= begin + seconds * OVERTIME:
+                    left = (begin + seconds - (due or now)) * (trial.rate or 0) / self._clients
+                    self.missed += round(left)
+                    return
+            elif number >= self._share:
+                return
             if (operation := self._operation(phase, number)) is None:
                 return
-            yield operation
+            yield due, *operation
             number += 1
 
     def succeeded(self, action: Action, user: BenchUser | None) -> None:
@@ -76,9 +98,7 @@ class Client:
     def _operation(self, phase: Phase, number: int) -> tuple[Action, BenchUser | None] | None:
         """Return an action and its user, or None if there is nothing left to do."""
         action = phase.action
-        if phase.other is not None and self._random.random() < SHARE_OF_OTHER:
-            action = phase.other
-        if action in ("trivial", "first"):
+        if action in ("trivial", "first", "own"):
             return action, None
         if action == "insert":
             return action, self._new[number] if number < len(self._new) else next(self._users)
@@ -133,22 +153,26 @@ class Load(ABC):
         for phase in trial.workload.phases:
             samples = [Samples() for _ in clients]
             parts = [
-                self._start(number, self._work(client, phase, trial.workload.hold, samples[number]))
+                self._start(number, self._work(client, phase, samples[number]))
                 for number, client in enumerate(clients)
             ]
+            before = process_time()
             for failed in await asyncio.gather(*parts, return_exceptions=True):
                 if failed is not None:
                     raise failed
-            reports[phase.operation] = PhaseReport.of(samples)
+            reports[phase.operation] = PhaseReport.of(samples, process_time() - before)
         return TrialReport(reports)
 
-    async def _work(self, client: Client, phase: Phase, hold: float, samples: Samples) -> None:
+    async def _work(self, client: Client, phase: Phase, samples: Samples) -> None:
         """Do one client's operations of a phase. In a thread, nothing here ever suspends."""
         acquire, release = self._adapter.acquire, self._adapter.release
         perform, is_async = self._adapter.perform, self._adapter.is_async
         samples.begin = perf_counter()
-        for action, user in client.operations(phase):
+        for due, action, user in client.operations(phase):
             begin = perf_counter()
+            if due is not None and due > begin:
+                await self._sleep(due - begin)
+                begin = perf_counter()
             try:
                 connection = (await acquire()) if is_async else acquire()
                 acquired = perf_counter()
@@ -156,8 +180,12 @@ class Load(ABC):
                     done = perform(action, connection, user)
                     if is_async:
                         await done
-                    if hold:
-                        await self._sleep(hold)
+                    if phase.pause:
+                        await self._sleep(phase.pause)
+                    if phase.then:
+                        done = perform(phase.then, connection, user)
+                        if is_async:
+                            await done
                 finally:
                     released = release(connection)
                     if is_async:
@@ -166,10 +194,13 @@ class Load(ABC):
                 samples.errors[describe_error(error)] += 1
                 await self._sleep(PAUSE_AFTER_ERROR)
                 continue
-            samples.latencies.append(perf_counter() - begin)
+            samples.latencies.append(perf_counter() - (begin if due is None else due))
             samples.acquiring += acquired - begin
             client.succeeded(action, user)
         samples.end = perf_counter()
+        if client.missed:
+            samples.errors["overloaded: due, and never begun"] += client.missed
+            client.missed = 0
 
     async def _exhaust(self) -> TrialReport:
         """Let all clients but the last hold a connection, then let the last one ask for one."""
@@ -195,10 +226,18 @@ class Load(ABC):
             else:
                 samples.errors[describe_error(error)] += 1
                 note = f"the last caller got {describe_error(error)}"
+            note += f" (after {samples.latencies[0]:.3f} s)"
+            if error is not None:
+                begin = perf_counter()
+                await self._call(0, release, held.pop(0))
+                try:
+                    held[self._size - 1] = await self._call(self._size - 1, acquire)
+                    note += f"; after a release it was served in {perf_counter() - begin:.4f} s"
+                except Exception as again:
+                    note += f"; after a release it got {describe_error(again)}"
         finally:
             for client, connection in held.items():
                 await self._call(client, release, connection)
-        note += f" (after {samples.latencies[0]:.3f} s)"
         return TrialReport({"exhaustion": PhaseReport.of([samples])}, note)
 
 

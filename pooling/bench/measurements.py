@@ -23,6 +23,8 @@ class Trial:
     Attributes:
         iterations: operations of the workload, shared out among its phases and the clients.
         seconds: if given, the trial ends by the clock and not by the count.
+        rate: if given, so many operations are due in each second, whether earlier ones are done
+            or not; a latency counts from the moment when the operation was due.
         seed: for the users' data and the choice of actions.
     """
 
@@ -30,6 +32,7 @@ class Trial:
     iterations: int
     seconds: float | None
     seed: str
+    rate: float | None = None
 
 
 @dataclass(slots=True)
@@ -58,6 +61,7 @@ class PhaseReport:
     Attributes:
         seconds: from the first client's beginning to the last one's end.
         rates: operations per second, client by client.
+        cpu: seconds of processor time of the contender's process, if they were measured.
     """
 
     latencies: list[float]
@@ -65,9 +69,10 @@ class PhaseReport:
     errors: Counter[str]
     seconds: float
     rates: list[float]
+    cpu: float | None = None
 
     @classmethod
-    def of(cls, clients: Sequence[Samples]) -> PhaseReport:
+    def of(cls, clients: Sequence[Samples], cpu: float | None = None) -> PhaseReport:
         return cls(
             latencies=[latency for each in clients for latency in each.latencies],
             acquiring=sum(each.acquiring for each in clients),
@@ -77,6 +82,7 @@ class PhaseReport:
                 len(each.latencies) / (each.end - each.begin) if each.latencies else 0.0
                 for each in clients
             ],
+            cpu=cpu,
         )
 
 

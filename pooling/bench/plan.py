@@ -5,55 +5,83 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from .adapters.base import POSTGRESQL, SIMULATED
-from .contenders import USUAL
+from .adapters.base import POSTGRESQL, SIMULATED, SQLITE
+from .contenders import CONTENDERS
+from .statistics import ENOUGH_ROUNDS
 from .workloads import WORKLOADS, Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from .contenders import Contender
-    from .results import Sweep
 
-# Warming up takes a part of a trial: connections, caches and prepared statements are there by then.
-WARM_UP = 50
+# Warming up: connections, caches and prepared statements are there after so many operations.
+WARM_UP = 64
 
 POOL_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)
+
+USUAL = {
+    POSTGRESQL: ("crud", "contention"),
+    SQLITE: ("crud",),
+    # The first experiment of all: 1,000 operations would take minutes, so there are fewer.
+    SIMULATED: ("read", "exhaustion"),
+}
+"""What is measured at a database if no workload is chosen."""
 
 SweepName = Literal["iterations", "pool-size"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One workload with one number of threads, for all contenders in turns.
+    """Workloads with one number of threads, for all contenders in turns.
 
     Attributes:
-        cold: every trial begins without connections.
-        rounds: how often each contender does it.
+        workloads: done one after the other in each turn, with the same connections.
+        iterations: operations of a turn, if it is not ended by the clock.
+        seconds: how long a turn takes, shared out among the workloads' operations.
+        cold: every turn begins without connections.
+        rounds: how often each contender has its turn.
         warm_up: whether there is a round before these that does not count.
+        usual_only: whether only those contenders take part that are usual at a database.
     """
 
-    workload: Workload
+    workloads: tuple[Workload, ...]
     threads: int
-    iterations: int
     pool_size: int
     rounds: int
+    iterations: int = 1
     seconds: float | None = None
+    rate: float | None = None
     cold: bool = False
     warm_up: bool = True
     timeout: float = 30.0
-    sweep: Sweep | None = None
+    sweep: dict[str, Any] | None = None
+    usual_only: bool = False
+
+    @property
+    def title(self) -> str:
+        return ", ".join(each.name for each in self.workloads)
 
     @property
     def trials(self) -> int:
-        """Trials of each contender."""
+        """Turns of each contender."""
         return self.rounds + self.warm_up
+
+    def seconds_of(self, workload: Workload) -> float | None:
+        """Return a workload's part of a turn."""
+        phases = sum(len(each.phases) for each in self.workloads)
+        return self.seconds and self.seconds * len(workload.phases) / phases
 
     def admits(self, contender: Contender, vendor: str) -> bool:
         """Whether a contender can do this."""
-        if vendor not in contender.vendors:
+        if vendor not in (contender.usual if self.usual_only else contender.vendors):
             return False
         if self.sweep is not None and self.sweep["name"] == "pool-size" and not contender.has_pool:
+            return False
+        kinds = {each.kind for each in self.workloads}
+        if not kinds <= set(contender.kinds):
+            return False
+        if contender.only and not {each.name for each in self.workloads} & {*contender.only, "own"}:
             return False
         return contender.most_threads is None or self.threads <= contender.most_threads
 
@@ -63,29 +91,28 @@ class Plan:
     """How much is measured. Most attributes are options: `arguments.VALUES` says what they mean.
 
     Attributes:
-        workloads: what the contenders do; None for a choice that suits each database.
-        usual: that choice for real databases.
-        baseline: the contender that ratios refer to; None for the first at each database.
-        threads: numbers of threads; `contention`, `spike` and `exhaustion` need more of them than
-            there are connections, and take more if none of these is enough.
-        haste: shortens the trials of workloads that are ended by the clock, if above 1.
+        workloads: what the contenders do; None for what is usual at each database.
+        baseline: the contender that ratios refer to; None for the first of each driver.
+        iterations, threads, pool_size: None for what suits the workload.
         grace: seconds that a trial may take beyond what it has to.
     """
 
-    contenders: tuple[Contender, ...] = USUAL
+    contenders: tuple[Contender, ...] = tuple(CONTENDERS.values())
     workloads: tuple[Workload, ...] | None = None
-    usual: tuple[Workload, ...] = tuple(WORKLOADS.values())
     baseline: str | None = None
-    rounds: int = 5
-    iterations: int = 200
-    threads: tuple[int, ...] = (1, 8)
-    pool_size: int = 4
-    duration: float | None = None
-    haste: float = 1.0
+    rounds: int = ENOUGH_ROUNDS
+    duration: float = 2.0
+    iterations: int | None = None
+    threads: tuple[int, ...] | None = None
+    pool_size: int | None = None
+    rate: tuple[int, ...] = ()
     timeout: float = 0.5
     rtt: float = 0.0
     health_checks: bool = False
     sweep: SweepName | None = None
+    quick: bool = False
+    pin: bool = False
+    usual_only: bool = False
     seed: int = 1
     simulated_open: float = 0.1
     simulated_query: float = 0.01
@@ -94,10 +121,10 @@ class Plan:
 
     def cells(self, vendor: str) -> list[Cell]:
         """Return what is measured at a database."""
-        return list(self._swept() if self.sweep else self._cells(vendor))
+        return list(self._swept(vendor) if self.sweep or self.rate else self._cells(vendor))
 
     def trials(self, vendor: str) -> int:
-        """Return the number of trials at a database, if no contender fails."""
+        """Return the number of turns at a database, if no contender fails."""
         return sum(
             cell.trials
             for cell in self.cells(vendor)
@@ -114,67 +141,86 @@ class Plan:
 
     def settings(self) -> dict[str, Any]:
         """Return the options by name, for the result document."""
-        names = [each.name for each in fields(self)]
-        private = ("contenders", "workloads", "usual", "haste", "grace", "rtt")
+        private = ("contenders", "workloads", "grace", "rtt", "usual_only")
+        names = [each.name for each in fields(self) if each.name not in private]
         return {
             "workload": [each.name for each in self.workloads] if self.workloads else None,
             "contender": [each.name for each in self.contenders],
             "rtt_ms": self.rtt * 1000,
-            **{name: getattr(self, name) for name in names if name not in private},
+            **{name: getattr(self, name) for name in names},
         }
 
-    def _cells(self, vendor: str) -> Iterator[Cell]:
-        if vendor == SIMULATED and self.workloads is None:
-            # Opening takes its time, so there are fewer operations: by default 100 in all rounds.
-            # Nothing needs to warm up, and opening the first connection counts.
-            few, read = max(1, self.iterations // 10), WORKLOADS["read"]
-            yield self._cell(read, 1, iterations=few, seconds=self.duration, warm_up=False)
-            return
-        for workload in self.workloads or self.usual:
-            exhaustion, counted = workload.kind == "exhaustion", workload.kind != "steady"
-            changes = {
-                **({"seconds": None, "cold": True} if counted else {}),
-                **({"rounds": 1, "warm_up": False, "timeout": self.timeout} if exhaustion else {}),
-            }
-            for threads in self._threads_for(workload):
-                yield self._cell(workload, threads, **changes)
+    def _workloads(self, vendor: str) -> Sequence[Workload]:
+        return self.workloads or [WORKLOADS[name] for name in USUAL[vendor]]
 
-    def _cell(self, workload: Workload, threads: int, **changes: Any) -> Cell:
-        own = workload.seconds and workload.seconds / self.haste
+    def _cells(self, vendor: str) -> Iterator[Cell]:
+        """Yield cells; steady workloads with the same threads and pools share their turns."""
+        together: dict[tuple[int, int], list[Workload]] = {}
+        for workload in self._workloads(vendor):
+            pool_size = self.pool_size or workload.pool_size or 4
+            for threads in self._threads_for(workload, pool_size):
+                if workload.kind in ("steady", "own"):
+                    together.setdefault((threads, pool_size), []).append(workload)
+                    continue
+                changes: dict[str, Any] = {"seconds": None, "cold": True}
+                if workload.kind == "exhaustion":
+                    changes |= {"rounds": 1, "warm_up": False, "timeout": self.timeout}
+                yield self._cell([workload], threads, pool_size, **changes)
+        for (threads, pool_size), workloads in together.items():
+            changes = {}
+            if vendor == SIMULATED:
+                # Opening takes its time and counts: 100 operations by default, in all rounds.
+                few = self.iterations or max(1, round(100 / self.rounds))
+                changes = {"iterations": few, "seconds": None, "warm_up": False}
+            yield self._cell(workloads, threads, pool_size, **changes)
+
+    def _cell(
+        self, workloads: Sequence[Workload], threads: int, pool_size: int, **changes: Any
+    ) -> Cell:
         cell = Cell(
-            workload=workload,
+            workloads=tuple(workloads),
             threads=threads,
-            iterations=self.iterations,
-            pool_size=self.pool_size,
+            pool_size=pool_size,
             rounds=self.rounds,
-            seconds=self.duration or own,
+            iterations=self.iterations or 1,
+            seconds=None if self.iterations else self.duration,
+            usual_only=self.usual_only,
         )
         return replace(cell, **changes)
 
-    def _threads_for(self, workload: Workload) -> tuple[int, ...]:
+    def _threads_for(self, workload: Workload, pool_size: int) -> tuple[int, ...]:
         if workload.kind == "exhaustion":
-            return (self.pool_size + 1,)
+            return (pool_size + 1,)
+        threads = self.threads or (workload.threads or 8,)
         if workload.crowded:
-            enough = tuple(each for each in self.threads if each > self.pool_size)
-            return enough or (4 * self.pool_size,)
-        return self.threads
+            return tuple(each for each in threads if each > pool_size) or (4 * pool_size,)
+        return threads
 
-    def _swept(self) -> Iterator[Cell]:
-        if self.sweep == "iterations":
-            for workload in self.workloads or (WORKLOADS["read"],):
-                for value in self._numbers_of_operations():
-                    sweep: Sweep = {"name": "iterations", "value": value}
-                    changes = {"iterations": value, "seconds": None, "cold": True}
-                    yield self._cell(workload, min(self.threads), sweep=sweep, **changes)
-            return
-        threads = max(self.threads)
-        for workload in self.workloads or (WORKLOADS["contention"],):
-            for value in POOL_SIZES:
-                if value <= max(threads, self.pool_size):
-                    sweep = {"name": "pool-size", "value": value}
-                    yield self._cell(workload, threads, pool_size=value, sweep=sweep)
+    def _swept(self, vendor: str) -> Iterator[Cell]:
+        """Yield cells that differ in one number: the iterations, the pool's size, or the rate."""
+        default = "read" if self.sweep == "iterations" else "contention"
+        for workload in self.workloads or (WORKLOADS[default],):
+            pool_size = self.pool_size or workload.pool_size or 4
+            threads = self._threads_for(workload, pool_size)
+            if self.sweep == "iterations":
+                for value in self._numbers_of_operations(60 if vendor == SIMULATED else 1000):
+                    sweep = {"name": "iterations", "value": value}
+                    changes = {"iterations": value, "seconds": None, "cold": True, "warm_up": False}
+                    few = self.threads[0] if self.threads else 1
+                    yield self._cell([workload], few, pool_size, sweep=sweep, **changes)
+            elif self.rate:
+                for value in self.rate:
+                    sweep = {"name": "rate", "value": value}
+                    yield self._cell([workload], threads[0], pool_size, sweep=sweep, rate=value)
+            else:
+                most = max(self.threads or (workload.threads or 32,))
+                for value in POOL_SIZES:
+                    if value <= max(most, self.pool_size or 0):
+                        sweep = {"name": "pool-size", "value": value}
+                        yield self._cell([workload], most, value, sweep=sweep)
 
-    def _numbers_of_operations(self) -> list[int]:
+    def _numbers_of_operations(self, usual: int) -> list[int]:
         """Return 1, 2, 5, 10 and so on, up to and with the given number."""
+        most = self.iterations or usual
         numbers = [step * 10**power for power in range(7) for step in (1, 2, 5)]
-        return sorted({*(each for each in numbers if each < self.iterations), self.iterations})
+        return sorted({*(each for each in numbers if each < most), most})

@@ -35,6 +35,8 @@ START_TIMEOUT = 60.0
 CLOSE_TIMEOUT = 15.0
 END_TIMEOUT = 5.0
 POLL_EVERY = 0.02
+PROJECT = "POOLBENCH_SETTINGS"
+"""The environment variable that names a project's settings, for a worker that does its work."""
 
 
 class WorkerFailedError(RuntimeError):
@@ -102,13 +104,15 @@ class WorkerProcess:
     Args:
         name: the class to work with, as `module:name`.
         blocked: modules that have to look as if they were not installed.
+        project: the module of a project's settings, if the project's own work is done.
     """
 
     server = f"{__name__}:TrialServer"
     """The class whose methods answer, as `module:name`; it is made with `name`."""
 
-    def __init__(self, name: str, blocked: tuple[str, ...] = ()) -> None:
+    def __init__(self, name: str, blocked: tuple[str, ...] = (), project: str = "") -> None:
         self._arguments = self.server, name, *blocked
+        self._environment = {**os.environ, PROJECT: project}
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -132,6 +136,7 @@ class WorkerProcess:
         self._process = start_python(
             f"from {__name__} import main; main()",
             *(str(theirs.fileno()), *self._arguments),
+            env=self._environment,
             stderr=self._errors,
             pass_fds=[theirs.fileno()],
         )
@@ -213,7 +218,10 @@ class TrialServer:
         import django
         from django.conf import settings
 
-        settings.configure(USE_TZ=True)
+        if project := os.environ.get(PROJECT):
+            os.environ["DJANGO_SETTINGS_MODULE"] = project
+        else:
+            settings.configure(USE_TZ=True)
         django.setup()
         self._adapter_class: type[PoolAdapter] = find_class(name)
         self._adapter: Any = None
@@ -223,6 +231,8 @@ class TrialServer:
         """Open the contender's pool, if it has one; as far as it can, without connections."""
         from .load import AsyncLoad, ThreadLoad
 
+        if config.cpus:
+            os.sched_setaffinity(0, config.cpus)
         self._adapter = self._adapter_class(config)
         load = AsyncLoad if self._adapter.is_async else ThreadLoad
         self._load = load(self._adapter, config.threads)
@@ -243,6 +253,7 @@ class TrialServer:
         if load is not None:
             load.close()
         if adapter is not None:
+            adapter.clean_up()
             adapter.close()
         counts: ConnectionCounts | None = adapter and adapter.count and adapter.count.total()
         return counts

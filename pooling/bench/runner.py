@@ -8,9 +8,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from django.db import DatabaseError
+
 from . import environment
 from .adapters.base import POSTGRESQL, RunConfig
 from .aggregation import make_document
+from .databases import SetupError
 from .measurements import ConnectionCounts, Trial
 from .plan import WARM_UP
 from .processes import CLOSE_TIMEOUT, WorkerFailedError, WorkerProcess, WorkerStoppedError
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
     from .databases import DatabaseProvider
     from .measurements import TrialReport
     from .plan import Cell, Plan
-    from .results import Document, LeftOut
+    from .results import Document
+    from .workloads import Workload
 
 T = TypeVar("T")
 
@@ -48,13 +52,13 @@ class Record:
     """What one contender did in one cell.
 
     Attributes:
-        rounds: its reports by round, those that there are.
+        rounds: its reports by round and workload, those that there are.
         opened: its connections, warm-up included, if they could be counted.
         problem: why it did not get to the end, if it did not.
     """
 
     contender: Contender
-    rounds: dict[int, TrialReport] = field(default_factory=dict)
+    rounds: dict[int, dict[str, TrialReport]] = field(default_factory=dict)
     opened: ConnectionCounts | None = None
     problem: str | None = None
 
@@ -69,6 +73,7 @@ class CellRecords(NamedTuple):
     """What all contenders did in one cell."""
 
     database: str
+    vendor: str
     cell: Cell
     records: list[Record]
 
@@ -95,55 +100,86 @@ def measure(
     plan: Plan,
     providers: Sequence[AbstractContextManager[DatabaseProvider]],
     on_step: Callable[[Step], None] = lambda _: None,
+    warnings: Sequence[str] = (),
 ) -> Document:
     """Run a plan with one provider after the other.
 
+    Everything is made ready before the first turn. What was measured before Ctrl-C or an error is
+    in the document, which says what happened.
+
     Raises:
-        SetupError: a database could not be made, or not be removed.
+        SetupError: nothing could be measured.
     """
     begin = time.monotonic()
     found = environment.describe()
-    left_out: list[LeftOut] = []
-    cells = []
-    for opening in providers:
-        with opening as provider:
-            found["servers"][provider.title] = provider.describe()
-            cells += run(provider, plan, on_step, left_out)
-    return make_document(plan, cells, found, left_out, time.monotonic() - begin)
+    left_out: list[dict[str, str]] = []
+    cells: list[CellRecords] = []
+    interrupted, noted = None, list(warnings)
+    try:
+        with ExitStack() as stack:
+            ready = []
+            for opening in providers:
+                try:
+                    provider = stack.enter_context(opening)
+                    found["servers"][provider.title] = provider.describe()
+                    noted += [
+                        f"left behind by a killed run: {name} ({mark}); --clean removes it"
+                        for name, mark in provider.left_behind().items()
+                    ]
+                except SetupError as error:
+                    if len(providers) == 1:
+                        raise
+                    left_out.append({"contender": "all", "reason": str(error)})
+                    continue
+                ready.append((provider, _open_entrants(stack, provider, plan, left_out)))
+            for provider, entrants in ready:
+                _run_cells(provider, plan, entrants, cells, on_step)
+    except (KeyboardInterrupt, SetupError, DatabaseError) as error:
+        if not any(record.rounds for each in cells for record in each.records):
+            raise
+        interrupted = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
+    seconds = time.monotonic() - begin
+    return make_document(plan, cells, found, left_out, seconds, interrupted, noted)
 
 
 def run(
     provider: DatabaseProvider,
     plan: Plan,
     on_step: Callable[[Step], None] = lambda _: None,
-    left_out: list[LeftOut] | None = None,
+    left_out: list[dict[str, str]] | None = None,
 ) -> list[CellRecords]:
-    """Measure all contenders with a provider's databases; call `on_step` before each trial.
-
-    What was made is removed in any case. A contender that fails is reported, and the others go on;
-    one that cannot even start is added to `left_out`.
-
-    Raises:
-        SetupError: no database could be made or removed.
-    """
-    vendor = provider.vendor
+    """Run all cells at one database. Contenders that did not start are added to `left_out`."""
+    cells: list[CellRecords] = []
     with ExitStack() as stack:
         entrants = _open_entrants(stack, provider, plan, [] if left_out is None else left_out)
-        return [
-            _CellRun(provider, plan, cell, on_step).run(admitted)
-            for cell in plan.cells(vendor)
-            if (admitted := [each for each in entrants if cell.admits(each.contender, vendor)])
-        ]
+        _run_cells(provider, plan, entrants, cells, on_step)
+    return cells
+
+
+def _run_cells(
+    provider: DatabaseProvider,
+    plan: Plan,
+    entrants: Sequence[Entrant],
+    cells: list[CellRecords],
+    on_step: Callable[[Step], None],
+) -> None:
+    for cell in plan.cells(provider.vendor):
+        admitted = [each for each in entrants if cell.admits(each.contender, provider.vendor)]
+        turns = [(each, Record(each.contender, problem=each.stopped)) for each in admitted]
+        # Before it is filled, so that Ctrl-C loses nothing.
+        records = [record for _, record in turns]
+        cells.append(CellRecords(provider.title, provider.vendor, cell, records))
+        _CellRun(provider, plan, cell, on_step).run(turns)
 
 
 def order(entrants: Sequence[T], number: int) -> list[T]:
     """Return the order of a round: another one begins each time, so that none is always first."""
-    start = number % len(entrants)
+    start = number % len(entrants) if entrants else 0
     return [*entrants[start:], *entrants[:start]]
 
 
 def _open_entrants(
-    stack: ExitStack, provider: DatabaseProvider, plan: Plan, left_out: list[LeftOut]
+    stack: ExitStack, provider: DatabaseProvider, plan: Plan, left_out: list[dict[str, str]]
 ) -> list[Entrant]:
     relayed: dict[str, str] = {}
     if plan.rtt and provider.vendor == POSTGRESQL:
@@ -152,13 +188,18 @@ def _open_entrants(
         relay = stack.enter_context(Relay(host, port, plan.rtt))
         relayed = {"HOST": relay.host, "PORT": str(relay.port)}
     entrants = []
+    cells = plan.cells(provider.vendor)
     for contender in plan.contenders:
-        if provider.vendor not in contender.vendors or contender.missing():
+        if not any(cell.admits(contender, provider.vendor) for cell in cells):
+            continue
+        if contender.missing():
             continue
         entry = stack.enter_context(provider.new_database())
         provider.prepare(entry)
         # Ended before its database is removed.
-        process = stack.enter_context(WorkerProcess(contender.path(), contender.blocked))
+        process = stack.enter_context(
+            WorkerProcess(contender.path(), contender.blocked, provider.project)
+        )
         process.start()
         counter = provider.connection_counter(entry)
         entrants.append(Entrant(contender, process, entry, {**entry, **relayed}, counter))
@@ -176,16 +217,15 @@ def _open_entrants(
 
 @dataclass(frozen=True, slots=True)
 class _CellRun:
-    """All trials of one cell."""
+    """All turns of one cell."""
 
     provider: DatabaseProvider
     plan: Plan
     cell: Cell
     on_step: Callable[[Step], None]
 
-    def run(self, entrants: Sequence[Entrant]) -> CellRecords:
+    def run(self, turns: Sequence[tuple[Entrant, Record]]) -> None:
         cell, title = self.cell, self.provider.title
-        turns = [(each, Record(each.contender, problem=each.stopped)) for each in entrants]
         for entrant, record in turns:
             if entrant.stopped is None:
                 if entrant.counter is not None:
@@ -194,14 +234,12 @@ class _CellRun:
                     self._open(entrant)
         for number in range(1 - cell.warm_up, cell.rounds + 1):
             for entrant, record in order(turns, number):
-                name = entrant.contender.name
-                self.on_step(Step(title, name, cell.workload.name, cell.threads, number))
+                self.on_step(Step(title, entrant.contender.name, cell.title, cell.threads, number))
                 if record.problem is None:
                     with _noting_failure(entrant, record):
-                        self._run_trial(entrant, record, number)
+                        self._take_turn(entrant, record, number)
         for entrant, record in turns:
             self._end(entrant, record)
-        return CellRecords(title, cell, [record for _, record in turns])
 
     def _open(self, entrant: Entrant) -> None:
         plan, cell = self.plan, self.cell
@@ -216,26 +254,39 @@ class _CellRun:
             simulated_query=plan.simulated_query,
             simulated_unhealthy=plan.simulated_unhealthy,
             seed=f"{plan.seed}-{entrant.contender.name}",
+            alias=self.provider.alias,
+            work=next((each.title for each in cell.workloads if each.kind == "own"), ""),
+            cpus=environment.processors(load=True) if plan.pin else (),
         )
         entrant.process.ask(plan.grace, "open", config)
 
-    def _run_trial(self, entrant: Entrant, record: Record, number: int) -> None:
-        cell, process, counter = self.cell, entrant.process, entrant.counter
+    def _take_turn(self, entrant: Entrant, record: Record, number: int) -> None:
+        cell = self.cell
         if cell.cold and number > 1 - cell.warm_up:
-            record.add_opened(process.ask(CLOSE_TIMEOUT, "close"))
+            record.add_opened(entrant.process.ask(CLOSE_TIMEOUT, "close"))
             self._open(entrant)
-        trial = Trial(
-            workload=cell.workload,
-            iterations=cell.iterations if number else min(cell.iterations, WARM_UP),
-            seconds=cell.seconds,
-            seed=f"{self.plan.seed}-{cell.threads}-{number}",
-        )
-        timeout = self.plan.grace + (cell.seconds or cell.iterations * LONGEST_OPERATION)
-        sample = bool if counter is None else counter.sample
-        report = process.ask(timeout, "trial", trial, meanwhile=sample)
-        sample()
+        reports = {each.name: self._run_trial(entrant, each, number) for each in cell.workloads}
         if number:
-            record.rounds[number] = report
+            record.rounds[number] = reports
+
+    def _run_trial(self, entrant: Entrant, workload: Workload, number: int) -> TrialReport:
+        cell, counter = self.cell, entrant.counter
+        seconds = cell.seconds_of(workload)
+        warm_up = max(WARM_UP, 4 * cell.threads) if seconds else min(cell.iterations, WARM_UP)
+        trial = Trial(
+            workload=workload,
+            iterations=cell.iterations if number else warm_up,
+            seconds=seconds if number else None,
+            seed=f"{self.plan.seed}-{cell.threads}-{number}",
+            rate=cell.rate if number else None,
+        )
+        timeout = self.plan.grace + (
+            3 * seconds if seconds else cell.iterations * LONGEST_OPERATION
+        )
+        sample = bool if counter is None else counter.sample
+        report: TrialReport = entrant.process.ask(timeout, "trial", trial, meanwhile=sample)
+        sample()
+        return report
 
     def _end(self, entrant: Entrant, record: Record) -> None:
         if entrant.stopped is None:
@@ -243,7 +294,7 @@ class _CellRun:
                 record.add_opened(entrant.process.ask(CLOSE_TIMEOUT, "close"))
         if entrant.stopped is None and entrant.counter is not None:
             record.opened = entrant.counter.end()
-        if any(phase.action == "insert" for phase in self.cell.workload.phases):
+        if any(p.action == "insert" for each in self.cell.workloads for p in each.phases):
             self.provider.clear(entrant.entry)
 
 

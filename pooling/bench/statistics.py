@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 RESAMPLES = 2_000
 
 # With fewer rounds the interval is narrower than the truth, down to a single point for one round.
-ENOUGH_ROUNDS = 5
+ENOUGH_ROUNDS = 7
+
+# Database, contender and load share the machine: what differs by less is called equal.
+MARGIN = 1.05
+
+# A percentile is known from so many values beyond it: p99 from 1,000 in all, p99.9 from 10,000.
+BEYOND = 10
 
 # Upper bounds in milliseconds, from 1 µs to more than a minute; six for each power of ten.
 BOUNDS = tuple(float(f"{0.001 * 10 ** (step / 6):.4g}") for step in range(48))
@@ -29,6 +35,11 @@ class Ratio(NamedTuple):
     value: float
     low: float
     high: float
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether the interval holds a difference that is smaller than the margin."""
+        return self.low <= MARGIN and self.high >= 1 / MARGIN
 
 
 def ratio(baseline: Sequence[float], other: Sequence[float], *, seed: int = 1) -> Ratio:
@@ -52,6 +63,12 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     if not ordered:
         raise ValueError("a percentile of nothing")
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def known_percentile(ordered: Sequence[float], share: float) -> float | None:
+    """Return a percentile of sorted values; None where there are too few of them to know it."""
+    enough = round(len(ordered) * (1 - share), 6) >= BEYOND
+    return percentile(ordered, share) if enough else None
 
 
 def jain(amounts: Sequence[float]) -> float | None:

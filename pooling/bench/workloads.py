@@ -1,6 +1,6 @@
-"""The workloads, as data: which actions, in which order, by how many clients, for how long.
+"""The workloads, as data: which actions, in which order, by how many clients.
 
-Every operation is a request of its own: it takes a connection, does one action, and ends as Django
+Every operation is a request of its own: it takes a connection, does its actions, and ends as Django
 ends a request. All of that belongs to the measured time.
 """
 
@@ -20,12 +20,14 @@ class Phase:
     Attributes:
         operation: its name in the results.
         action: what is done.
-        other: what is done instead, by chance, in a fifth of the cases.
+        pause: seconds of other work after the action, within the request.
+        then: what is done after the pause.
     """
 
     operation: str
     action: Action
-    other: Action | None = None
+    pause: float = 0.0
+    then: Action | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +37,26 @@ class Workload:
     Attributes:
         what: a description, in one sentence.
         phases: done one after the other; several are summed up in a total.
-        hold: seconds for which each operation keeps its connection beyond its action.
-        seconds: how long a trial takes, if it is ended by the clock and not by the count.
         crowded: it takes more threads than a pool has connections.
+        threads, pool_size: what it is about, if not the same as everything else.
         kind: `spike` is one operation per thread on a pool without connections; `exhaustion` one
-            caller more than there are connections, all of which are held.
+            caller more than there are connections, all of which are held; `own` is the project's.
     """
 
     name: str
     title: str
     what: str
     phases: tuple[Phase, ...]
-    hold: float = 0.0
-    seconds: float | None = None
     crowded: bool = False
-    kind: Literal["steady", "spike", "exhaustion"] = "steady"
+    threads: int | None = None
+    pool_size: int | None = None
+    kind: Literal["steady", "spike", "exhaustion", "own"] = "steady"
+
+
+def own_workload(target: str) -> Workload:
+    """Return the project's own work: the path of a view, or a callable as `module:name`."""
+    what = f"GET {target}, with all middleware." if target.startswith("/") else f"{target}()."
+    return Workload("own", target, what, (Phase("own", "own"),), kind="own")
 
 
 WORKLOADS = {
@@ -70,16 +77,18 @@ WORKLOADS = {
             (Phase("read", "first"),),
         ),
         Workload(
-            *("mixed", "Mixed", "Four of five operations read a user, the fifth updates one."),
-            (Phase("mixed", "read", other="update"),),
-        ),
-        Workload(
             *("contention", "Contention"),
             "More threads than connections; each operation holds its connection for 2 ms more.",
-            (Phase("contention", "trivial"),),
-            hold=0.002,
-            seconds=0.2,
+            (Phase("contention", "trivial", pause=0.002),),
             crowded=True,
+        ),
+        Workload(
+            *("think", "Think"),
+            "50 threads on 5 connections: read a user, do 200 ms of other work, update the user.",
+            (Phase("think", "read", pause=0.2, then="update"),),
+            crowded=True,
+            threads=50,
+            pool_size=5,
         ),
         Workload(
             *("spike", "Spike"),
@@ -90,7 +99,8 @@ WORKLOADS = {
         ),
         Workload(
             *("exhaustion", "Exhaustion"),
-            "All connections are held; how long does one more caller wait, and what does it get?",
+            "All connections are held: how long does one more caller wait, what does it get, and "
+            "how soon is it served after a release?",
             (Phase("exhaustion", "trivial"),),
             crowded=True,
             kind="exhaustion",

@@ -86,6 +86,6 @@ def contender(adapter: type[Bare] | str) -> Contender:
         adapter = type(adapter, (Bare,), {"__module__": __name__})
     adapter.name = adapter.__name__.lower()
     adapter.title = adapter.__name__
-    adapter.how = "Badly."
+    adapter.settings = ("none",) * 5
     adapter.vendors = (SQLITE,)
     return adapter

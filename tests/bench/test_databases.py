@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import sqlite3
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -17,6 +21,7 @@ from pooling.bench.databases import (
     SimulatedProvider,
     SqliteProvider,
     distant_host,
+    is_left_behind,
     is_local,
     provider_of_alias,
     temporary_alias,
@@ -24,6 +29,7 @@ from pooling.bench.databases import (
 )
 from pooling.bench.statements import KNOWN, BenchUser
 from tests.bench.conftest import leftovers
+from tests.bench.test_poolbench import poolbench
 from tests.support.servers import execute, settings_from_url
 
 if TYPE_CHECKING:
@@ -214,3 +220,65 @@ def test_the_server_counts_connections_and_sees_those_that_are_open_together(
         assert found.peak in (2, 3)
         counter.begin()
         assert counter.end().opened == 0
+
+
+# ---- what a killed run has left ------------------------------------------------------------------
+
+
+def dead_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_database_says_by_which_run_it_was_made(postgres_provider: PostgresProvider) -> None:
+    with postgres_provider.new_database() as entry:
+        [[mark]] = postgres_provider.execute(
+            "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s",
+            entry["NAME"],
+        )
+        found = f"poolbench on {platform.node()}, process {os.getpid()}, "
+        assert mark.startswith(found)
+        assert postgres_provider.left_behind() == {}
+
+
+@pytest.mark.parametrize(
+    ("mark", "left"),
+    [
+        ("poolbench on {here}, process {dead}, 2026-11-20T05:00:00+00:00", True),
+        ("poolbench on {here}, process {alive}, 2026-11-20T05:00:00+00:00", False),
+        ("poolbench on elsewhere, process {alive}, 2026-11-20T05:00:00+00:00", True),
+        ("the precious data of somebody else", False),
+    ],
+)
+def test_a_mark_tells_whether_the_run_is_over(mark: str, *, left: bool) -> None:
+    values = {"here": platform.node(), "dead": dead_process(), "alive": os.getpid()}
+    assert is_left_behind(mark.format(**values)) == left
+
+
+def test_what_a_killed_run_left_on_a_server_is_reported_and_cleaned(
+    postgres_provider: PostgresProvider,
+) -> None:
+    mark = f"poolbench on {platform.node()}, process {dead_process()}, 2026-11-20T05:00:00+00:00"
+    postgres_provider.execute("CREATE DATABASE poolbench_killed")
+    postgres_provider.execute(f"COMMENT ON DATABASE poolbench_killed IS '{mark}'")
+    small = ("--rounds=1", "--iterations=1", "--workload=connect", "--contender=stock")
+    out, _ = poolbench(*small, "--database=postgresql")
+    assert "left behind by a killed run: poolbench_killed" in out.replace("\n", " ")
+    out, _ = poolbench("--database=postgresql", "--clean")
+    assert out == f"removed poolbench_killed ({mark})\n"
+    out, _ = poolbench("--database=postgresql", "--clean")
+    assert out == "PostgreSQL: no run has left anything behind\n"
+
+
+def test_what_a_killed_run_left_beside_a_file_is_reported_and_cleaned(
+    sqlite_provider: SqliteProvider, tmp_path: Path
+) -> None:
+    folder = tmp_path / f"poolbench-{dead_process()}-x"
+    folder.mkdir()
+    (folder / "poolbench.sqlite3").touch()
+    (tmp_path / "poolbench-notes-x").mkdir()
+    with sqlite_provider.new_database():
+        assert list(sqlite_provider.left_behind()) == [str(folder)]
+    sqlite_provider.remove(str(folder))
+    assert [path.name for path in tmp_path.iterdir()] == ["poolbench-notes-x"]

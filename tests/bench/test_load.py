@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from itertools import islice
+import time
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from pooling.bench.databases import SqliteProvider
 
 
-CONNECT, CRUD, MIXED, READ = (WORKLOADS[name] for name in ("connect", "crud", "mixed", "read"))
+CONNECT, CRUD, READ = (WORKLOADS[name] for name in ("connect", "crud", "read"))
 
 
 @pytest.fixture
@@ -47,32 +48,25 @@ def test_the_same_seed_makes_up_the_same_users() -> None:
     assert len(set(names("1"))) == 20
 
 
-@pytest.mark.parametrize("workload", [CONNECT, READ, MIXED, CRUD], ids=lambda each: each.name)
+@pytest.mark.parametrize("workload", [CONNECT, READ, CRUD], ids=lambda each: each.name)
 def test_the_operations_are_shared_out_and_a_seed_chooses_them(workload: Workload) -> None:
     def actions(number: int) -> list[tuple[str, Any]]:
         client = Client(trial(workload, 60), number, 3)
         found = []
         for phase in workload.phases:
-            for action, user in client.operations(phase):
+            for _due, action, user in client.operations(phase):
                 client.succeeded(action, user)
                 found.append((action, getattr(user, "username", None)))
         return found
 
     assert len(actions(0)) == 20
     assert actions(0) == actions(0)
-    assert (actions(0) != actions(1)) == (workload in (MIXED, CRUD))
-
-
-def test_mixed_is_mostly_reading() -> None:
-    client = Client(trial(MIXED, 1000), 0, 1)
-    actions = [action for action, _ in client.operations(MIXED.phases[0])]
-    assert 700 < actions.count("read") < 900
-    assert actions.count("read") + actions.count("update") == 1000
+    assert (actions(0) != actions(1)) == (workload is CRUD)
 
 
 def test_what_was_not_inserted_is_not_looked_for() -> None:
     client = Client(trial(CRUD, 40), 0, 1)
-    for action, user in list(client.operations(CRUD.phases[0]))[:2]:
+    for _due, action, user in list(client.operations(CRUD.phases[0]))[:2]:
         client.succeeded(action, user)
     assert len(list(client.operations(CRUD.phases[1]))) == 10
     assert len(list(client.operations(CRUD.phases[3]))) == 2
@@ -148,6 +142,38 @@ def test_a_trial_that_is_ended_by_the_clock_does_as_much_as_it_can(config: RunCo
     adapter.close()
 
 
+def test_a_rate_says_when_each_operation_is_due_and_clients_take_turns() -> None:
+    given = Trial(workload=CONNECT, iterations=1, seconds=0.2, seed="x", rate=100)
+    clients = [Client(given, number, 2) for number in range(2)]
+    begin = time.perf_counter()
+    due = [[each[0] for each in client.operations(CONNECT.phases[0])] for client in clients]
+    assert [len(each) for each in due] == [10, 10]
+    for number, moments in enumerate(due):
+        offsets = [(moment or 0.0) - begin for moment in moments]
+        steps = [round(later - former, 4) for former, later in pairwise(offsets)]
+        assert steps == [0.02] * 9
+        assert offsets[0] >= number * 0.01
+
+
+def test_what_an_overloaded_contender_never_begins_is_an_error(config: RunConfig) -> None:
+    class Slow(Stock):
+        def acquire(self) -> Any:
+            time.sleep(0.1)
+            return super().acquire()
+
+    adapter = Slow(config)
+    load = ThreadLoad(adapter, 1)
+    given = Trial(workload=CONNECT, iterations=1, seconds=0.2, seed="x", rate=100)
+    report = load.run(given).phases["connect"]
+    load.close()
+    adapter.close()
+    # 20 are due; at 10 a second and twice the time no more than 5 are done, later and later.
+    assert len(report.latencies) + report.errors.total() == 20
+    assert 1 <= len(report.latencies) <= 5
+    assert list(report.errors) == ["overloaded: due, and never begun"]
+    assert report.latencies == sorted(report.latencies)
+
+
 class AsyncOne(PoolAdapter):
     """One connection for all tasks, which is nothing but a note of what is done with it."""
 
@@ -196,6 +222,7 @@ def test_the_last_task_of_exhaustion_gets_an_error_and_the_connections_are_retur
     load.close()
     assert report.note is not None
     assert report.note.startswith("the last caller got ConnectionError: none is free (after 0.0")
+    assert "; after a release it was served in 0.0" in report.note
     assert not adapter.free.locked()
 
 

@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pooling.bench import environment, polling
 from pooling.bench.adapters.base import RunConfig
 from pooling.bench.contenders import CONTENDERS
 from pooling.bench.measurements import Trial
@@ -132,3 +134,39 @@ def test_one_that_dies_is_reported_with_its_last_line(config: RunConfig) -> None
         process.ask(10, "open", config)
         with pytest.raises(WorkerStoppedError, match=r"has ended \(7\): something is rotten"):
             process.ask(10, "trial", TRIAL)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux pins")
+def test_a_pinned_one_uses_its_processors_alone(config: RunConfig) -> None:
+    [cpu, *_] = os.sched_getaffinity(0)
+    with process_of(CONTENDERS["stock"]) as process:
+        process.start()
+        process.ready()
+        process.ask(10, "open", replace(config, cpus=(cpu,)))
+        assert process.pid is not None
+        assert os.sched_getaffinity(process.pid) == {cpu}
+        report = process.ask(10, "trial", TRIAL)
+        assert not report.phases["connect"].errors
+
+
+def test_processors_are_shared_out_between_the_load_and_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for cpus, load, others in (((0, 1), (1,), (0,)), ((2, 4, 6), (4, 6), (2,)), ((3,), (3,), (3,))):
+        monkeypatch.setattr(environment, "PROCESSORS", cpus)
+        assert environment.processors(load=True) == load
+        assert environment.processors(load=False) == others
+
+
+@pytest.mark.parametrize(("loads", "said"), [([1.0], 0), ([9.0, 9.0, 9.0, 1.0], 1)])
+def test_a_busy_machine_is_waited_for(
+    loads: list[float], said: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pending = list(loads)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "getloadavg", lambda: (pending.pop(0) if pending[1:] else pending[0],))
+    monkeypatch.setattr(polling.time, "sleep", lambda _seconds: None)
+    texts: list[str] = []
+    environment.wait_until_quiet(texts.append)
+    assert len(texts) == said
+    assert pending == loads[-1:]

@@ -114,6 +114,6 @@ def test_contenders_meet_it_and_the_counter_does_not(postgres_provider: Postgres
     )
     [found] = run(postgres_provider, plan)
     for record in found.records:
-        assert min(record.rounds[1].phases["connect"].latencies) >= RTT
+        assert min(record.rounds[1]["connect"].phases["connect"].latencies) >= RTT
         assert record.opened is not None
     assert [record.opened.opened for record in found.records] == [10, 1]

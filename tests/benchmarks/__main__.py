@@ -19,7 +19,7 @@ from pooling.bench.adapters.base import POSTGRESQL
 from pooling.bench.contenders import CONTENDERS
 from pooling.bench.databases import SetupError
 from pooling.bench.progress import report_progress
-from pooling.bench.reports import WRITERS, table
+from pooling.bench.reports import WRITERS, text
 from pooling.management.commands.poolbench import terminated_like_interrupted
 
 from .http import suite as http
@@ -114,8 +114,10 @@ def main(given: Sequence[str] | None = None) -> int:
     writers: Any = MICRO_WRITERS if suite == "micro" else WRITERS
     for name, path in files.items():
         path.write_text(writers[name](document), encoding="utf-8")
-    show = report.render_text if suite == "micro" else table.render
-    show(document, sys.stdout)
+    if suite == "micro":
+        report.render_text(document, sys.stdout)
+    else:
+        text.render(document, sys.stdout, details=True)
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pooling.bench.reports import layout
+from pooling.bench.results import SCHEMA
 
 if TYPE_CHECKING:
     import argparse
@@ -59,7 +60,7 @@ def load(path: Path) -> Any:
         OSError, ValueError: it cannot be read.
     """
     document = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(document, dict) or document.get("schema") != 1:
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise PageError(f"{path} is not a result document")
     return document
 

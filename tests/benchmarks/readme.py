@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pooling.bench.reports import layout
-from pooling.bench.reports.charts import charts
+from pooling.bench.reports.charts import RATIOS, chart
 from pooling.bench.reports.html import render_chart
 from pooling.bench.reports.markdown import escape, pipes
 from pooling.formatting import count, number, plural
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CHART = Path("docs/benchmark.svg")
 HEADER = [
-    *("operations/s", "times the baseline", "p50 ms", "p99 ms", "connections", "errors"),
+    *("rank", "operations/s", "times the baseline", "p50 ms", "p99 ms", "connections", "errors"),
 ]
 DATABASE, WORKLOAD, THREADS = "PostgreSQL", "crud", 8
 
@@ -36,7 +36,7 @@ def choose(
     document: Document, workload: str | None = None, threads: int | None = None
 ) -> list[Table]:
     """Return what to show: the same workload and number of threads on each database."""
-    tables = [each for each in layout.tables(document) if not each.sweep and charts(document, each)]
+    tables = [each for each in layout.tables(document) if not each.sweep and chart(document, each)]
     if workload is None:
         names = [each.workload for each in tables]
         workload = WORKLOAD if WORKLOAD in names or not names else names[0]
@@ -54,11 +54,12 @@ def choose(
 
 
 def block(document: Document, tables: Sequence[Table]) -> str:
-    """Return the README's part: the chart, a table for each database, and how to get them."""
+    """Return the README's part: the verdict, a chart, a table for each database and driver."""
     titles = layout.titles(document)
-    drawn = f"{charts(document, tables[0])[0].title}: {tables[0].title}."
+    drawn = f"{RATIOS}: {tables[0].title}."
     alternative = escape(f"{drawn} The table below has the numbers.").replace('"', "&quot;")
-    parts = [f'<img src="{CHART}" width="480" alt="{alternative}">']
+    lines = [f"- {escape(line)}" for line in document["verdict"]]
+    parts = ["\n".join(lines), f'<img src="{CHART}" width="480" alt="{alternative}">']
     for table in tables:
         parts.append(escape(f"{table.title}:"))
         parts += [
@@ -67,8 +68,8 @@ def block(document: Document, tables: Sequence[Table]) -> str:
         ]
     parts.append(
         f"{escape(pages.signature(document))}. In brackets 95 % intervals, with ? where the rounds "
-        "do not tell a contender from the baseline. Your machine differs: run `make bench`. "
-        "[How to read it](docs/benchmarking.md)."
+        "do not tell a contender from the baseline; those that share a rank tie. Your machine "
+        "differs: run `make bench`. [How to read it](docs/benchmarking.md)."
     )
     parts.append("<!-- made by: python -m tests.benchmarks.readme -->")
     return "\n\n".join(parts)
@@ -78,6 +79,7 @@ def _rows(results: Sequence[Result], titles: dict[str, str]) -> list[list[str]]:
     return [
         [
             titles[each["contender"]],
+            layout.cells(each)[0],
             number(each["ops_per_second"]),
             layout.ratio(each),
             number(each["p50_ms"]),
@@ -85,7 +87,7 @@ def _rows(results: Sequence[Result], titles: dict[str, str]) -> list[list[str]]:
             count(each["connections_opened"]),
             count(each["errors"]),
         ]
-        for each in sorted(results, key=lambda each: -(each["ops_per_second"] or 0))
+        for each in results
     ]
 
 
@@ -97,8 +99,8 @@ def update(
     readme = root / "README.md"
     changed = pages.replace(pages.read(readme), block(document, tables), "benchmark", "the README")
     (root / CHART).parent.mkdir(exist_ok=True)
-    chart = render_chart(charts(document, tables[0])[0])
-    (root / CHART).write_text(chart, encoding="utf-8")
+    if (drawn := chart(document, tables[0])) is not None:
+        (root / CHART).write_text(render_chart(drawn), encoding="utf-8")
     readme.write_text(changed, encoding="utf-8")
 
 

@@ -39,7 +39,7 @@ def test_sites_are_loaded_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture
     for each in document["results"]:
         assert (each["errors"], each["note"], each["rounds"]) == (0, None, 1)
         assert each["operations"] > 8
-        assert 0 < each["p50_ms"] <= each["p99_ms"] <= each["max_ms"]
+        assert 0 < each["p50_ms"] <= each["max_ms"]
         assert each["ratio"] > 0
     assert document["workloads"][0]["name"] == "http-1"
     assert document["settings"]["pool_size"] == 8

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pooling.bench.results import SCHEMA
 from pooling.formatting import NOTHING
 from tests.bench.reports.samples import ENVIRONMENT
 from tests.benchmarks.micro import report as micro
@@ -39,7 +40,7 @@ def row(**changes: Any) -> dict[str, Any]:
 
 def document(*rows: dict[str, Any], **changes: Any) -> Any:
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "suite": "micro",
         "environment": {**ENVIRONMENT, "cpu": "A processor"},
         "settings": {"rounds": 15, "turn_seconds": 0.05, "seed": 1},

@@ -5,20 +5,28 @@ from __future__ import annotations
 import sqlite3
 import threading
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pooling.bench.environment import PACKAGES, missing_modules, version_of
+from pooling.bench.environment import PACKAGES, missing_modules, missing_programs, version_of
 from pooling.bench.measurements import ConnectionCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pooling.bench.results import ContenderInfo, LeftOut, Level
+    from pooling.bench.results import Level
 
 POSTGRESQL = "postgresql"
 SQLITE = "sqlite"
 SIMULATED = "simulated"
-VENDORS = (SQLITE, POSTGRESQL, SIMULATED)
+VENDORS = (POSTGRESQL, SQLITE, SIMULATED)
+FAIR = ("health check", "prepared", "autocommit", "reset on release", "connections")
+"""What decides whether contenders are compared on equal terms: columns of a table."""
+
+
+def postgres_driver() -> str:
+    """Return the name of the driver that Django would use."""
+    return "psycopg" if find_spec("psycopg") else "psycopg2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +43,8 @@ class RunConfig:
         simulated_open, simulated_query: seconds that the simulated database takes.
         simulated_unhealthy: the share of its connections that is broken.
         seed: for the simulated database.
+        alias, work: the project's alias and its own work, if that is measured.
+        cpus: the processors it may use, if not all of them.
     """
 
     vendor: str
@@ -47,6 +57,9 @@ class RunConfig:
     simulated_query: float = 0.01
     simulated_unhealthy: float = 0.05
     seed: str = ""
+    alias: str = ""
+    work: str = ""
+    cpus: tuple[int, ...] = ()
 
 
 class Count:
@@ -73,15 +86,19 @@ class PoolAdapter:
     Attributes:
         name: in tables and on the command line.
         title: for people.
-        how: how it is used here, in a neutral sentence.
         level: what stands between it and the database.
+        driver: on PostgreSQL; contenders with the same one share a table.
         vendors: the databases that it works with.
-        needs: the modules it needs.
+        usual: those with which it takes part without being named.
+        only: the workloads it is for, if it is not for all of them.
+        kinds: the kinds of workloads it can do.
+        needs: the modules it needs, and `programs` the programs.
         version_from: the module whose version is shown; by default the first of those.
         blocked: modules hidden from it.
         has_pool: whether the size of a pool concerns it.
         most_threads: with how many threads it works, if that is limited.
-        on_request: whether it takes part only if it is named.
+        settings: what decides whether a comparison is fair, in the order of `FAIR`.
+        unequal: what it does that the others do not.
         acquire: takes a connection that is ready for use.
         release: ends the request: returns the connection to the pool, or closes it.
         perform: does an action on a connection; `insert` sets the user's `pk`.
@@ -91,15 +108,20 @@ class PoolAdapter:
 
     name: ClassVar[str]
     title: ClassVar[str]
-    how: ClassVar[str]
     level: ClassVar[Level]
+    driver: ClassVar[str] = "psycopg"
     vendors: ClassVar[tuple[str, ...]] = (SQLITE, POSTGRESQL)
+    usual: ClassVar[tuple[str, ...]] = ()
+    only: ClassVar[tuple[str, ...]] = ()
+    kinds: ClassVar[tuple[str, ...]] = ("steady", "spike", "exhaustion")
     needs: ClassVar[tuple[str, ...]] = ()
+    programs: ClassVar[tuple[str, ...]] = ()
     version_from: ClassVar[str] = ""
     blocked: ClassVar[tuple[str, ...]] = ()
     has_pool: ClassVar[bool] = False
     most_threads: ClassVar[int | None] = None
-    on_request: ClassVar[bool] = False
+    settings: ClassVar[tuple[str, str, str, str, str]]
+    unequal: ClassVar[str] = ""
 
     acquire: Callable[[], Any]
     release: Callable[[Any], Any]
@@ -116,25 +138,30 @@ class PoolAdapter:
         return f"{cls.__module__}:{cls.__qualname__}"
 
     @classmethod
-    def info(cls) -> ContenderInfo:
+    def info(cls) -> dict[str, Any]:
         """Return what reports say of it."""
         module = cls.version_from or next(iter(cls.needs), "pooling")
         return {
             "name": cls.name,
             "title": cls.title,
             "version": f"{PACKAGES.get(module, module)} {version_of(module)}",
-            "how": cls.how,
             "level": cls.level,
+            "has_pool": cls.has_pool,
+            "settings": dict(zip(FAIR, cls.settings, strict=True)),
+            "unequal": cls.unequal,
         }
 
     @classmethod
-    def missing(cls) -> LeftOut | None:
+    def missing(cls) -> dict[str, str] | None:
         """Say what it lacks, if anything."""
-        reason = missing_modules(cls.needs)
+        reason = missing_modules(cls.needs) or missing_programs(cls.programs)
         return {"contender": cls.name, "reason": reason} if reason else None
 
     def leave(self) -> None:
         """Close what the calling thread still has; it does not come again."""
+
+    def clean_up(self) -> None:
+        """Undo what the project's own work has set up."""
 
     def close(self) -> None:
         """Close everything. All threads have left."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sqlite3
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pooling.bench.statements import Action, BenchUser, parameters, statements_with
 
-from .base import POSTGRESQL, SQLITE, PoolAdapter, RunConfig
+from .base import POSTGRESQL, SQLITE, PoolAdapter, RunConfig, postgres_driver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,15 +31,14 @@ def libpq_parameters(entry: dict[str, Any]) -> dict[str, Any]:
     return {**named, **{key: options[key] for key in options.keys() - DJANGO_OPTIONS}}
 
 
-def postgres_driver() -> str:
-    """Return the name of the driver that Django would use."""
-    return "psycopg" if find_spec("psycopg") else "psycopg2"
+AFTER_FIVE = "after 5 uses, psycopg 3's default"
 
 
 class SqlAdapter(PoolAdapter):
     """The base of those with connections of PEP 249, in autocommit, as Django uses them."""
 
     level = "driver"
+    driver = postgres_driver()
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -88,8 +86,8 @@ def psycopg2_parameters(entry: dict[str, Any]) -> dict[str, Any]:
 class Bare(SqlAdapter):
     name = "bare"
     title = "A bare connection"
-    how = "The driver alone; every operation opens a connection and closes it."
     version_from = postgres_driver()
+    settings = ("none", AFTER_FIVE, "on", "closed", "one for each operation")
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -105,11 +103,12 @@ class Bare(SqlAdapter):
 class Psycopg2Simple(SqlAdapter):
     name = "psycopg2-simple"
     title = "psycopg2's SimpleConnectionPool"
-    how = "getconn and putconn in a single thread, minconn = maxconn; all are opened beforehand."
+    driver = "psycopg2"
     vendors = (POSTGRESQL,)
     needs = ("psycopg2",)
     has_pool = True
     most_threads: ClassVar[int | None] = 1
+    settings = ("none", "never", "on", "rollback if needed", "all opened beforehand")
     pool_class = "SimpleConnectionPool"
 
     def __init__(self, config: RunConfig) -> None:
@@ -136,7 +135,7 @@ class Psycopg2Simple(SqlAdapter):
 class Psycopg2Threaded(Psycopg2Simple):
     name = "psycopg2-threaded"
     title = "psycopg2's ThreadedConnectionPool"
-    how = "getconn and putconn, minconn = maxconn; all are opened beforehand."
+    unequal = "It cannot wait: with all connections in use it raises an error."
     most_threads = None
     pool_class = "ThreadedConnectionPool"
 
@@ -144,10 +143,10 @@ class Psycopg2Threaded(Psycopg2Simple):
 class PsycopgPool(SqlAdapter):
     name = "psycopg-pool"
     title = "psycopg_pool's ConnectionPool"
-    how = "getconn and putconn, min_size=1; check_connection for health checks."
     vendors = (POSTGRESQL,)
     needs = ("psycopg_pool", "psycopg")
     has_pool = True
+    settings = ("none", AFTER_FIVE, "on", "rollback if needed", "min_size=1, at most max_size")
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -169,9 +168,9 @@ class PsycopgPool(SqlAdapter):
 class SqlAlchemy(SqlAdapter):
     name = "sqlalchemy"
     title = "SQLAlchemy's QueuePool"
-    how = "An engine's raw_connection, max_overflow=0, recycle=3600; pre_ping for health checks."
     needs = ("sqlalchemy",)
     has_pool = True
+    settings = ("none", AFTER_FIVE, "on", "rollback", "at most pool_size, no overflow")
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -196,15 +195,35 @@ class SqlAlchemy(SqlAdapter):
         self._engine.dispose()
 
 
+class SqlAlchemySession(SqlAlchemy):
+    name = "sqlalchemy-session"
+    title = "SQLAlchemy's QueuePool through a Session"
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        session = import_module("sqlalchemy.orm").Session
+        self.acquire = lambda: session(self._engine)
+
+    def perform(self, action: Action, connection: Any, user: BenchUser | None) -> None:
+        given = parameters(action, user)
+        found = connection.connection().exec_driver_sql(self._sql[action], given)
+        if action in ("trivial", "read", "first"):
+            found.fetchall()
+        elif action == "insert" and user is not None:
+            [[user.pk]] = found.fetchall()
+
+
 class Asyncpg(PoolAdapter):
     name = "asyncpg"
     title = "asyncpg's pool"
-    how = "One event loop in one thread, with a task for each thread of the others; min_size=0."
     level = "driver"
+    driver = "asyncpg"
     vendors = (POSTGRESQL,)
     needs = ("asyncpg",)
     has_pool = True
     is_async = True
+    settings = ("none", "each statement, cached", "on", "a query", "at most max_size")
+    unequal = "It resets the session with a query whenever a connection is released."
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)

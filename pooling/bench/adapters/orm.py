@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
-from django.db import connections
+from django.db import close_old_connections, connections
 from django.db.utils import DEFAULT_DB_ALIAS, ConnectionHandler
 
 import pooling
 from pooling.bench.polling import wait_until
 from pooling.bench.statements import FIRST, Action, BenchUser
 
-from .base import POSTGRESQL, SQLITE, PoolAdapter, RunConfig
+from .base import POSTGRESQL, SQLITE, PoolAdapter, RunConfig, postgres_driver
+from .own import OwnWork
+from .pgbouncer import PrivatePgBouncer
 
 STOCK_ENGINES = {
     POSTGRESQL: "django.db.backends.postgresql",
@@ -47,34 +51,49 @@ def completed(entry: dict[str, Any]) -> dict[str, Any]:
 class Stock(PoolAdapter):
     name = "stock"
     title = "Django, CONN_MAX_AGE=0"
-    how = "Django's own backend; every request opens a connection and closes it."
     level = "orm"
+    driver = postgres_driver()
+    usual: ClassVar[tuple[str, ...]] = (POSTGRESQL, SQLITE)
+    kinds = ("steady", "spike", "exhaustion", "own")
     needs: ClassVar[tuple[str, ...]] = ("django",)
+    settings = ("none", "never", "on", "closed", "one for each operation")
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         # A new alias each time: some pools are found by it, and would be the old ones.
-        self.alias = f"poolbench_{next(_numbers)}"
+        self.alias = config.alias or f"poolbench_{next(_numbers)}"
         entry = plain_entry(config.vendor, config.entry)
+        if config.work:  # the project's, not the benchmark's
+            entry["ATOMIC_REQUESTS"] = config.entry.get("ATOMIC_REQUESTS", False)
         self.adapt(entry)
         if config.vendor == SQLITE:
             entry["OPTIONS"].update(self.sqlite_options())
+        with suppress(AttributeError):  # this thread's, with other settings
+            del connections[self.alias]
         connections.settings[self.alias] = completed(entry)
+        self._work = OwnWork(config.work) if config.work else None
+        close_old_connections()
 
     def adapt(self, entry: dict[str, Any]) -> None:
         """Change Django's defaults into this contender's settings."""
 
     def acquire(self) -> Any:
         connection = connections[self.alias]
-        connection.ensure_connection()
+        if self._work is None:
+            connection.ensure_connection()
         return connection
 
     def release(self, connection: Any) -> None:
         # What Django does with every connection between two requests.
-        connection.close_if_unusable_or_obsolete()
+        if self._work is None:
+            connection.close_if_unusable_or_obsolete()
+        else:
+            close_old_connections()
 
     def perform(self, action: Action, connection: Any, user: Any) -> None:
-        if action == "trivial":
+        if self._work is not None:
+            self._work()
+        elif action == "trivial":
             with connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
                 cursor.fetchone()
@@ -90,6 +109,10 @@ class Stock(PoolAdapter):
         else:
             list(BenchUser.objects.using(self.alias).filter(pk__lt=FIRST))
 
+    def clean_up(self) -> None:
+        if self._work is not None:
+            self._work.clean_up()
+
     def leave(self) -> None:
         connections[self.alias].close()
         del connections[self.alias]
@@ -102,7 +125,9 @@ class Stock(PoolAdapter):
 class Persistent(Stock):
     name = "persistent"
     title = "Django, CONN_MAX_AGE=None"
-    how = "Django's own backend; every thread keeps its connection."
+    usual: ClassVar[tuple[str, ...]] = (POSTGRESQL,)
+    settings = ("none", "never", "on", "none", "one for each thread")
+    unequal = "It has as many connections as there are threads, also where a pool may have fewer."
 
     def adapt(self, entry: dict[str, Any]) -> None:
         entry["CONN_MAX_AGE"] = None
@@ -112,9 +137,12 @@ class Persistent(Stock):
 class Pooled(Stock):
     name = "pooled"
     title = "pooling"
-    how = "pooling's backend, with psycopg 3 on PostgreSQL, and the defaults but for max_size."
     needs: ClassVar[tuple[str, ...]] = ()
     has_pool = True
+    settings = (
+        *("socket test; a round trip after 30 s idle", "never", "on", "rollback if needed"),
+        "min_size=1, at most max_size",
+    )
 
     def adapt(self, entry: dict[str, Any]) -> None:
         entry["ENGINE"] = entry["ENGINE"].replace("django.db", "pooling")
@@ -130,24 +158,29 @@ class Pooled(Stock):
         super().close()
 
 
-class PooledPsycopg2(Pooled):
-    name = "pooled-psycopg2"
-    title = "pooling with psycopg2"
-    how = "pooling's backend with psycopg2, and the defaults but for max_size."
-    vendors = (POSTGRESQL,)
-    needs = ("psycopg2",)
-    version_from = "pooling"
-    blocked = ("psycopg",)
+class PooledTransaction(Pooled):
+    name = "pooled-transaction"
+    title = "pooling, per transaction"
+    usual = (POSTGRESQL, SQLITE)
+    only = ("think",)
+    settings = (*Pooled.settings[:3], "what a session changed", Pooled.settings[4])
+
+    def adapt(self, entry: dict[str, Any]) -> None:
+        super().adapt(entry)
+        entry["OPTIONS"]["pool"]["scope"] = "transaction"
+
+    def acquire(self) -> Any:
+        return connections[self.alias]  # `ensure_connection` would hold one until the end
 
 
 class Native(Stock):
     name = "native"
     title = "Django's native pool"
-    how = "Django's own backend with OPTIONS['pool'], min_size=1."
-    vendors = (POSTGRESQL,)
+    vendors = usual = (POSTGRESQL,)
     needs = ("psycopg_pool", "psycopg")
     version_from = "django"
     has_pool = True
+    settings = ("none", "never", "on", "rollback if needed", "min_size=1, at most max_size")
 
     def adapt(self, entry: dict[str, Any]) -> None:
         pool = {"max_size": self.config.pool_size, "timeout": self.config.timeout}
@@ -160,11 +193,13 @@ class Native(Stock):
 
 
 class DjangoDbConnectionPool(Stock):
-    name = title = "django-db-connection-pool"
-    how = "dj_db_conn_pool.backends.postgresql with MAX_OVERFLOW=0; PRE_PING for health checks."
-    vendors = (POSTGRESQL,)
-    needs = ("dj_db_conn_pool",)
+    name: ClassVar[str] = "django-db-connection-pool"
+    title: ClassVar[str] = "django-db-connection-pool"
+    vendors = usual = (POSTGRESQL,)
+    needs: ClassVar[tuple[str, ...]] = ("dj_db_conn_pool",)
     has_pool = True
+    settings = ("none", "never", "on", "rollback", "at most POOL_SIZE")
+    unequal = "PRE_PING, a round trip before each use, is its default, and off here."
 
     def adapt(self, entry: dict[str, Any]) -> None:
         entry["ENGINE"] = "dj_db_conn_pool.backends.postgresql"
@@ -180,3 +215,44 @@ class DjangoDbConnectionPool(Stock):
         if pools.has(self.alias):
             pools.pop(self.alias).dispose()
         super().close()
+
+
+class PgBouncer(Stock):
+    name = "pgbouncer"
+    title = "PgBouncer, transaction mode"
+    vendors = usual = (POSTGRESQL,)
+    only = ("think",)
+    programs = ("pgbouncer",)
+    has_pool = True
+    settings = ("a query after 30 s idle", "never", "on", "none", "at most default_pool_size")
+    unequal = "Another process: a hop more, and processor time that is not counted here."
+
+    def adapt(self, entry: dict[str, Any]) -> None:
+        self._bouncer = PrivatePgBouncer(entry, self.config.pool_size, self.config.threads)
+        entry.update(self._bouncer.address, CONN_MAX_AGE=None, DISABLE_SERVER_SIDE_CURSORS=True)
+
+    def close(self) -> None:
+        super().close()
+        self._bouncer.close()
+
+
+def with_psycopg2(base: type[Stock]) -> type[Stock]:
+    """Return the same contender with psycopg2, which the others use already without psycopg 3."""
+    changes = {
+        "__module__": __name__,
+        "name": f"{base.name}-psycopg2",
+        "title": f"{base.title} (psycopg2)",
+        "driver": "psycopg2",
+        "vendors": (POSTGRESQL,),
+        "usual": (POSTGRESQL,) if find_spec("psycopg") else (),
+        "needs": (*base.needs, "psycopg2"),
+        "version_from": base.version_from or next(iter(base.needs), "pooling"),
+        "blocked": ("psycopg",),
+    }
+    return type(f"{base.__name__}Psycopg2", (base,), changes)
+
+
+StockPsycopg2 = with_psycopg2(Stock)
+PersistentPsycopg2 = with_psycopg2(Persistent)
+PooledPsycopg2 = with_psycopg2(Pooled)
+DjangoDbConnectionPoolPsycopg2 = with_psycopg2(DjangoDbConnectionPool)

@@ -20,20 +20,18 @@ class SimulatedError(RuntimeError):
 
 
 class SimulatedConnection:
-    """Answers every query after a while, unless it is unhealthy."""
+    """Answers every query after a while, until a test finds it broken."""
 
-    def __init__(self, seconds: float, *, healthy: bool) -> None:
-        self.healthy = healthy
+    def __init__(self, seconds: float) -> None:
+        self.healthy = True
         self._seconds = seconds
 
     def query(self) -> None:
         time.sleep(self._seconds)
-        if not self.healthy:
-            raise SimulatedError("the connection is broken")
 
 
 class SimulatedDriver:
-    """Opens simulated connections, with a pool or without."""
+    """Opens simulated connections; some of those that are tested turn out to be broken."""
 
     operational_error: type[Exception] = SimulatedError
 
@@ -45,16 +43,19 @@ class SimulatedDriver:
 
     def connect(self) -> SimulatedConnection:
         time.sleep(self._config.simulated_open)
-        with self._lock:
-            healthy = self._random.random() >= self._config.simulated_unhealthy
         self._count.change(1)
-        return SimulatedConnection(self._config.simulated_query, healthy=healthy)
+        return SimulatedConnection(self._config.simulated_query)
 
     def is_alive(self, connection: SimulatedConnection) -> bool:
+        with self._lock:
+            if self._random.random() < self._config.simulated_unhealthy:
+                connection.healthy = False
         return connection.healthy
 
     def ping(self, connection: SimulatedConnection) -> None:
         connection.query()
+        if not self.is_alive(connection):
+            raise SimulatedError("the connection is broken")
 
     def reset(self, connection: SimulatedConnection) -> None:
         """There is nothing to reset."""
@@ -69,9 +70,10 @@ class SimulatedDriver:
 class Unpooled(PoolAdapter):
     name = "simulated-unpooled"
     title = "No pool"
-    how = "Every operation opens a simulated connection, and another if that is unhealthy."
     level = "simulated"
-    vendors = (SIMULATED,)
+    driver = "simulated"
+    vendors = usual = (SIMULATED,)
+    settings = ("none", "-", "-", "closed", "one for each operation")
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -79,9 +81,7 @@ class Unpooled(PoolAdapter):
         self._driver = SimulatedDriver(config, self.count)
 
     def acquire(self) -> SimulatedConnection:
-        while not (connection := self._driver.connect()).healthy:
-            self._driver.close(connection)
-        return connection
+        return self._driver.connect()
 
     def perform(self, _action: object, connection: Any, _user: object) -> None:
         connection.query()
@@ -93,8 +93,8 @@ class Unpooled(PoolAdapter):
 class Pooled(Unpooled):
     name = "simulated-pooled"
     title = "pooling.Pool"
-    how = "pooling's core with a simulated driver."
     has_pool = True
+    settings = ("before each use", "-", "-", "none", "at most max_size")
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -108,9 +108,7 @@ class Pooled(Unpooled):
         self._leases: dict[SimulatedConnection, Lease[SimulatedConnection]] = {}
 
     def acquire(self) -> SimulatedConnection:
-        # A connection that has only just been opened is handed out without a test.
-        while not (lease := self._pool.acquire()).connection.healthy:
-            self._pool.discard(lease)
+        lease = self._pool.acquire()
         self._leases[lease.connection] = lease
         return lease.connection
 

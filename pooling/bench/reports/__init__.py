@@ -1,11 +1,11 @@
-"""Reports: a run's result document as tables, Markdown, CSV, an HTML page, or JSON."""
+"""Reports: a run's result document as text, Markdown, an HTML page, or JSON."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
 
-from . import csv, html, markdown
+from . import html, markdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 WRITERS: dict[str, Callable[[Document], str]] = {
     "json": lambda document: json.dumps(document, indent=1) + "\n",
-    "csv": csv.render,
     "markdown": markdown.render,
     "report": html.render,
 }

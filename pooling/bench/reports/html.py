@@ -6,55 +6,50 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.template import Context, Engine
-
-from pooling.formatting import NOTHING, count
+from django.utils.html import json_script
 
 from . import layout
-from .charts import charts
+from .charts import chart
 
 if TYPE_CHECKING:
-    from pooling.bench.results import Document, Result
+    from pooling.bench.results import Document
 
     from .charts import Chart
-
-MORE = ("at once", "waiting")
-"""Further columns: connections open at the same time, the share of time until there was one."""
 
 # An engine of its own: the project's settings of templates are about other pages.
 ENGINE = Engine(dirs=[str(Path(__file__).parent / "templates")])
 
 
 def render(document: Document) -> str:
-    """Return a document as a page."""
+    """Return a document as a page: the verdict, one chart, and folded below them the rest."""
     whats = {each["name"]: each["what"] for each in document["workloads"]}
+    found = layout.tables(document)
+    drawn = [chart(document, table) for table in found]
     tables = [
         {
             "title": table.title,
             "what": whats[table.workload],
-            "charts": charts(document, table),
+            "chart": each,
             "facts": layout.knees(document, table),
-            "sections": [
-                (label, [[*row, *_more(each)] for row, each in zip(rows, results, strict=True)])
-                for label, results, rows in table.sections
-            ],
+            "sections": [(label, rows) for label, _results, rows in table.sections],
         }
-        for table in layout.tables(document)
+        for table, each in zip(found, drawn, strict=True)
     ]
     return _render(
         "bench/report.html",
         summary=layout.summary(document),
-        columns=("contender", *layout.COLUMNS, *MORE),
+        verdict=[line.partition(": ") for line in document["verdict"]],
+        first=next((each for each in tables if each["chart"]), None),
+        columns=("contender", *layout.COLUMNS),
         tables=tables,
         notes=layout.notes(document),
         legend=layout.legend(document),
-        contenders=layout.contenders(document),
+        fairness=layout.fairness(document),
+        fairness_columns=layout.FAIRNESS,
+        inequalities=layout.inequalities(document),
         facts=layout.facts(document),
+        data=json_script(document, "poolbench"),
     )
-
-
-def _more(each: Result) -> list[str]:
-    share = NOTHING if each["wait_share"] is None else f"{each['wait_share']:.1%}"
-    return [count(each["peak_connections"]), share]
 
 
 def render_chart(chart: Chart) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pooling.bench.results import TOTAL, is_clear
-from pooling.formatting import NOTHING, count, factor, interval, number, plural
+from pooling.bench.adapters.base import FAIR
+from pooling.bench.results import TOTAL, ratio_of
+from pooling.bench.verdict import ratio_text
+from pooling.formatting import NOTHING, count, factor, number, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,11 +16,15 @@ if TYPE_CHECKING:
 
 LEVELS = {
     "orm": "through Django's ORM",
-    "driver": "below the ORM, at the driver",
+    "driver": "below the ORM",
     "simulated": "with a simulated database",
 }
 RATIO, ERRORS, BASELINE = "x baseline", "errors", "baseline"
-COLUMNS = ("ops/s", RATIO, "p50 ms", "p95 ms", "p99 ms", "max ms", "opened", "fair", ERRORS)
+COLUMNS = (
+    *("rank", "ops/s", "elapsed s", RATIO, "p50 ms", "p99 ms", "p99.9 ms", "CPU ms", "opened"),
+    *("at once", "fair", ERRORS),
+)
+FAIRNESS = ("contender", *FAIR)
 
 # A larger pool has to gain more than this to be worth its connections.
 GAIN = 1.05
@@ -37,7 +43,7 @@ class Table(NamedTuple):
 
     Attributes:
         sweep: the option that varies between the sections, if one does.
-        sections: by operation and level, or by the value of that option.
+        sections: by operation, level and driver, or by the value of that option.
     """
 
     title: str
@@ -58,14 +64,6 @@ def titles(document: Document) -> dict[str, str]:
     return {each["name"]: each["title"] for each in document["contenders"]}
 
 
-def contenders(document: Document) -> list[list[str]]:
-    """Return titles, versions, levels, and how they are used."""
-    return [
-        [each["title"], each["version"], LEVELS[each["level"]], each["how"]]
-        for each in document["contenders"]
-    ]
-
-
 def tables(document: Document) -> list[Table]:
     """Return a table for each database, workload, number of threads and sweep."""
     workloads = {each["name"]: each["title"] for each in document["workloads"]}
@@ -76,7 +74,7 @@ def tables(document: Document) -> list[Table]:
         sweep = each["sweep"]
         parts = [each["operation"]] if each["operation"] != each["workload"] else []
         parts += [f"{sweep['name']} {sweep['value']:,}"] if sweep else []
-        label = ", ".join([*parts, LEVELS[levels[each["contender"]]]])
+        label = ", ".join([*parts, LEVELS[levels[each["contender"]]], each["driver"]])
         knob: str = sweep["name"] if sweep else ""
         key = each["database"], each["workload"], each["threads"], knob
         found.setdefault(key, {}).setdefault(label, []).append(each)
@@ -85,21 +83,30 @@ def tables(document: Document) -> list[Table]:
         database, workload, threads, knob = key
         names = [database, workloads[workload], plural(threads, "thread")]
         title = " · ".join([*names, f"by {knob}"] if knob else names)
-        found_sections = [
-            Section(label, each, [[people[one["contender"]], *cells(one)] for one in each])
-            for label, each in sections.items()
-        ]
+        found_sections = []
+        for label, results in sections.items():
+            results.sort(key=standing)
+            rows = [[people[each["contender"]], *cells(each)] for each in results]
+            found_sections.append(Section(label, results, rows))
         tables.append(Table(title, *key, found_sections))
     return tables
+
+
+def standing(each: Result) -> tuple[bool, float]:
+    """Return what sorts results: by ratio, those with errors apart at the end."""
+    return bool(each["errors"]), -(each["ratio"] or 0)
 
 
 def cells(each: Result) -> list[str]:
     """Return the cells of `COLUMNS`."""
     return [
+        "failed" if each["errors"] and each["ratio"] else count(each["rank"]),
         number(each["ops_per_second"]),
+        number(each["elapsed_seconds"]),
         ratio(each),
-        *map(number, (each["p50_ms"], each["p95_ms"], each["p99_ms"], each["max_ms"])),
+        *map(number, (each["p50_ms"], each["p99_ms"], each["p999_ms"], each["cpu_ms"])),
         count(each["connections_opened"]),
+        count(each["peak_connections"]),
         NOTHING if each["fairness"] is None else f"{each['fairness']:.2f}",
         count(each["errors"]),
     ]
@@ -109,16 +116,17 @@ def ratio(each: Result) -> str:
     """Return a ratio with its interval; "?" where the rounds do not tell it from the baseline."""
     if each["baseline"]:
         return BASELINE
-    if (clear := is_clear(each)) is None:
+    if (found := ratio_of(each)) is None:
         return factor(each["ratio"])
-    low, high = interval(each["ratio_low"], each["ratio_high"])
-    return f"{factor(each['ratio'])} ({low}-{high}){'' if clear else ' ?'}"
+    return f"{ratio_text(found)}{' ?' if found.is_tie else ''}"
 
 
 def notes(document: Document) -> list[tuple[str, str]]:
     """Return what belongs below the tables: kinds and texts."""
     names = titles(document)
     found = [("warning", each) for each in document["warnings"]]
+    if document["interrupted"]:
+        found.append(("warning", f"not the whole run: {document['interrupted']}"))
     for each in document["results"]:
         if each["note"]:
             where = f"{each['database']}, {each['workload']}, {plural(each['threads'], 'thread')}"
@@ -129,14 +137,26 @@ def notes(document: Document) -> list[tuple[str, str]]:
     return list(dict.fromkeys(found))
 
 
+def fairness(document: Document) -> list[list[str]]:
+    """Return each contender's settings, the rows of `FAIRNESS`."""
+    return [[each["title"], *each["settings"].values()] for each in document["contenders"]]
+
+
+def inequalities(document: Document) -> list[str]:
+    """Say what contenders do that the others do not."""
+    return [f"{x['title']}: {x['unequal']}" for x in document["contenders"] if x["unequal"]]
+
+
 def legend(document: Document) -> str:
     """Explain the columns."""
     if not document["results"]:
         return "Nothing was measured."
     return (
-        f"{RATIO}: times the baseline's operations per second, with a 95 % interval; ? where the "
-        "rounds do not tell them apart. opened: connections at the server. fair: Jain's index over "
-        f"the threads, 1 is even. The run took {number(document['duration_seconds'])} s."
+        f"rank: those whose paired ratio to a rank's first is no difference share it. {RATIO}: "
+        "times the baseline's operations per second, with a 95 % interval; ? where the rounds do "
+        "not tell them apart. CPU ms: of the contender's process for each operation. opened, at "
+        "once: connections at the server. fair: Jain's index over the threads, 1 is even. "
+        f"The run took {number(document['duration_seconds'])} s."
     )
 
 

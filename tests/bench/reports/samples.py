@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pooling.bench.adapters.base import FAIR
+from pooling.bench.verdict import verdict
+
 if TYPE_CHECKING:
     from pooling.bench.results import Document
 
@@ -25,6 +28,11 @@ ENVIRONMENT = {
     "packages": {"Django": "5.2.7", "psycopg2": "2.9.10"},
     "servers": {"PostgreSQL": {"version": "18.0", "max_connections": "100"}},
 }
+HOW = {
+    "has_pool": True,
+    "settings": dict.fromkeys(FAIR, "as usual"),
+    "unequal": "",
+}
 HOSTILE = "</title></svg><script>alert('1')</script>\"&\x1b[31m|"
 
 
@@ -37,17 +45,22 @@ def result(contender: str, workload: str, threads: int, **changes: Any) -> Any:
     return {
         "database": "PostgreSQL",
         "contender": contender,
+        "driver": "psycopg2" if contender.startswith("psycopg2") else "psycopg",
         "workload": workload,
         "operation": workload,
         "threads": threads,
+        "pool_size": 4,
         "operations": 600,
         "errors": 0,
         "rounds": 7,
+        "elapsed_seconds": 14.1,
         "ops_per_second": rate,
+        "rank": 1 if contender == "pooled" else 3 if baseline else 2,
         "p50_ms": milliseconds,
-        "p95_ms": 2 * milliseconds,
         "p99_ms": 3 * milliseconds,
+        "p999_ms": 5 * milliseconds,
         "max_ms": 9 * milliseconds,
+        "cpu_ms": 0.5,
         "connections_opened": 1600 if baseline else 4,
         "peak_connections": threads,
         "wait_share": 0.02,
@@ -57,7 +70,7 @@ def result(contender: str, workload: str, threads: int, **changes: Any) -> Any:
         "ratio_low": ratio if baseline else ratio * 0.9,
         "ratio_high": ratio if baseline else ratio * 1.12,
         "histogram": [[milliseconds, 500], [9 * milliseconds, 100]],
-        "rounds_ops_per_second": [rate * 0.95, rate, rate * 1.04],
+        "rounds_ops_per_second": [rate * 0.95, rate, rate * 1.04] * 2 + [rate],
         "sweep": None,
         "note": None,
         **changes,
@@ -82,21 +95,31 @@ def document() -> Document:
             ratio=1.02,
             ratio_low=0.9,
             ratio_high=1.1,
+            rank=3,
             ops_per_second=900.0,
-            rounds_ops_per_second=[890.0, 910.0],
+            rounds_ops_per_second=[890.0, 910.0, 900.0, 880.0, 905.0, 900.0, 920.0],
         )
     )
     results.append(
         result(
             *("psycopg2-threaded", "connect", 8),
             errors=214,
+            rank=None,
             note="214 x PoolError: connection pool exhausted",
         )
     )
     unknown = dict.fromkeys(
         (
-            *("ops_per_second", "p50_ms", "p95_ms", "p99_ms", "max_ms", "fairness", "wait_share"),
-            *("ratio", "ratio_low", "ratio_high", "connections_opened", "peak_connections"),
+            *("ops_per_second", "p50_ms", "p99_ms", "p999_ms", "max_ms", "fairness", "wait_share"),
+            *(
+                "rank",
+                "cpu_ms",
+                "ratio",
+                "ratio_low",
+                "ratio_high",
+                "connections_opened",
+                "peak_connections",
+            ),
         )
     )
     note = "the last caller got PoolTimeout (after 0.500 s)"
@@ -111,15 +134,18 @@ def document() -> Document:
     for value in (1, 2, 4, 8, 16):
         rate = 1000.0 * min(value, 4)
         sweep = {"name": "pool-size", "value": value}
-        results.append(result("pooled", "connect", 32, sweep=sweep, ops_per_second=rate))
+        changes = {"ops_per_second": rate, "rounds_ops_per_second": [rate * 0.9, rate, rate * 1.1]}
+        results.append(result("pooled", "connect", 32, sweep=sweep, **changes))
     named = {"crud": "CRUD", "connect": "Connect", "exhaustion": "Exhaustion"}
     found: Any = {
-        "schema": 1,
+        "schema": 2,
+        "verdict": [],
+        "interrupted": None,
         "environment": ENVIRONMENT,
         "settings": {"rounds": 7, "threads": [1, 8], "health_checks": False, "duration": None},
         "duration_seconds": 172.4,
         "contenders": [
-            {"name": name, "title": title, "version": version, "level": level, "how": "As usual."}
+            {"name": name, "title": title, "version": version, "level": level, **HOW}
             for name, (title, version, level, _rate) in CONTENDERS.items()
         ],
         "workloads": [
@@ -130,9 +156,10 @@ def document() -> Document:
             {"contender": "asyncpg", "reason": "not installed: asyncpg"},
             {"contender": "native", "reason": "it stopped", "database": "SQLite"},
         ],
-        "warnings": ["PostgreSQL, connect, 8 threads: the noise is larger than the difference"],
+        "warnings": ["the machine was busy before the run: a load of 3 on 2 cores"],
         "results": results,
     }
+    found["verdict"] = verdict(found)
     return found
 
 
@@ -144,11 +171,13 @@ def hostile() -> Document:
         each["note"] = HOSTILE
     for each in found["contenders"]:
         each["title"] += HOSTILE.replace("\x1b", "")
+    found["verdict"] = verdict(found)
     return found
 
 
 def empty() -> Document:
     """Return the document of a run in which nothing was measured."""
     names = ("contenders", "workloads", "left_out", "warnings", "results")
-    nothing: Any = {name: [] for name in names}
-    return {**document(), **nothing}
+    found: Any = {**document(), **{name: [] for name in names}}
+    found["verdict"] = verdict(found)
+    return found

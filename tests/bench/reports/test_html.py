@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -11,8 +12,11 @@ import pytest
 
 from pooling.bench.reports import html
 from tests.bench.reports.samples import document, empty, hostile
+from tests.users.test_browser import ARGUMENTS, CHROMIUM
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pooling.bench.results import Document
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -56,7 +60,14 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(given: Documen
     page = html.render(given)
     read = Reader(page)
 
-    assert not {tag for tag, _ in read.tags} & {"script", "link", "img", "iframe", "object", "use"}
+    assert not {tag for tag, _ in read.tags} & {"link", "img", "iframe", "object", "use"}
+    # The only script is data.
+    assert [each for tag, each in read.tags if tag == "script"] == [
+        {"id": "poolbench", "type": "application/json"}
+    ]
+    data = re.search(r'type="application/json">(.*?)</script>', page, re.DOTALL)
+    assert data is not None
+    assert json.loads(data[1]) == json.loads(json.dumps(given))
     for _tag, attributes in read.tags:
         assert not {"src", "href"} & attributes.keys()
         assert not any(name.startswith("on") for name in attributes)
@@ -69,7 +80,7 @@ def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(given: Documen
 def test_a_text_is_a_text_and_nothing_more() -> None:
     page = html.render(hostile())
 
-    assert "<script" not in page
+    assert page.count("<script") == 1
     assert "alert(&#x27;1&#x27;)" in page
 
 
@@ -77,12 +88,12 @@ def test_the_page_shows_what_the_document_says() -> None:
     text = text_of(html.render(document()))
 
     assert "PostgreSQL · CRUD · 8 threads" in text
-    assert "pooling 877 baseline" not in text
-    assert "Stock Django 877 baseline" in text
+    assert "Stock Django 3 877 14.1 baseline" in text
+    assert text.index("Gain") < text.index("All figures") < text.index("Stock Django 3 877")
     assert "psycopg2&#x27;s ThreadedConnectionPool" in text
     assert "214 x PoolError: connection pool exhausted" in text
     assert "the last caller got PoolTimeout (after 0.500 s)" in text
-    assert "warning : PostgreSQL, connect, 8 threads: the noise is larger" in text
+    assert "warning : the machine was busy before the run" in text
     assert "left out : native on SQLite: it stopped" in text
     assert "knee of pooling 4 connections rule of thumb 5 connections" in text
     assert "version 18.0, max_connections 100" in text
@@ -97,8 +108,9 @@ def test_unknown_figures_are_shown_as_unknown_and_not_as_zero() -> None:
     assert "–" in text_of(html.render(given))  # noqa: RUF001 - an en dash
 
 
-def test_all_contenders_are_treated_alike() -> None:
-    """Swap two contenders' names: the page is the same but for the names."""
+def test_all_contenders_are_treated_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Swap two contenders' names: the figures are the same but for the names."""
+    monkeypatch.setattr(html, "json_script", lambda *_: "")
     given, swapped = document(), document()
     names = {"pooled": "native", "native": "pooled"}
     for each in swapped["results"]:
@@ -139,3 +151,27 @@ def contrast(one: str, other: str) -> float:
 
     dark, light = sorted((luminance(one), luminance(other)))
     return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_verdict_and_one_chart_fit_on_a_screen(width: int, height: int, tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    file = tmp_path / "report.html"
+    file.write_text(html.render(document()))
+    requests: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="dark")
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(file.as_uri())
+        wide, bottom, charts = page.evaluate(
+            "[document.documentElement.scrollWidth,"
+            " document.querySelector('.first').getBoundingClientRect().bottom,"
+            " [...document.querySelectorAll('svg')].filter(each => each.checkVisibility()).length]"
+        )
+        browser.close()
+    assert requests == [file.as_uri()]
+    assert charts == 1
+    assert wide <= width
+    assert width < 1280 or bottom <= height

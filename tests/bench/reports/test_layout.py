@@ -20,10 +20,10 @@ def test_results_of_the_same_work_are_a_table_and_levels_stay_apart() -> None:
         "PostgreSQL · CRUD · 1 thread",
     ]
     assert [section.label for section in tables[2].sections] == [
-        "read, through Django's ORM",
-        "read, below the ORM, at the driver",
-        "total, through Django's ORM",
-        "total, below the ORM, at the driver",
+        "read, through Django's ORM, psycopg",
+        "read, below the ORM, psycopg2",
+        "total, through Django's ORM, psycopg",
+        "total, below the ORM, psycopg2",
     ]
 
 
@@ -58,6 +58,16 @@ def test_a_ratio_shows_its_interval_and_whether_it_is_clear(
     figures: dict[str, Any], text: str
 ) -> None:
     assert layout.ratio(result("pooled", "connect", 8, **figures)) == text
+
+
+def test_contenders_with_errors_stand_apart_at_the_end() -> None:
+    given = document()
+    for each in given["results"]:
+        each["errors"] = 1 if each["contender"] == "pooled" else 0
+    section = layout.tables(given)[2].sections[0]
+
+    assert [row[0] for row in section.rows] == ["Django's native pool", "Stock Django", "pooling"]
+    assert section.rows[-1][1] == "failed"
 
 
 def test_the_knee_is_the_smallest_pool_that_is_nearly_as_good_as_the_best() -> None:

@@ -1,23 +1,21 @@
-"""Tables on a terminal and in a pipe, Markdown and CSV."""
+"""The verdict and the tables on a terminal, in a pipe and as Markdown."""
 
 from __future__ import annotations
 
-import builtins
-import csv as reader
 import io
 import re
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pooling.bench.reports import csv, markdown, table
+from pooling.bench.reports import markdown, text
 from tests.bench.reports.samples import document, empty, hostile
 
 if TYPE_CHECKING:
     from pooling.bench.results import Document
 
 DOCUMENTS = {"everything": document(), "hostile": hostile(), "empty": empty()}
+SUBJECTS = ["Gain (crud, 1 thread)", "Other pools", "Connections", "Tail", "Not said"]
 
 
 class Terminal(io.StringIO):
@@ -29,84 +27,62 @@ class AsciiPipe(io.StringIO):
     encoding = "ascii"
 
 
-def plain(given: Document) -> str:
+def plain(given: Document, *, details: bool = False) -> str:
     stream = io.StringIO()
-    table.render(given, stream)
+    text.render(given, stream, details=details)
     return stream.getvalue()
 
 
 @pytest.mark.parametrize("given", DOCUMENTS.values(), ids=DOCUMENTS)
-def test_every_document_can_be_shown_as_text(given: Document) -> None:
-    terminal = Terminal()
-    table.render(given, terminal)
-
-    assert terminal.getvalue()
-    assert markdown.render(given).startswith("# Benchmark\n")
-    assert csv.render(given).startswith("database,contender,")
-    assert max(map(len, plain(given).splitlines())) <= table.WIDTH
-
-
-def test_a_pipe_gets_aligned_columns() -> None:
-    lines = plain(document()).splitlines()
-    found = next(place for place, line in enumerate(lines) if "Stock Django" in line)
-
-    assert lines[found - 4].strip() == "SQLite · CRUD · 1 thread" or "ops/s" in lines[found - 3]
-    assert {len(line) for line in lines[found - 2 : found + 2]} == {len(lines[found])}
-    assert "baseline" in lines[found]
-    assert re.search(r"\d+ \(\d+-\d+\)", lines[found + 1])
-
-
-def test_notes_warnings_and_contenders_left_out_are_below_the_tables() -> None:
-    text = plain(document())
-
-    assert "\nwarning: PostgreSQL, connect, 8 threads: the noise is larger" in text
-    assert "214 x PoolError: connection pool exhausted" in text
-    assert "\nleft out: asyncpg: not installed: asyncpg\n" in text
-    assert "\nleft out: native on SQLite: it stopped\n" in text
-
-
-def test_errors_stand_out_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm-256color")
-    monkeypatch.setenv("COLUMNS", "140")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    terminal = Terminal()
-    table.render(document(), terminal)
-
-    assert re.search(r"\x1b\[1;37;41m\s*214", terminal.getvalue())
-
-
-@pytest.mark.parametrize("width", [70, 80, 100])
-def test_a_narrow_terminal_loses_columns_and_no_digits(
-    width: int, monkeypatch: pytest.MonkeyPatch
+def test_every_document_can_be_shown_as_text(
+    given: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("COLUMNS", "80")
+    assert plain(given)
+    assert max(map(len, plain(given).splitlines())) <= 80
+    assert markdown.render(given).startswith("# Benchmark\n")
+
+
+@pytest.mark.parametrize("details", [True, False])
+def test_the_five_lines_are_the_last_on_the_screen(
+    details: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")
+    lines = plain(document(), details=details).splitlines()
+
+    assert [line.partition(":")[0] for line in lines[-5:]] == SUBJECTS
+    assert lines[-5:] == document()["verdict"]
+    assert any("Stock Django" in line and line.startswith("| ") for line in lines) == details
+
+
+def test_a_terminal_shows_the_subjects_in_bold() -> None:
     terminal = Terminal()
-    table.render(document(), terminal)
+    text.render(document(), terminal)
 
-    assert "…" not in terminal.getvalue()
-    assert ("max ms" in terminal.getvalue()) == (width == 100)
-    assert "errors" in terminal.getvalue()
+    assert "\x1b[1mGain (crud, 1 thread): \x1b[0m" in terminal.getvalue()
+    assert "\x1b" not in plain(document())
 
 
-def test_without_rich_the_tables_are_markdown(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [each for each in sys.modules if each.partition(".")[0] == "rich"]:
-        monkeypatch.delitem(sys.modules, name)
-    original = builtins.__import__
+def test_without_details_warnings_and_what_was_left_out_are_said() -> None:
+    shown = plain(document())
 
-    def without_rich(name: str, *rest: Any, **named: Any) -> Any:
-        if name.partition(".")[0] == "rich":
-            raise ImportError(name)
-        return original(name, *rest, **named)
-
-    monkeypatch.setattr(builtins, "__import__", without_rich)
-    assert plain(document()) == markdown.render(document())
+    assert "warning: the machine was busy before the run" in shown
+    assert "left out: native on SQLite: it stopped" in shown
+    assert "214 x PoolError" not in shown
+    assert "214 x PoolError: connection pool exhausted" in plain(document(), details=True)
 
 
 def test_a_pipe_that_knows_only_ascii_gets_ascii() -> None:
     stream = AsciiPipe()
-    table.render(document(), stream)
+    text.render(document(), stream, details=True)
 
     assert stream.getvalue().isascii()
+
+
+def test_the_columns_of_a_table_are_aligned() -> None:
+    for block in plain(document(), details=True).split("\n\n"):
+        if block.startswith("|"):
+            assert len({len(line) for line in block.splitlines()}) == 1, block
 
 
 def test_every_row_of_a_markdown_table_has_as_many_cells() -> None:
@@ -119,39 +95,9 @@ def test_every_row_of_a_markdown_table_has_as_many_cells() -> None:
             cells = found
 
 
-def test_markdown_holds_no_tag_and_no_control() -> None:
-    text = markdown.render(hostile())
+def test_markdown_begins_with_the_verdict_and_holds_no_tag_and_no_control() -> None:
+    shown = markdown.render(hostile())
 
-    assert "<script" not in text
-    assert "\x1b" not in text
-
-
-def test_csv_has_one_row_for_each_result_and_always_the_same_columns() -> None:
-    given = document()
-    rows = list(reader.DictReader(io.StringIO(csv.render(given))))
-
-    assert len(rows) == len(given["results"])
-    assert ",".join(rows[0]) == (
-        "database,contender,workload,operation,threads,sweep,sweep_value,ops_per_second,p50_ms,"
-        "p95_ms,p99_ms,max_ms,connections_opened,peak_connections,errors,operations,rounds,"
-        "fairness,wait_share,baseline,ratio,ratio_low,ratio_high,level,note"
-    )
-    for row, each in zip(rows, given["results"], strict=True):
-        assert row["contender"] == each["contender"]
-        assert row["baseline"] == str(each["baseline"]).lower()
-        for column in ("ops_per_second", "p99_ms", "ratio"):
-            known = each[column]
-            assert (
-                row[column] == ""
-                if known is None
-                else float(row[column]) == pytest.approx(known, rel=1e-5)
-            )
-    assert {(row["sweep"], row["sweep_value"]) for row in rows} > {("", ""), ("pool-size", "4")}
-
-
-def test_csv_hands_no_formula_to_a_spreadsheet() -> None:
-    given = document()
-    given["results"][0]["note"] = "=HYPERLINK(1)"
-    [first, *_others] = reader.DictReader(io.StringIO(csv.render(given)))
-
-    assert first["note"] == "'=HYPERLINK(1)"
+    assert shown.splitlines()[2].startswith("- Gain ")
+    assert "<script" not in shown
+    assert "\x1b" not in shown

@@ -103,10 +103,9 @@ def measure(plan: Plan, on_step: Callable[[Step], None] = lambda _step: None) ->
 def _cell(plan: Plan, workload: Workload) -> Cell:
     processes = int(workload.name.rpartition("-")[2])
     return Cell(
-        workload=workload,
+        workloads=(workload,),
         threads=processes * THREADS,
-        iterations=0,
-        pool_size=plan.pool_size,
+        pool_size=THREADS,
         rounds=plan.rounds,
         seconds=plan.duration,
     )
@@ -126,7 +125,7 @@ def _run_cell(
         loads = {}
         for name, record in records.items():
             try:
-                own = entry_of(record.contender, entry, plan.pool_size)
+                own = entry_of(record.contender, entry, THREADS)
                 site = stack.enter_context(Site(own, processes, THREADS))
                 load = stack.enter_context(ProbeProcess(LOAD))
                 load.start()
@@ -145,7 +144,7 @@ def _run_cell(
                 record.problem = str(error)
         for number in range(cell.rounds + 1):
             for name in order(list(loads), number) if loads else []:
-                on_step(Step(provider.title, name, cell.workload.name, cell.threads, number))
+                on_step(Step(provider.title, name, cell.title, cell.threads, number))
                 milliseconds = WARM_UP if not number else round((cell.seconds or SECONDS) * 1000)
                 try:
                     report: Any = loads[name].trial(milliseconds)
@@ -154,9 +153,8 @@ def _run_cell(
                     del loads[name]
                     continue
                 if number:
-                    operation = cell.workload.phases[0].operation
-                    records[name].rounds[number] = TrialReport({operation: report})
-    return CellRecords(provider.title, cell, list(records.values()))
+                    records[name].rounds[number] = {cell.title: TrialReport({cell.title: report})}
+    return CellRecords(provider.title, POSTGRESQL, cell, list(records.values()))
 
 
 def entry_of(contender: Contender, entry: dict[str, Any], pool_size: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pooling.bench.reports import layout
 from pooling.bench.reports.markdown import escape, facts, pipes
-from pooling.bench.reports.table import write
+from pooling.bench.reports.text import write
 from pooling.formatting import NOTHING, number, plural
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statistics import median
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pooling.bench.aggregation import reliability_warnings
 from pooling.bench.results import SCHEMA
@@ -11,8 +11,6 @@ from pooling.bench.statistics import ratio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from pooling.bench.results import Environment
 
     from .definitions import Target
     from .runner import Budget, Found
@@ -56,7 +54,7 @@ class MicroDocument(TypedDict):
 
     schema: int
     suite: str
-    environment: Environment
+    environment: dict[str, Any]
     settings: dict[str, float | int]
     rows: list[MicroRow]
     measured: dict[
@@ -68,7 +66,7 @@ class MicroDocument(TypedDict):
 
 
 def make_document(
-    found: Sequence[Found], budget: Budget, environment: Environment, seconds: float
+    found: Sequence[Found], budget: Budget, environment: dict[str, Any], seconds: float
 ) -> MicroDocument:
     """Put everything together."""
     rows = [row_of(each, goal, budget.seed) for each in found for goal in each.benchmark.targets]
@@ -149,7 +147,7 @@ def _processor_ratio(found: Found, goal: Target) -> float | None:
     return median(ratios) if ratios else None
 
 
-def warnings(rows: Sequence[MicroRow], environment: Environment) -> list[str]:
+def warnings(rows: Sequence[MicroRow], environment: dict[str, Any]) -> list[str]:
     """Say what makes the figures less reliable than they look."""
     rounds = [row["rounds"] for row in rows if row["against"] and row["rounds"] > 1]
     found = reliability_warnings(rounds, environment)
