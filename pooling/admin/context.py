@@ -7,16 +7,24 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pooling.admin import charts, formatting
-from pooling.fleet.aggregate import aggregate
+from pooling.fleet.aggregate import aggregate, pool_state
+from pooling.fleet.archive import TIERS, fold, wait_quantile
+from pooling.fleet.history import COLUMNS
 from pooling.fleet.server_sessions import SERVER_SESSIONS
-from pooling.formatting import duration, plural
+from pooling.fleet.snapshots import identity_of
+from pooling.formatting import duration, milliseconds, plural
+from pooling.formatting import number as number_text
 from pooling.registry import REGISTRY
 
 if TYPE_CHECKING:
     from pooling.fleet import Fleet
+    from pooling.fleet.archive import Archive
 
 MAX_HOLDERS = 50
 """Leases that the page lists for each pool."""
+
+LEFT_SECONDS, MAX_LEFT = 600, 5
+"""For how long, and how many, processes that have left are named."""
 
 OPTION_HELP = {
     "min_size": "connections kept open, in each process",
@@ -34,9 +42,24 @@ OPTION_HELP = {
 }
 
 
-def page(fleet: Fleet) -> dict[str, Any]:
-    """Return the context of the part of the page that is updated."""
-    pools = [_pool(number, pool) for number, pool in enumerate(aggregate(fleet.processes))]
+RANGES = (
+    # label, tier of the archive, seconds and number of the rows in the table
+    ("10 min", "5", 30, 20),
+    ("1 h", "30", 180, 20),
+    ("1 day", "600", 3600, 24),
+)
+
+
+def page(fleet: Fleet, history: str = "5") -> dict[str, Any]:
+    """Return the context of the part of the page that is updated.
+
+    Args:
+        fleet: all processes.
+        history: the tier whose table is shown; see `RANGES`.
+    """
+    found = aggregate(fleet.processes, fleet.archive)
+    pools = [_pool(pool, history) for pool in found]
+    pools.sort(key=lambda pool: ("bad", "busy", "good").index(pool["level"]))
     hosts = {process["host"] for process in fleet.processes}
     processes = plural(len(fleet.processes), "process", "processes")
     unhealthy = [pool for pool in pools if pool["level"] != "good"]
@@ -49,25 +72,54 @@ def page(fleet: Fleet) -> dict[str, Any]:
         "summary": summary or "All pools have free connections, no caller waits.",
         "unhealthy": unhealthy,
         "pools": pools,
+        "left": _left(fleet.archive),
+        "ranges": [(label, tier, tier == history) for label, tier, _, _ in RANGES],
     }
 
 
-def _pool(number: int, pool: dict[str, Any]) -> dict[str, Any]:
+def _left(archive: Archive) -> list[str]:
+    """Return the processes that left within the last ten minutes, as sentences."""
+    now = time.time()
+    return [
+        _departure(process, now)
+        for process in sorted(archive["left"], key=lambda each: -float(each["time"]))
+        if now - process["time"] < LEFT_SECONDS
+    ][:MAX_LEFT]
+
+
+def _departure(process: dict[str, Any], now: float) -> str:
+    many = process["totals"].values()
+    failures = [
+        plural(number, word)
+        for key, word in (("timeouts", "timeout"), ("rejected", "rejected caller"))
+        if (number := sum(total[key] for total in many))
+    ]
+    errors = sum(total["connect_errors"] for total in many)
+    failures += [plural(errors, "failed connect")] if errors else []
+    return (
+        f"Process {process['host']}:{process['pid']} ({process['command']}) left "
+        f"{formatting.ago(now - process['time'])}, with {' and '.join(failures) or 'no failures'}."
+    )
+
+
+def _pool(pool: dict[str, Any], history: str) -> dict[str, Any]:
     stats = pool["stats"]
     level, health = formatting.health(pool)
+    cleared = pool["cleared_at"]
     return {
-        "id": f"pool-{number}",
+        "id": pool["id"],
         "name": pool["name"],
         "level": level,
         "health": health,
         "longest": formatting.longest_lease(pool),
         "location": _location(pool),
-        "bar": charts.bar(stats),
+        "bar": charts.bar(stats, down=stats["outage"] is not None),
         "facts": _facts(stats),
-        "last_error": stats["last_error"],
-        "charts": charts.charts(pool["history"]),
+        "since": f"since {formatting.clock(cleared)}" if cleared else "since the beginning",
+        "error": _error(stats),
+        "history": _history(pool["tiers"], history),
         "leased": stats["leased"],
-        "holders": [_holder(holder) for holder in pool["holders"][:MAX_HOLDERS]],
+        "holders": [_caller(holder) for holder in pool["holders"][:MAX_HOLDERS]],
         "more_holders": max(len(pool["holders"]) - MAX_HOLDERS, 0) + pool["more_holders"],
         "stacks": pool["options"]["leak_after"] is not None,
         "parts": [_part(process, part) for process, part in pool["parts"]],
@@ -87,26 +139,57 @@ def _pool(number: int, pool: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _error(stats: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the last connect error, and whether a connection was opened since."""
+    if stats["last_error"] is None:
+        return None
+    return {
+        "text": stats["last_error"],
+        "when": formatting.ago(stats["last_error_age"]),
+        "recovered": stats["outage"] is None,
+    }
+
+
+def _history(tiers: dict[str, list[list[Any]]], tier: str) -> list[dict[str, Any]]:
+    """Return the rows of the table, newest first."""
+    _, _, seconds, number = next(each for each in RANGES if each[1] == tier)
+    rows: list[list[Any]] = []
+    own = TIERS[tier][0]
+    for row in tiers.get(tier, []):
+        fold(rows, row, row[0] * own // seconds, number)
+    return [
+        {
+            "time": formatting.clock(row[0] * seconds),
+            **dict(zip(COLUMNS, row[1:], strict=True)),
+            "rate": number_text(values["acquired"] / seconds),
+            "p50": milliseconds(wait_quantile(row[-1], 0.5)),
+            "p95": milliseconds(wait_quantile(row[-1], 0.95)),
+        }
+        for row in reversed(rows)
+        for values in [dict(zip(COLUMNS, row[1:], strict=True))]
+    ]
+
+
 def _location(pool: dict[str, Any]) -> str:
-    """Return the databases and the aliases of a pool."""
+    """Return the database and the aliases of a pool."""
     vendor = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}.get(pool["vendor"], pool["vendor"])
-    databases = []
-    for database, host, port in pool["databases"]:
-        server = ":".join(filter(None, (host, port)))
-        databases.append(f"{database} on {server}" if server else database)
+    server = ":".join(filter(None, (pool["host"], pool["port"])))
+    parts = [f"{vendor}, {pool['database']}"]
+    parts += [f"on {server}"] if server else []
+    parts += [f"as {pool['user']}"] if pool["user"] else []
     aliases = ", ".join(pool["aliases"])
-    return f"{vendor}, {'; '.join(databases)}" + (f", used as {aliases}" if aliases else "")
+    return " ".join(parts) + (f", used as {aliases}" if aliases else "")
 
 
 def _facts(stats: dict[str, Any]) -> list[dict[str, str]]:
     """Return the totals of a pool, each with a note."""
     discarded = sum(stats["discards"].values())
     facts = [
-        ("Waiting now", plural(stats["waiting"], "caller"), ""),
-        ("Wait time", formatting.quantiles(stats["waits"]), "p50 / p95 / p99, upper bounds"),
-        ("Hold time", formatting.quantiles(stats["holds"]), "p50 / p95 / p99, upper bounds"),
+        ("Wait time, ms", formatting.quantiles(stats["waits"]), "p50 / p95 / p99, upper bounds"),
+        ("Hold time, ms", formatting.quantiles(stats["holds"]), "p50 / p95 / p99, upper bounds"),
         ("Leases", f"{stats['acquired']:,}", f"{stats['waited']:,} had to wait"),
-        ("Timeouts", f"{stats['timeouts']:,}", f"{stats['rejected']:,} rejected at once"),
+        ("Timeouts", f"{stats['timeouts']:,}", "callers that waited in vain"),
+        ("Rejected", f"{stats['rejected']:,}", "callers that failed at once"),
         ("Connect errors", f"{stats['connect_errors']:,}", f"{stats['connects']:,} opened"),
         ("Discarded", f"{discarded:,}", formatting.discard_reasons(stats["discards"])),
         ("Recovered", f"{stats['recovered']:,}", "from holders that ended"),
@@ -114,8 +197,8 @@ def _facts(stats: dict[str, Any]) -> list[dict[str, str]]:
     return [{"label": label, "value": value, "note": note} for label, value, note in facts]
 
 
-def _holder(holder: dict[str, Any]) -> dict[str, Any]:
-    return {**holder, "age": duration(holder["seconds"])}
+def _caller(caller: dict[str, Any]) -> dict[str, Any]:
+    return {**caller, "age": number_text(caller["seconds"])}
 
 
 def _part(process: dict[str, Any], pool: dict[str, Any]) -> dict[str, Any]:
@@ -125,15 +208,15 @@ def _part(process: dict[str, Any], pool: dict[str, Any]) -> dict[str, Any]:
         "process": f"{process['host']}:{process['pid']}",
         "command": process["command"],
         "about": f"{plural(process['threads'], 'thread')}, up {uptime}",
-        "age": duration(process["age"]) if process["age"] else None,
-        "bar": charts.bar(stats),
-        "suspended": stats["suspended"],
+        "silent": duration(process["age"]) if process["silent"] else None,
+        "state": pool_state(process, stats),
+        "bar": charts.bar(stats, down=stats["outage"] is not None),
         "waiting": stats["waiting"],
         "waits": formatting.quantiles(stats["waits"]),
         "holds": formatting.quantiles(stats["holds"]),
         "timeouts": stats["timeouts"],
+        "rejected": stats["rejected"],
         "connect_errors": stats["connect_errors"],
-        "last_error": stats["last_error"],
         "discards": formatting.discard_reasons(stats["discards"]),
         "leased": stats["leased"],
         "size": stats["size"],
@@ -145,7 +228,11 @@ def _servers(pool: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the sessions on the servers, as far as this process can query them."""
     if pool["vendor"] != "postgresql":
         return []
-    answers = [SERVER_SESSIONS.read(own) for own in REGISTRY.pools() if own.name == pool["name"]]
+    answers = [
+        SERVER_SESSIONS.read(own)
+        for own in REGISTRY.pools()
+        if identity_of(own)["id"] == pool["id"]
+    ]
     unused = {"problem": "the process that rendered this page does not use it", "rows": None}
     return [_sessions(answer) for answer in answers if answer is not None] or [unused]
 
@@ -160,7 +247,7 @@ def _sessions(answer: dict[str, Any]) -> dict[str, Any]:
     room = answer["max_connections"] - answer["reserved"]
     return {
         "problem": answer["problem"],
-        "age": "just now" if answer["age"] < 1 else f"{duration(answer['age'])} ago",
+        "age": formatting.ago(answer["age"]),
         "summary": (
             f"{answer['total']} of {answer['max_connections']} connections, of which "
             f"{answer['reserved']} are reserved: {max(room - answer['total'], 0)} are left."

@@ -21,6 +21,7 @@ from pooling.admin import access
 from pooling.admin.actions import BUTTONS, action_warnings, log, parse_action
 from pooling.admin.context import page
 from pooling.fleet.aggregate import aggregate
+from pooling.fleet.archive import TIERS
 from pooling.formatting import plural
 from pooling.models import ConnectionPool
 
@@ -130,7 +131,7 @@ class ConnectionPoolAdmin(Base):
     def _context(self, request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
         return {
             **self._frame(viewer, request),
-            **page(fleet.read_all()),
+            **page(fleet.read_all(), _range(request)),
             "title": "Connection pools",
             "viewer": viewer,
             "page_url": self._url("changelist"),
@@ -156,7 +157,7 @@ class ConnectionPoolAdmin(Base):
         seen = fleet.read_all()
         back = HttpResponseRedirect(self._url("changelist"))
         try:
-            action, pool = parse_action(request.POST, aggregate(seen.processes))
+            action, pool = parse_action(request.POST, aggregate(seen.processes, seen.archive))
             fleet.check(action.action, action.pool, action.arguments)
         except ValueError as error:
             messages.error(request, str(error))
@@ -165,7 +166,7 @@ class ConnectionPoolAdmin(Base):
         if warnings and "confirmed" not in request.POST:
             context = {
                 **self._frame(viewer, request),
-                "title": f"{BUTTONS[action.action]} pool “{action.pool}”?",
+                "title": f"{BUTTONS[action.action]} pool “{action.name}”?",
                 "button": BUTTONS[action.action],
                 "action": action,
                 "warnings": warnings,
@@ -177,11 +178,12 @@ class ConnectionPoolAdmin(Base):
         log(viewer, action)
         access.release_connections()
         try:
-            fleet.send(action.action, action.pool, **action.arguments)
+            arguments: dict[str, Any] = {**action.arguments, "user": viewer.name}
+            fleet.send(action.action, action.pool, **arguments)
         except fleet.FleetError as error:
             messages.warning(request, f"{action.done}, but in this process only: {error}.")
         else:
-            processes = plural(len(pool["parts"]), "process", "processes")
+            processes = plural(len(pool["live"]), "process", "processes")
             messages.success(request, f"{action.done} in {processes}.")
         return back
 
@@ -190,6 +192,12 @@ def _denied(viewer: Viewer) -> HttpResponse:
     if viewer.by_cookie:  # the project's own 403 page might query the user
         return HttpResponseForbidden("You may view the pools, but not change them.")
     raise PermissionDenied
+
+
+def _range(request: HttpRequest) -> str:
+    """Return the requested tier of the history."""
+    wanted = request.GET.get("range", "")
+    return wanted if wanted in TIERS else "5"
 
 
 def _refresh(request: HttpRequest) -> int | None:

@@ -9,6 +9,9 @@ from django.db import connections
 from django.utils.connection import ConnectionDoesNotExist
 
 from pooling.conf import pool_config
+from pooling.fleet.aggregate import aggregate, pool_state
+from pooling.fleet.snapshots import QUANTILES
+from pooling.formatting import duration, milliseconds, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,19 +30,16 @@ COLUMNS = (
     ("idle", True),
     ("conn", True),
     ("wait", True),
-    ("wait p50", True),
-    ("wait p95", True),
-    ("wait p99", True),
-    ("hold p50", True),
-    ("hold p95", True),
-    ("hold p99", True),
+    ("maxwait s", True),
+    *((f"{kind} {part} ms", True) for kind in ("wait", "hold") for part in QUANTILES),
     ("timeouts", True),
+    ("rejected", True),
     ("errors", True),
     ("state", False),
 )
 """Headings, and whether a column is numeric."""
 
-DROP_ORDER = (8, 11, 10, 13, 9, 12, 6, 15)
+DROP_ORDER = (9, 12, 11, 14, 10, 13, 6, 17, 8, 16)
 """Columns left out one after the other until the table fits the terminal."""
 
 
@@ -82,7 +82,7 @@ def selected(
 
 
 def render(
-    processes: Sequence[Mapping[str, Any]],
+    processes: Sequence[dict[str, Any]],
     *,
     isolation_reason: str | None,
     problem: str | None,
@@ -108,52 +108,43 @@ def render(
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def as_rows(processes: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+def as_rows(processes: Iterable[dict[str, Any]]) -> list[list[str]]:
     """Return the cells of the table: one row per pool and process."""
     return [_row(process, pool) for process in processes for pool in process["pools"]]
 
 
-def seconds(value: float | None) -> str:
-    """Format a duration in few characters."""
-    if value is None:
-        return "-"
-    if value < 0.0995:
-        return f"{value * 1e3:.3g} ms" if value >= 0.001 else f"{value * 1e6:.0f} us"
-    return f"{value:.3g} s" if value < 100 else f"{value:.0f} s"
-
-
-def _row(process: Mapping[str, Any], pool: Mapping[str, Any]) -> list[str]:
+def _row(process: dict[str, Any], pool: Mapping[str, Any]) -> list[str]:
     stats = pool["stats"]
     numbers = ("max_size", "leased", "idle", "connecting", "waiting")
-    quantiles = [
-        seconds(stats[kind][part]) for kind in ("waits", "holds") for part in ("p50", "p95", "p99")
-    ]
     cells = [
         process["host"],
         process["pid"],
         pool["name"],
         *(stats[name] for name in numbers),
-        *quantiles,
-        stats["timeouts"] + stats["rejected"],
+        number(stats["max_wait"]),
+        *(milliseconds(stats[kind][part]) for kind in ("waits", "holds") for part in QUANTILES),
+        stats["timeouts"],
+        stats["rejected"],
         stats["connect_errors"],
         _state(process, stats),
     ]
     return [_plain(cell) for cell in cells]
 
 
-def _state(process: Mapping[str, Any], stats: Mapping[str, Any]) -> str:
-    if stats["suspended"]:
-        return "suspended"
-    if stats["waiting"] and stats["leased"] >= stats["max_size"]:
-        return "exhausted"
-    return f"ok, {seconds(process['age'])} ago" if process["age"] >= 5 else "ok"
+def _state(process: dict[str, Any], stats: dict[str, Any]) -> str:
+    state = pool_state(process, stats)
+    if state == "silent":
+        return f"silent for {duration(process['age'])}"
+    return state
 
 
-def _table(processes: Sequence[Mapping[str, Any]], width: int | None) -> str:
+def _table(processes: Sequence[dict[str, Any]], width: int | None) -> str:
     rows = as_rows(processes)
-    totals = [str(sum(int(row[column]) for row in rows)) for column in range(3, 8)]
-    failures = [str(sum(int(row[column]) for row in rows)) for column in (14, 15)]
-    rows.append(["total", "", "", *totals, *[""] * 6, *failures, ""])
+    # What silent processes had is not known to be there now.
+    now = as_rows([process for process in processes if not process["silent"]])
+    totals = [str(sum(int(row[column]) for row in now)) for column in range(3, 8)]
+    failures = [str(sum(int(row[column]) for row in rows)) for column in range(15, 18)]
+    rows.append(["total", "", "", *totals, *[""] * 7, *failures, ""])
     widths = [
         max(len(heading), *(len(row[column]) for row in rows))
         for column, (heading, _) in enumerate(COLUMNS)
@@ -187,24 +178,31 @@ def _holders(processes: Sequence[Mapping[str, Any]]) -> str:
     for lease, pool, host, pid in leases[:MAX_HOLDERS]:
         purpose = _plain(lease["note"] or "(unknown)")
         where = _plain(f"thread {lease['thread']!r}, {host} {pid}, pool {pool!r}")
-        lines.append(f"  {seconds(lease['seconds']):>8}  {purpose}  ({where})")
+        lines.append(f"  {duration(lease['seconds']):>10}  {purpose}  ({where})")
     unnamed = sum(pool.get("more_holders", 0) for process in processes for pool in process["pools"])
     if (more := len(leases) - MAX_HOLDERS + unnamed) > 0:
         lines.append(f"  ... and {more} more")
     return "\n".join(lines)
 
 
-def _errors(processes: Sequence[Mapping[str, Any]]) -> str:
-    errors = {
-        (pool["name"], pool["stats"]["last_error"])
-        for process in processes
-        for pool in process["pools"]
-        if pool["stats"]["last_error"]
-    }
-    if not errors:
-        return ""
-    lines = [f"  pool {name!r}: {_plain(error)}" for name, error in sorted(errors)]
-    return "\n".join(["Last connect errors:", *lines])
+def _errors(processes: Sequence[dict[str, Any]]) -> str:
+    """Return the last connect error of each pool, with its age, and the outages."""
+    lines = []
+    for pool in aggregate(processes):
+        stats = pool["stats"]
+        if stats["last_error"] is not None:
+            about = "" if stats["outage"] else ", recovered since"
+            when = duration(stats["last_error_age"])
+            error = _plain(stats["last_error"])
+            lines.append(f"  pool {pool['name']!r}, {when} ago{about}: {error}")
+        if stats["outage"] is not None:
+            outage = stats["outage"]
+            what = "refuses connections" if outage["answered"] else "unreachable"
+            lines.append(
+                f"  pool {pool['name']!r}: server {what} for {duration(outage['seconds'])}, "
+                f"{outage['refused']:,} callers refused"
+            )
+    return "\n".join(["Last connect errors:", *lines]) if lines else ""
 
 
 def _plain(value: object) -> str:

@@ -20,9 +20,12 @@ from django.test import override_settings
 from django.urls import reverse
 from pytest_django.live_server_helper import LiveServer
 
-from pooling import get_pool
+from pooling import PoolError, get_pool
 from tests.admin import urls
 from tests.admin.conftest import PAGE, PASSWORD, make_user
+from tests.fleet.test_server_sessions import complete
+from tests.support.databases import PostgresDatabase
+from tests.support.servers import settings_from_url
 from tests.users.test_browser import ARGUMENTS, CHROMIUM, PHONE, POLICY
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Page
 
     from pooling import Pool
+    from tests.support.postgres import PrivatePostgres
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -301,3 +305,41 @@ def test_the_page_is_complete_without_javascript(site: str, pool: Pool[Any]) -> 
         default.get_by_role("button", name="Clear statistics").click()
         playwright.expect(page.get_by_text("has its statistics cleared")).to_be_visible()
         browser.close()
+
+
+def test_an_outage_is_the_first_thing_to_see(
+    site: str, pool: Pool[Any], private_postgres: PrivatePostgres, browser_page: Page
+) -> None:
+    """Red and first while the server is away; grey, with its time, when it is back."""
+    expect, page = playwright.expect, browser_page
+    entry = complete(settings_from_url(private_postgres.url, "pooling.backends.postgresql"))
+    database = PostgresDatabase(entry, private_postgres.url)
+    wrapper = database.wrapper(pool={"name": "z-orders", "timeout": 0.5, "fail_fast": 0.1})
+    orders = wrapper.resolve_pool()
+    orders.acquire().release()
+    private_postgres.stop("immediate")
+    for _ in range(5):
+        with pytest.raises(PoolError):
+            orders.acquire()
+    log_in(page, site)
+    first = page.locator("section.pool").first
+    expect(first.get_by_role("heading", level=2)).to_have_text("z-orders")
+    health = first.locator(".health")
+    expect(health).to_contain_text(re.compile("Server unreachable since .*5 callers refused"))
+    expect(health).to_contain_text(re.compile("Next attempt (now|in|with)"))
+    red = page.evaluate("getComputedStyle(document.querySelector('.health')).color")
+    error = first.locator(".last-error")
+    expect(error).to_contain_text(re.compile("Last connect error, (just now|.* ago): .+"))
+    assert error.evaluate("node => getComputedStyle(node).color") == red == "rgb(186, 33, 33)"
+    assert_fits(page)
+
+    private_postgres.start()
+    with orders.acquire(30):
+        pass
+    default, healed = page.get_by_role("region", name="default"), page.locator("#pools")
+    expect(healed.locator(".last-error.recovered")).to_contain_text("recovered since")
+    grey = healed.locator(".last-error").evaluate("node => getComputedStyle(node).color")
+    assert grey != red
+    expect(healed.locator("section.pool").first).to_contain_text("default")
+    expect(default).to_be_visible()
+    orders.close()

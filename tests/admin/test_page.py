@@ -9,11 +9,13 @@ import pytest
 from django.db import connections
 from django.urls import reverse
 
-from pooling import Pool, PoolConfig, get_pool
+from pooling import get_pool
 from pooling.admin import charts, formatting
+from pooling.fleet.aggregate import aggregate
 from pooling.fleet.server_sessions import ServerSessions
 from pooling.formatting import NOTHING, duration
 from tests.admin.conftest import LIVE, PAGE, Staff, text
+from tests.metrics.samples import pool, process
 from tests.support.databases import PostgresDatabase, eventually
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 def section(page: str, name: str) -> str:
     """Return the part of the page about one pool."""
     sections = re.findall(r'<section class="pool".*?</section>', page, re.DOTALL)
-    [found] = [each for each in sections if f'data-key="pool {name}"' in each]
+    [found] = [each for each in sections if f'data-pool="{name}"' in each]
     return re.sub(r"\s+", " ", found)
 
 
@@ -50,7 +52,7 @@ def test_the_page_tells_of_each_pool(
     assert 'aria-label="1 leased, 0 connecting, 1 idle, 1 free, at most 3"' in part
     assert "MainThread" in part
     assert "test_the_page_tells_of_each_pool" in part  # the stack
-    assert "The last ten minutes" in part
+    assert "History as a table" in part
     assert re.search(r"PostgreSQL [\d.]+: \d+ of \d+ connections, of which \d+ are reserved", part)
     assert "pooling " in part
     assert "this one" in part
@@ -122,14 +124,22 @@ def test_a_stopped_server_is_said_so_and_the_page_comes(
     private_postgres.stop()
     part = eventually(lambda: _error_of(client))
     assert "The server was not queried" in part
+    assert "Server unreachable since" in part
     assert entry["PASSWORD"] not in part
+    private_postgres.start()
+    wrapper.ensure_connection()
+    part = section(text(client), "stopped")
+    assert '<p class="last-error recovered"' in part
+    assert "recovered since:" in part
+    assert "1 of 10 connections in use" in part
+    wrapper.close()
     wrapper.resolve_pool().close()
     database.close()
 
 
 def _error_of(client: Client) -> str | None:
     part = section(text(client), "stopped")
-    return part if "Last connect error:" in part else None
+    return part if "Last connect error, " in part else None
 
 
 def test_no_secret_is_on_the_page(
@@ -219,23 +229,26 @@ def test_without_an_access_cookie_it_fails_soon(
         (3.21, "3.2 s"),
         (42.0, "42 s"),
         (250.0, "4 min 10 s"),
+        (539.8, "9 min"),
+        (0.0, "0 s"),
+        (0.9996, "1.0 s"),
         (7500.0, "2 h 5 min"),
-        (200000.0, "2 d 7 h"),
+        (200000.0, "2 d 8 h"),
     ],
 )
 def test_durations_have_a_unit_that_fits(seconds: float | None, shown: str) -> None:
     assert duration(seconds) == shown
 
 
-def pool_entry(**numbers: Any) -> dict[str, Any]:
-    class NoDriver:
-        operational_error = Exception
+def pool_entry(silent: bool = False, **numbers: Any) -> dict[str, Any]:
+    full = {"max_size": 4, "size": 0, "idle": 0, "leased": 0, **numbers}
+    lone = process(pool(**full))
+    many = [lone, {**process(pool(), pid=2), "silent": True}] if silent else [lone]
+    [found] = aggregate(many)
+    return found
 
-    pool: Pool[Any] = Pool(NoDriver(), PoolConfig(max_size=4))  # type: ignore[arg-type]
-    plain = {name: getattr(pool.stats(), name) for name in ("size", "idle", "leased", "waiting")}
-    stats = {**plain, "max_size": 4, "connecting": 0, "last_error": None, **numbers}
-    suspended = numbers.get("suspended", 0)
-    return {"stats": stats, "suspended_in": suspended, "parts": [({}, {"stats": stats})]}
+
+OUTAGE = {"seconds": 32.0, "refused": 4043, "next_attempt": 0.3, "answered": False}
 
 
 @pytest.mark.parametrize(
@@ -244,19 +257,33 @@ def pool_entry(**numbers: Any) -> dict[str, Any]:
         ({}, "good", "0 of 4 connections in use"),
         ({"leased": 4, "size": 4}, "busy", "All connections are in use, but no caller waits"),
         (
-            {"leased": 4, "size": 4, "waiting": 1},
+            {"leased": 4, "size": 4, "waiting": 1, "max_wait": 2.5},
             "bad",
-            "Exhausted: all connections are in use and 1",
+            "Exhausted: all connections are in use and 1 caller waits, the first for 2.5 s.",
         ),
-        ({"waiting": 2, "last_error": "no"}, "bad", "No connection to the server: 2"),
         ({"waiting": 2, "leased": 1, "size": 1}, "busy", "2 callers wait for a connection"),
         ({"suspended": 1, "waiting": 3}, "bad", "Suspended: no connection is lent"),
+        ({"outage": OUTAGE, "idle": 2, "size": 2}, "bad", "Server unreachable since "),
+        ({"outage": {**OUTAGE, "answered": True}}, "bad", "The server refuses connections since "),
+        ({"silent": True}, "busy", "1 process not heard of lately."),
     ],
 )
 def test_health_is_a_sentence(numbers: dict[str, Any], level: str, start: str) -> None:
     found = formatting.health(pool_entry(**numbers))
     assert found[0] == level
     assert found[1].startswith(start)
+
+
+def test_an_outage_is_told_with_its_numbers() -> None:
+    found = formatting.health(pool_entry(outage=OUTAGE))[1]
+    assert "for 32 s: 4,043 callers refused since then. Next attempt in 300 ms." in found
+    later = formatting.health(pool_entry(outage={**OUTAGE, "next_attempt": None}))[1]
+    assert "Next attempt with the next caller." in later
+
+
+def test_what_is_idle_in_an_outage_was_not_tested() -> None:
+    stats = {"leased": 0, "connecting": 0, "idle": 2, "size": 2, "max_size": 2}
+    assert "2 idle, not tested" in charts.bar(stats, down=True)["text"]
 
 
 def test_a_bar_has_as_many_places_as_the_pool() -> None:
@@ -266,8 +293,3 @@ def test_a_bar_has_as_many_places_as_the_pool() -> None:
     assert charts.bar({"leased": 7, "connecting": 0, "idle": 0, "size": 7, "max_size": 5})[
         "segments"
     ] == [{"kind": "leased", "x": 0.0, "width": 1000.0}]
-
-
-def test_a_curve_has_gaps() -> None:
-    assert charts._steps([1.0, None, 2.0], 2.0, closed=False) == "M117 20.5H118M119 2.0H120"
-    assert charts._steps([1.0, 1.0], 1.0, closed=True) == "M118 40V2.0H119H120V40Z"

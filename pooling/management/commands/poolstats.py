@@ -14,6 +14,7 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from pooling import fleet
 from pooling.checks.options import pooled
+from pooling.fleet.aggregate import with_states
 from pooling.management import poolstats_table
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Command(BaseCommand):
             about = {
                 "alone": seen.isolation_reason,
                 "problem": seen.problem,
-                "processes": processes,
+                "processes": with_states(processes),
             }
             # With --watch one line per repetition, so that each line is a JSON document.
             self.stdout.write(json.dumps(about, indent=None if live else 2))
