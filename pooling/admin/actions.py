@@ -119,6 +119,11 @@ def action_warnings(action: ActionRequest, pool: dict[str, Any]) -> list[str]:
             "and callers may wait longer."
         )
         return [fewer, slower]
+    if action.action == "clear":
+        return [
+            f"The totals of this page begin at zero, now {stats['acquired']:,} leases.",
+            "The counters of the metrics and the history go on.",
+        ]
     return []
 
 

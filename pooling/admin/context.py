@@ -11,7 +11,7 @@ from pooling.fleet.aggregate import aggregate, pool_state
 from pooling.fleet.archive import TIERS, fold, wait_quantile
 from pooling.fleet.history import COLUMNS
 from pooling.fleet.server_sessions import SERVER_SESSIONS
-from pooling.fleet.snapshots import identity_of
+from pooling.fleet.snapshots import application_name, identity_of
 from pooling.formatting import duration, milliseconds, plural
 from pooling.formatting import number as number_text
 from pooling.registry import REGISTRY
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
 
 MAX_HOLDERS = 50
 """Leases that the page lists for each pool."""
+
+MAX_QUEUE = 10
+"""Waiting callers listed for each pool, those that have waited longest."""
+
+MAX_ORDERS = 3
+"""Actions listed for each pool, the last ones."""
+
+MAX_TOP = 8
+"""Purposes listed as top holders."""
 
 LEFT_SECONDS, MAX_LEFT = 600, 5
 """For how long, and how many, processes that have left are named."""
@@ -58,7 +67,7 @@ def page(fleet: Fleet, history: str = "5") -> dict[str, Any]:
         history: the tier whose table is shown; see `RANGES`.
     """
     found = aggregate(fleet.processes, fleet.archive)
-    pools = [_pool(pool, history) for pool in found]
+    pools = [_pool(pool, history, fleet.archive["events"]) for pool in found]
     pools.sort(key=lambda pool: ("bad", "busy", "good").index(pool["level"]))
     hosts = {process["host"] for process in fleet.processes}
     processes = plural(len(fleet.processes), "process", "processes")
@@ -75,6 +84,47 @@ def page(fleet: Fleet, history: str = "5") -> dict[str, Any]:
         "left": _left(fleet.archive),
         "ranges": [(label, tier, tier == history) for label, tier, _, _ in RANGES],
     }
+
+
+def history(fleet: Fleet, tier: str) -> dict[str, Any]:
+    """Return the columns of the graphs for each pool, and the events of that time."""
+    pools = {
+        id_: {"name": pool["name"], **_columns(pool["tiers"].get(tier, []), tier)}
+        for id_, pool in fleet.archive["pools"].items()
+    }
+    ids = {pool["name"]: id_ for id_, pool in fleet.archive["pools"].items()}
+    events = [
+        {
+            "time": event["time"],
+            "kind": event["kind"],
+            "text": event["text"],
+            "pool": ids.get(event["pool"], event["pool"]),
+        }
+        for event in fleet.archive["events"]
+    ]
+    now = time.time()
+    seconds, slots = TIERS[tier]
+    return {"from": now - seconds * slots, "to": now, "pools": pools, "events": events}
+
+
+def _columns(rows: list[list[Any]], tier: str) -> dict[str, list[Any]]:
+    """Return rows as columns, with gaps where a slot has none."""
+    seconds = TIERS[tier][0]
+    names = COLUMNS[:-2]
+    columns: dict[str, list[Any]] = {name: [] for name in ("times", *names, "rate", "p50", "p95")}
+    by_slot = {row[0]: row for row in rows}
+    for slot in range(rows[0][0], rows[-1][0] + 1) if rows else ():
+        row = by_slot.get(slot)
+        columns["times"].append(slot * seconds)
+        for place, name in enumerate(names, 1):
+            columns[name].append(None if row is None else row[place])
+        columns["rate"].append(
+            None if row is None else row[1 + COLUMNS.index("acquired")] / seconds
+        )
+        for name, part in (("p50", 0.5), ("p95", 0.95)):
+            wait = None if row is None else wait_quantile(row[-1], part)
+            columns[name].append(None if wait is None else wait * 1e3)
+    return columns
 
 
 def _left(archive: Archive) -> list[str]:
@@ -102,10 +152,11 @@ def _departure(process: dict[str, Any], now: float) -> str:
     )
 
 
-def _pool(pool: dict[str, Any], history: str) -> dict[str, Any]:
+def _pool(pool: dict[str, Any], history: str, events: list[dict[str, Any]]) -> dict[str, Any]:
     stats = pool["stats"]
     level, health = formatting.health(pool)
     cleared = pool["cleared_at"]
+    servers = _servers(pool)
     return {
         "id": pool["id"],
         "name": pool["name"],
@@ -118,12 +169,18 @@ def _pool(pool: dict[str, Any], history: str) -> dict[str, Any]:
         "since": f"since {formatting.clock(cleared)}" if cleared else "since the beginning",
         "error": _error(stats),
         "history": _history(pool["tiers"], history),
+        "changed": _changed(pool),
+        "orders": _orders(pool, events),
+        "diagnosis": formatting.diagnosis(pool, servers),
+        "queue": _queue(pool),
+        "more_waiting": max(stats["waiting"] - MAX_QUEUE, 0),
+        "top": _top(pool["held"]),
         "leased": stats["leased"],
         "holders": [_caller(holder) for holder in pool["holders"][:MAX_HOLDERS]],
         "more_holders": max(len(pool["holders"]) - MAX_HOLDERS, 0) + pool["more_holders"],
         "stacks": pool["options"]["leak_after"] is not None,
         "parts": [_part(process, part) for process, part in pool["parts"]],
-        "servers": _servers(pool),
+        "servers": [_sessions(answer, pool) for answer in servers],
         "options": [
             {
                 "name": name,
@@ -137,6 +194,38 @@ def _pool(pool: dict[str, Any], history: str) -> dict[str, Any]:
         "suspended": bool(pool["suspended_in"]),
         "all_suspended": pool["suspended_in"] == len(pool["parts"]),
     }
+
+
+def _changed(pool: dict[str, Any]) -> dict[str, str] | None:
+    """Return how the sizes differ from the settings, and the line that would make them last."""
+    old, options = pool["configured"], pool["options"]
+    changes = {name: options[name] for name in old if options[name] != old[name]}
+    if not changes:
+        return None
+    what = ", ".join(f"{name} {old[name]} → {size}" for name, size in changes.items())
+    sizes = ", ".join(f'"{name}": {size}' for name, size in changes.items())
+    return {"what": what, "setting": f'"OPTIONS": {{"pool": {{{sizes}, ...}}}}'}
+
+
+def _orders(pool: dict[str, Any], events: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return the last actions on a pool: what, when, by whom, and how far it got."""
+    mine = [
+        event
+        for event in events
+        if event["kind"] == "command" and event["pool"] in (pool["id"], pool["name"])
+    ]
+    found = []
+    for event in reversed(mine[-MAX_ORDERS:]):
+        wanted = 1 if event["process"] else max(len(pool["live"]), event["done"])
+        by = f" by {event['user']}" if event["user"] else ""
+        found.append(
+            {
+                "id": event["id"],
+                "text": f"{formatting.clock(event['time'])}: {event['text']}{by}, "
+                f"{event['done']} of {plural(wanted, 'process', 'processes')} done",
+            }
+        )
+    return found
 
 
 def _error(stats: dict[str, Any]) -> dict[str, Any] | None:
@@ -197,6 +286,52 @@ def _facts(stats: dict[str, Any]) -> list[dict[str, str]]:
     return [{"label": label, "value": value, "note": note} for label, value, note in facts]
 
 
+def _unheard(name: str, pool: dict[str, Any]) -> str:
+    """Return what is wrong with the process of an application name, if it is one of a pool's."""
+    if not name.startswith("pooling "):
+        return ""
+    ages = {
+        application_name(process): process["age"] if process["silent"] else None
+        for process, _ in pool["parts"]
+    }
+    if name not in ages:
+        return "not heard of"
+    age = ages[name]
+    return "" if age is None else f"not heard of since {formatting.clock(time.time() - age)}"
+
+
+def _queue(pool: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the waiting callers, those that have waited longest first."""
+    found = []
+    for process, part in pool["live"]:
+        longest = max(part["holders"], key=lambda each: float(each["seconds"]), default=None)
+        for place, caller in enumerate(part["queue"]):
+            behind = plural(place, "caller")
+            if place == 0:
+                behind = "a connection that is being opened"
+                if longest is not None:
+                    held = duration(longest["seconds"] + process["age"])
+                    others = plural(part["stats"]["leased"], "lease")
+                    behind = f"{others}, the longest for {longest['note'] or 'unknown'}, {held}"
+            seconds = caller["seconds"] + process["age"]
+            where = {"process": f"{process['host']}:{process['pid']}", "place": place}
+            found.append({**_caller({**caller, "seconds": seconds}), **where, "behind": behind})
+    return sorted(found, key=lambda caller: -float(caller["seconds"]))[:MAX_QUEUE]
+
+
+def _top(held: dict[str, float]) -> list[dict[str, Any]]:
+    """Return the purposes that held connections longest, with their share."""
+    total = sum(held.values()) or 1.0
+    return [
+        {
+            "purpose": purpose,
+            "share": f"{100 * seconds / total:.0f}",
+            "seconds": number_text(seconds),
+        }
+        for purpose, seconds in list(held.items())[:MAX_TOP]
+    ]
+
+
 def _caller(caller: dict[str, Any]) -> dict[str, Any]:
     return {**caller, "age": number_text(caller["seconds"])}
 
@@ -225,19 +360,16 @@ def _part(process: dict[str, Any], pool: dict[str, Any]) -> dict[str, Any]:
 
 
 def _servers(pool: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the sessions on the servers, as far as this process can query them."""
+    """Return the answers of the servers, as far as this process can query them."""
     if pool["vendor"] != "postgresql":
         return []
-    answers = [
-        SERVER_SESSIONS.read(own)
-        for own in REGISTRY.pools()
-        if identity_of(own)["id"] == pool["id"]
-    ]
-    unused = {"problem": "the process that rendered this page does not use it", "rows": None}
-    return [_sessions(answer) for answer in answers if answer is not None] or [unused]
+    mine = [own for own in REGISTRY.pools() if identity_of(own)["id"] == pool["id"]]
+    answers = [SERVER_SESSIONS.read(own) for own in mine]
+    unused = {"problem": "the process that rendered this page does not use it", "sessions": None}
+    return [answer for answer in answers if answer is not None] or [unused]
 
 
-def _sessions(answer: dict[str, Any]) -> dict[str, Any]:
+def _sessions(answer: dict[str, Any], pool: dict[str, Any]) -> dict[str, Any]:
     if answer["sessions"] is None:
         return {"problem": answer["problem"], "rows": None}
     rows: dict[tuple[str, bool], dict[str, int]] = {}
@@ -257,6 +389,7 @@ def _sessions(answer: dict[str, Any]) -> dict[str, Any]:
             {
                 "name": name or "(no name)",
                 "own": own,
+                "unheard": _unheard(name, pool),
                 "states": ", ".join(f"{number} {state}" for state, number in states.items()),
                 "total": sum(states.values()),
             }

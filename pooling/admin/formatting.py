@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pooling.fleet.snapshots import QUANTILES
+from pooling.fleet.snapshots import QUANTILES, application_name
 from pooling.formatting import NOTHING, duration, milliseconds, plural
+
+FRESH = 15.0
+"""Age in seconds of a server's answer up to which it says something about now."""
+
+LONG = 30.0
+"""Seconds after which a lease is unusual for a request."""
 
 
 def quantiles(measured: dict[str, Any]) -> str:
@@ -98,6 +105,49 @@ def health(pool: dict[str, Any]) -> tuple[str, str]:
     if full:
         return "busy", f"All connections are in use{within(full)}, but no caller waits."
     return "good", f"{stats['leased']} of {stats['max_size']} connections in use, no caller waits."
+
+
+def diagnosis(pool: dict[str, Any], answers: list[dict[str, Any]]) -> list[str]:
+    """Return why connections are scarce, where the numbers tell.
+
+    Args:
+        pool: an entry of the result of `pooling.fleet.aggregate.aggregate`.
+        answers: those of the server; see `pooling.fleet.server_sessions`.
+    """
+    stats = pool["stats"]
+    leased = stats["leased"]
+    if stats["outage"] is not None or not leased or 5 * leased < 4 * stats["max_size"]:
+        return []
+    found = []
+    held = f"{leased} of {stats['max_size']} held"
+    names = {application_name(process) for process, _ in pool["live"]}
+    for answer in answers:
+        if answer["sessions"] is None or answer["age"] > FRESH:
+            continue
+        states: Counter[str] = Counter()
+        for session in answer["sessions"]:
+            if session["own_database"] and session["application_name"] in names:
+                states[session["state"]] += session["count"]
+        active = states["active"]
+        resting = min(max(states.total() - active - stats["idle"], 0), leased)
+        if 2 * resting >= leased:
+            found.append(
+                f"{held}, {resting} of them idle on the server: held by Python, not by SQL; "
+                "more connections will not help. See the top holders."
+            )
+        elif 2 * active >= leased:
+            found.append(
+                f"{held}, {min(active, leased)} of them running SQL: the server is at work; look "
+                "for slow queries before adding connections."
+            )
+    old = [holder for holder in pool["holders"] if holder["seconds"] >= LONG]
+    if 2 * len(old) >= leased:
+        what = old[0]["note"] or "an unknown purpose"
+        found.append(
+            f"{len(old)} of {leased} leases are older than {duration(LONG)}, most of all for "
+            f"{what}: they look like leaks."
+        )
+    return found
 
 
 def is_full(stats: dict[str, Any]) -> bool:

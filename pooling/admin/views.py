@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied
 from django.db.transaction import non_atomic_requests
-from django.http import HttpResponseForbidden, HttpResponseRedirect
+from django.http import HttpResponseForbidden, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.cache import add_never_cache_headers
@@ -19,7 +19,7 @@ from django.views.decorators.http import require_POST, require_safe
 from pooling import fleet
 from pooling.admin import access
 from pooling.admin.actions import BUTTONS, action_warnings, log, parse_action
-from pooling.admin.context import page
+from pooling.admin.context import history, page
 from pooling.fleet.aggregate import aggregate
 from pooling.fleet.archive import TIERS
 from pooling.formatting import plural
@@ -64,6 +64,7 @@ class ConnectionPoolAdmin(Base):
 
         return [
             path("", readable(self.page_view), name="pooling_connectionpool_changelist"),
+            path("history/", readable(self.graph_view), name="pooling_connectionpool_history"),
             path("live/", readable(self.live_view), name="pooling_connectionpool_live"),
             path("do/", postable(self.action_view), name="pooling_connectionpool_do"),
         ]
@@ -136,6 +137,8 @@ class ConnectionPoolAdmin(Base):
             "viewer": viewer,
             "page_url": self._url("changelist"),
             "live_url": self._url("live"),
+            "history_url": self._url("history"),
+            "range": _range(request),
             "action_url": self._url("do"),
             "refresh": _refresh(request),
         }
@@ -149,6 +152,10 @@ class ConnectionPoolAdmin(Base):
         """Show the part of the page that is updated."""
         context = self._context(request, viewer)
         return TemplateResponse(request, "pooling/live.html", context).render()
+
+    def graph_view(self, request: HttpRequest, viewer: Viewer) -> HttpResponse:  # noqa: ARG002
+        """Return the history for the graphs as JSON."""
+        return JsonResponse(history(fleet.read_all(), _range(request)))
 
     def action_view(self, request: HttpRequest, viewer: Viewer) -> HttpResponse:
         """Run an action on a pool in all processes, after a confirmation if it affects callers."""

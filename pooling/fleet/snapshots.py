@@ -88,6 +88,13 @@ def snapshot() -> dict[str, Any]:
     }
 
 
+def application_name(process: Mapping[str, Any]) -> str:
+    """Return how the PostgreSQL sessions of a process are called, unless the project names them."""
+    pid = f":{process['pid']}"
+    host = str(process["host"]).encode("ascii", "replace").decode()
+    return f"pooling {host}"[: 63 - len(pid)] + pid
+
+
 def command_name(argv: list[str]) -> str:
     """Return the program name, with Django's management command if there is one."""
     program = Path(argv[0]) if argv and argv[0] not in ("", "-c", "-m") else None

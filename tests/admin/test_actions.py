@@ -38,7 +38,7 @@ def said(response: Any) -> list[str]:
 
 @pytest.mark.parametrize(
     ("action", "more"),
-    [("drain", {}), ("suspend", {}), ("resize", {"min_size": "1", "max_size": "3"})],
+    [("drain", {}), ("suspend", {}), ("clear", {}), ("resize", {"min_size": "1", "max_size": "3"})],
 )
 def test_actions_that_affect_callers_are_confirmed(
     staff: Staff, pool: Pool[Any], action: str, more: dict[str, str]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from django.urls import reverse
 from pytest_django.live_server_helper import LiveServer
 
 from pooling import PoolError, get_pool
+from pooling.fleet import PUBLISHER
 from tests.admin import urls
 from tests.admin.conftest import PAGE, PASSWORD, make_user
 from tests.fleet.test_server_sessions import complete
@@ -276,7 +278,7 @@ def test_an_update_shows_what_the_server_sent(
     frame = '<p class="pools-scope"><time>{}</time></p><p id="pools-summary">news</p>'
     steps = [["a 1", "b 2"], ["b 3", "a 1", "a 4"], ["a 4"], ["c", "a 5", "a 6", "d"], [], ["a 1"]]
     served = [frame.format("before")]
-    page.route("**/live/", lambda route: route.fulfill(body=served[0]))
+    page.route("**/live/**", lambda route: route.fulfill(body=served[0]))
     for number, step in enumerate(steps):
         rows = "".join(
             f'<tr data-key="{row[0]}"><td>{row}</td><td><details></details></td></tr> '
@@ -303,8 +305,64 @@ def test_the_page_is_complete_without_javascript(site: str, pool: Pool[Any]) -> 
         playwright.expect(page.get_by_label("Update every two seconds")).to_be_hidden()
         page.get_by_role("link", name="Stop").click()
         default.get_by_role("button", name="Clear statistics").click()
+        page.get_by_role("button", name="Yes, clear statistics").click()
         playwright.expect(page.get_by_text("has its statistics cleared")).to_be_visible()
         browser.close()
+
+
+def test_graphs_are_drawn_and_survive_updates(
+    site: str, pool: Pool[Any], browser_page: Page, complaints: list[str]
+) -> None:
+    expect, page = playwright.expect, browser_page
+    observed = PUBLISHER.observed().get(pool)
+    if observed is None:
+        PUBLISHER._sample([pool])
+        observed = PUBLISHER.observed()[pool]
+    now = time.time()
+    for ago in (60, 55, 50, 5):  # other tests may have left some
+        observed.history.sample(pool.stats(), (3, 2), now - ago)
+    PUBLISHER._archive["slot"] = 0
+    log_in(page, site)
+    graphs = page.get_by_role("region", name="default").locator(".graphs")
+    expect(graphs.locator("canvas")).to_have_count(4)
+    expect(graphs.locator("figcaption").first).to_contain_text("Connections and waiting callers")
+    first = graphs.locator("canvas").first.element_handle()
+    wait_for_update(page)
+    assert first.evaluate("node => node.isConnected")
+    for viewport in (DESKTOP, PHONE):
+        page.set_viewport_size(viewport)
+        page.wait_for_function(
+            "Math.abs(document.querySelector('.graphs .uplot').clientWidth"
+            " - document.querySelector('.graphs').clientWidth) < 3"
+        )
+        assert_fits(page)
+    page.get_by_role("link", name="1 day").click()
+    expect(graphs.locator("canvas")).to_have_count(4)
+    wait_for_update(page)
+    page.get_by_text("History as a table").click()
+    expect(page.get_by_role("table", name=re.compile("History of default"))).to_be_visible()
+    assert complaints == []
+
+
+def test_the_end_of_the_session_is_no_outage(
+    site: str, pool: Pool[Any], browser_page: Page
+) -> None:
+    expect, page = playwright.expect, browser_page
+    log_in(page, site)
+    wait_for_update(page)
+    page.route("**/live/**", lambda route: route.abort())
+    expect(page.locator("#pools-lost")).to_contain_text("the site does not answer")
+    expect(page.locator("#pools-ended")).to_be_hidden()
+    page.unroute("**/live/**")
+    expect(page.locator("#pools-lost")).to_have_text("")
+    page.context.clear_cookies()
+    banner = page.get_by_role("alert")
+    expect(banner).to_contain_text("Your session has ended")
+    assert page.evaluate("document.getElementById('pools').classList.contains('stale')")
+    expect(page.locator("#pools-lost")).to_have_text("")
+    assert_fits(page)
+    banner.get_by_role("link", name="Log in again").click()
+    expect(page.get_by_label("Password")).to_be_visible()
 
 
 def test_an_outage_is_the_first_thing_to_see(

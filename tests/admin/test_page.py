@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,12 +11,13 @@ from django.db import connections
 from django.urls import reverse
 
 from pooling import get_pool
-from pooling.admin import charts, formatting
+from pooling.admin import charts, context, formatting
 from pooling.fleet.aggregate import aggregate
+from pooling.fleet.publisher import HeldTimes
 from pooling.fleet.server_sessions import ServerSessions
 from pooling.formatting import NOTHING, duration
 from tests.admin.conftest import LIVE, PAGE, Staff, text
-from tests.metrics.samples import pool, process
+from tests.metrics.samples import holder, pool, process
 from tests.support.databases import PostgresDatabase, eventually
 
 if TYPE_CHECKING:
@@ -103,7 +105,11 @@ def test_an_exhausted_pool_is_said_so_and_the_page_comes(
     page = text(staff("view"))
     part = section(page, "reports")
     assert "All connections are in use, but no caller waits." in part
-    assert "The server was not queried: every connection of this process is in use." in part
+    # Asked outside the pool, once: its own connection is in use.
+    assert re.search(r"PostgreSQL [\d.]+: \d+ of \d+ connections", part)
+    assert "1 of 1 held, 1 of them idle on the server: held by Python, not by SQL" in part
+    again = section(text(staff("view")), "reports")
+    assert "no newer answer: every connection of this process is in use" in again
     assert "reports: All connections are in use" in page
     assert wrapper.resolve_pool().stats().timeouts == 0
     wrapper.close()
@@ -293,3 +299,115 @@ def test_a_bar_has_as_many_places_as_the_pool() -> None:
     assert charts.bar({"leased": 7, "connecting": 0, "idle": 0, "size": 7, "max_size": 5})[
         "segments"
     ] == [{"kind": "leased", "x": 0.0, "width": 1000.0}]
+
+
+# ---- the queue, the holders and the diagnosis ---------------------------------------------------
+
+
+def answer(*sessions: tuple[str, str, int], age: float = 1.0) -> dict[str, Any]:
+    names = ("application_name", "state", "count")
+    rows = [{**dict(zip(names, each, strict=True)), "own_database": True} for each in sessions]
+    return {"sessions": rows, "age": age, "problem": None}
+
+
+WEB = "pooling web1:1"
+FULL = {"leased": 4, "size": 4, "idle": 0, "waiting": 3}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "sessions", "words"),
+    [
+        (FULL, [(WEB, "idle", 3), (WEB, "active", 1)], "4 of 4 held, 3 of them idle on the server"),
+        (FULL, [(WEB, "idle in transaction", 4)], "held by Python, not by SQL"),
+        (FULL, [(WEB, "active", 3), (WEB, "idle", 1)], "4 of 4 held, 3 of them running SQL"),
+        ({**FULL, "leased": 1}, [(WEB, "idle", 1)], None),
+        (FULL, [("psql", "idle", 4)], None),
+        ({**FULL, "outage": OUTAGE}, [(WEB, "idle", 4)], None),
+    ],
+)
+def test_a_diagnosis_is_given_where_the_numbers_tell(
+    numbers: dict[str, Any], sessions: list[tuple[str, str, int]], words: str | None
+) -> None:
+    found = formatting.diagnosis(pool_entry(**numbers), [answer(*sessions)])
+    assert (words is None) == (found == [])
+    if words is not None:
+        assert words in found[0]
+    assert formatting.diagnosis(pool_entry(**numbers), [answer(*sessions, age=60.0)]) == []
+
+
+def test_old_leases_look_like_leaks() -> None:
+    entry = pool_entry(**FULL)
+    entry["holders"] = [{"seconds": 40.0 + each, "note": "GET /export/"} for each in range(3)]
+    [found] = formatting.diagnosis(entry, [])
+    assert "3 of 4 leases are older than 30 s, most of all for GET /export/" in found
+
+
+def test_the_queue_says_behind_whom_each_caller_waits() -> None:
+    full = pool(leased=4, waiting=2)
+    full["holders"] = [holder("GET /slow/", 12.0)]
+    full["queue"] = [
+        {"thread": "a", "seconds": 2.0, "note": "GET /1/"},
+        {"thread": "b", "seconds": 1.0, "note": None},
+    ]
+    [total] = aggregate([process(full)])
+    first, second = context._queue(total)
+    assert first["behind"] == "4 leases, the longest for GET /slow/, 12 s"
+    assert (second["behind"], second["age"], second["process"]) == ("1 caller", "1.00", "web1:1")
+
+
+def test_top_holders_have_shares() -> None:
+    found = context._top({"GET /a/*/": 30.0, "": 10.0})
+    assert [(each["purpose"], each["share"]) for each in found] == [("GET /a/*/", "75"), ("", "25")]
+
+
+def test_held_times_are_added_up_by_purpose(db: None, reports: PostgresDatabase) -> None:
+    own = reports.wrapper(pool={"max_size": 3, "name": "reports"}).resolve_pool()
+    leases = [own.acquire(note=f"GET /orders/{number}/") for number in (1, 2)]
+    held = HeldTimes()
+    held.sample(own, 2.0, time.time())
+    leases.pop().release()
+    held.sample(own, 2.0, time.time())
+    assert held.seconds() == {"GET /orders/*/": 6.0}
+    leases.pop().release()
+
+
+def test_sessions_of_silent_and_unknown_processes_are_marked() -> None:
+    silent = {**process(pool(), pid=2), "silent": True, "age": 20.0}
+    [total] = aggregate([process(pool()), silent])
+    assert context._unheard(WEB, total) == ""
+    assert context._unheard("pooling web1:2", total).startswith("not heard of since ")
+    assert context._unheard("pooling web1:3", total) == "not heard of"
+    assert context._unheard("psql", total) == ""
+
+
+def test_an_action_stays_on_the_page_with_its_progress() -> None:
+    event = {"kind": "command", "time": time.time(), "id": "x", "text": "drain", "process": ""}
+    event |= {"user": "keeper", "pool": "id of default", "done": 1}
+    [total] = aggregate([process(pool()), process(pool(), pid=2)])
+    [order] = context._orders(total, [event])
+    assert "drain by keeper, 1 of 2 processes done" in order["text"]
+
+
+def test_a_size_that_differs_from_the_settings_is_said() -> None:
+    resized = {**pool(), "options": {"min_size": 1, "max_size": 20}}
+    [total] = aggregate([process(resized)])
+    changed = context._changed(total)
+    assert changed == {
+        "what": "max_size 10 → 20",
+        "setting": '"OPTIONS": {"pool": {"max_size": 20, ...}}',
+    }
+
+
+def test_the_graphs_have_gaps_and_the_events(staff: Staff) -> None:
+    rows = [
+        [100, 1, 0, 0, 0, 4, 10, 0, 0, 0, 0, {}],
+        [102, 2, 0, 0, 3, 4, 5, 0, 0, 0, 1, {"20": 4}],
+    ]
+    columns = context._columns(rows, "5")
+    assert columns["times"] == [500, 505, 510]
+    assert columns["leased"] == [1, None, 2]
+    assert columns["rate"] == [2.0, None, 1.0]
+    assert columns["p95"] == [None, None, pytest.approx(1.024)]
+    found = staff("view").get(reverse("admin:pooling_connectionpool_history"), {"range": "600"})
+    assert {"from", "to", "pools", "events"} <= found.json().keys()
+    assert staff().get(reverse("admin:pooling_connectionpool_history")).status_code == 403
