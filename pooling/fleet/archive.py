@@ -24,7 +24,7 @@ TIERS = {"5": (SLOT_SECONDS, 120), "30": (30, 120), "600": (600, 144)}
 """Seconds of a slot, and how many are kept: ten minutes, an hour, a day."""
 
 MAX_POOLS = 20
-"""Pools with a history; with more, those seen last. One takes up to 30 KB, and Memcached 1 MB."""
+"""Pools with a history; with more, those seen last."""
 
 MAX_EVENTS = 100
 MAX_LEFT = 50

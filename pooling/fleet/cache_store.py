@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 import time
+import zlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.core.cache import InvalidCacheBackendError, caches
@@ -39,6 +40,9 @@ SILENT_FOR = 60.0
 one that has left."""
 
 ARCHIVE_LIFETIME = 2 * 86400.0
+MAX_ARCHIVE = 900_000
+"""Bytes of the history at most: Memcached takes 1 MB."""
+
 LOCK_LIFETIME = 15.0
 """Seconds after which another process may write the history, if the last one did not finish."""
 
@@ -231,8 +235,7 @@ class CacheStore:
 
     def read_all(self) -> tuple[list[dict[str, Any]], Archive, list[dict[str, Any]]]:
         """Return all snapshots, the history and the commands."""
-        archive = self._load("archive", None)
-        return self.read(), archive if is_archive(archive) else new_archive(), self.commands()
+        return self.read(), self._archive(), self.commands()
 
     def roll_archive(self, sent: list[dict[str, Any]]) -> None:
         """Add to the history what was published since, unless another process does so now."""
@@ -244,9 +247,28 @@ class CacheStore:
             # Others may have to publish the end of a slot yet.
             lag = self._options.lifetime
             archive = roll(archive, found, [*commands, *sent], time.time(), lag=lag)
-            self._cache.set(self._key("archive"), json.dumps(archive), ARCHIVE_LIFETIME)
+            self._set_archive(archive)
         finally:
             self._cache.delete(lock)
+
+    def _set_archive(self, archive: Archive) -> None:
+        """Write the history; without the pools seen longest ago if it is too large."""
+        while True:
+            data = zlib.compress(json.dumps(archive).encode())
+            if len(data) <= MAX_ARCHIVE or not archive["pools"]:
+                break
+            del archive["pools"][
+                min(archive["pools"], key=lambda id_: archive["pools"][id_]["seen"])
+            ]
+        self._cache.set(self._key("archive"), data, ARCHIVE_LIFETIME)
+
+    def _archive(self) -> Archive:
+        data = self._cache.get(self._key("archive"))
+        try:
+            archive = json.loads(zlib.decompress(data)) if data is not None else None
+        except (*DECODE_ERRORS, zlib.error):
+            archive = None
+        return archive if is_archive(archive) else new_archive()
 
     def _index(self) -> dict[str, float]:
         index = self._load("index", {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,9 @@ from pooling.core.histogram import BUCKETS
 from pooling.fleet import archive as archives
 from pooling.fleet.aggregate import aggregate
 from pooling.fleet.archive import MAX_POOLS, TIERS, counted, is_archive, new_archive, roll
+from pooling.fleet.cache_store import CacheStore
 from pooling.fleet.history import COLUMNS, empty_row
+from pooling.fleet.options import fleet_options
 from tests.fleet.test_processes import TOTALS
 from tests.metrics.samples import measured, pool, process
 from tests.support.databases import eventually
@@ -234,9 +237,6 @@ def test_a_stopped_process_is_silent_and_comes_back(start: Start) -> None:
 
 
 def test_the_history_is_written_by_one_process_at_a_time(shared_cache: None) -> None:
-    from pooling.fleet.cache_store import CacheStore
-    from pooling.fleet.options import fleet_options
-
     store = CacheStore(fleet_options())
     store._cache.set(store._key("archive-lock"), "locked", 60)
     store.roll_archive([])
@@ -245,3 +245,16 @@ def test_the_history_is_written_by_one_process_at_a_time(shared_cache: None) -> 
     store.roll_archive([])
     assert store.read_all()[1]["slot"] > 0
     assert store._cache.get(store._key("archive-lock")) is None
+
+
+def test_a_history_that_is_too_large_loses_the_pool_seen_longest_ago(
+    shared_cache: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CacheStore(fleet_options())
+    pools = [{**pool(name), "recent": [row(SLOT - 1)]} for name in "abc"]
+    archive = roll(new_archive(), [process(*pools)], [], NOW)
+    archive["pools"]["id of b"]["seen"] -= 60
+    whole = len(zlib.compress(json.dumps(archive).encode()))
+    monkeypatch.setattr("pooling.fleet.cache_store.MAX_ARCHIVE", whole - 1)
+    store._set_archive(archive)
+    assert set(store.read_all()[1]["pools"]) == {"id of a", "id of c"}
