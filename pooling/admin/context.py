@@ -10,7 +10,7 @@ from pooling.admin import charts, formatting
 from pooling.fleet.aggregate import aggregate, pool_state
 from pooling.fleet.archive import TIERS, fold, wait_quantile
 from pooling.fleet.history import COLUMNS
-from pooling.fleet.server_sessions import SERVER_SESSIONS
+from pooling.fleet.server_sessions import SERVER_SESSIONS, grouped, occupancy
 from pooling.fleet.snapshots import application_name, identity_of
 from pooling.formatting import duration, milliseconds, plural
 from pooling.formatting import number as number_text
@@ -372,27 +372,11 @@ def _servers(pool: dict[str, Any]) -> list[dict[str, Any]]:
 def _sessions(answer: dict[str, Any], pool: dict[str, Any]) -> dict[str, Any]:
     if answer["sessions"] is None:
         return {"problem": answer["problem"], "rows": None}
-    rows: dict[tuple[str, bool], dict[str, int]] = {}
-    for session in answer["sessions"]:
-        states = rows.setdefault((session["application_name"], session["own_database"]), {})
-        states[session["state"]] = session["count"]
-    room = answer["max_connections"] - answer["reserved"]
     return {
         "problem": answer["problem"],
         "age": formatting.ago(answer["age"]),
-        "summary": (
-            f"{answer['total']} of {answer['max_connections']} connections, of which "
-            f"{answer['reserved']} are reserved: {max(room - answer['total'], 0)} are left."
-        ),
-        "version": answer["version"],
+        "summary": occupancy(answer),
         "rows": [
-            {
-                "name": name or "(no name)",
-                "own": own,
-                "unheard": _unheard(name, pool),
-                "states": ", ".join(f"{number} {state}" for state, number in states.items()),
-                "total": sum(states.values()),
-            }
-            for (name, own), states in rows.items()
+            {**row, "unheard": _unheard(row["name"], pool)} for row in grouped(answer["sessions"])
         ],
     }

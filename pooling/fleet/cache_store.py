@@ -264,6 +264,7 @@ class CacheStore:
 
     def _archive(self) -> Archive:
         data = self._cache.get(self._key("archive"))
+        archive: Any
         try:
             archive = json.loads(zlib.decompress(data)) if data is not None else None
         except (*DECODE_ERRORS, zlib.error):

@@ -57,6 +57,32 @@ SELECT current_setting('max_connections')::int,
 """
 
 
+def grouped(sessions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return sessions by name and database: `name`, `own`, `total`, and `states` as text."""
+    rows: dict[tuple[str, bool], dict[str, int]] = {}
+    for session in sessions:
+        states = rows.setdefault((session["application_name"], session["own_database"]), {})
+        states[session["state"]] = session["count"]
+    return [
+        {
+            "name": name or "(no name)",
+            "own": own,
+            "states": ", ".join(f"{number} {state}" for state, number in states.items()),
+            "total": sum(states.values()),
+        }
+        for (name, own), states in rows.items()
+    ]
+
+
+def occupancy(answer: dict[str, Any]) -> str:
+    """Return how many of the server's connections are taken."""
+    left = answer["max_connections"] - answer["reserved"] - answer["total"]
+    return (
+        f"PostgreSQL {answer['version']}: {answer['total']} of {answer['max_connections']} "
+        f"connections, of which {answer['reserved']} are reserved: {max(left, 0)} are left."
+    )
+
+
 class _ServerState:
     """The last answer of one server, and why there is no newer one."""
 
@@ -119,7 +145,7 @@ class ServerSessions:
             read = _read_leased
             if state.problem == IN_USE and time.monotonic() - state.connected >= CONNECT_AFTER:
                 state.connected = time.monotonic()
-                state.problem, read = None, _read_outside
+                state.problem, read = None, read_outside
             if state.problem is not None:
                 return
             state.done.clear()
@@ -149,7 +175,12 @@ def _read_leased(pool: Pool[Any]) -> dict[str, Any]:
         return _query(connection, of_pool=True)
 
 
-def _read_outside(pool: Pool[Any]) -> dict[str, Any]:
+def read_outside(pool: Pool[Any]) -> dict[str, Any]:
+    """Query the server over a connection outside the pool, which is closed at once.
+
+    Blocks, and raises the driver's errors. The answer is that of `ServerSessions.read`, without
+    `age` and `problem`.
+    """
     driver = pool._driver  # noqa: SLF001
     connection = driver.connect()
     try:

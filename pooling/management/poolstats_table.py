@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -10,6 +11,8 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from pooling.conf import pool_config
 from pooling.fleet.aggregate import aggregate, pool_state
+from pooling.fleet.archive import counted
+from pooling.fleet.server_sessions import grouped, occupancy
 from pooling.fleet.snapshots import QUANTILES
 from pooling.formatting import duration, milliseconds, number
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pooling.core.config import PoolConfig
+    from pooling.fleet import Fleet
 
 MAX_HOLDERS = 10
 """Leases listed under the table, the longest ones."""
@@ -38,6 +42,14 @@ COLUMNS = (
     ("state", False),
 )
 """Headings, and whether a column is numeric."""
+
+RATES = {
+    "acquired": "leases",
+    "timeouts": "timeouts",
+    "rejected": "rejected",
+    "connect_errors": "failed connects",
+}
+"""What is shown as rates, and how it is called."""
 
 DROP_ORDER = (9, 12, 11, 14, 10, 13, 6, 17, 8, 16)
 """Columns left out one after the other until the table fits the terminal."""
@@ -106,6 +118,36 @@ def render(
     if problem is not None:
         parts.append(f"Other processes may be missing: {problem}.")
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def clock_and_rates(
+    seen: Fleet, before: Fleet | None, wanted: Callable[[Mapping[str, Any]], bool]
+) -> str:
+    """Return the time, and what each pool counted since the fleet was seen last."""
+    lines = [datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")]
+    if before is not None:
+        seconds = max(seen.archive["time"] - before.archive["time"], 1e-3)
+        for id_, pool in seen.archive["pools"].items():
+            old, new = counted(before.archive, id_), counted(seen.archive, id_)
+            if old and new and wanted({**pool, "aliases": []}):
+                rates = (
+                    f"{number((new[key] - old[key]) / seconds)} {label}/s"
+                    for key, label in RATES.items()
+                )
+                lines.append(f"  pool {_plain(pool['name'])!r}: {', '.join(rates)}")
+    return "\n".join(lines) + "\n"
+
+
+def server(answer: Mapping[str, Any]) -> str:
+    """Return the sessions on a server; see `pooling.fleet.server_sessions`."""
+    lines = [f"Sessions on the server of pool {_plain(answer['name'])!r}:"]
+    if "sessions" not in answer:
+        return f"{lines[0]} {_plain(answer['problem'])}\n"
+    lines.append(f"  {occupancy(dict(answer))}")
+    for row in grouped(answer["sessions"]):
+        other = "" if row["own"] else ", other databases"
+        lines.append(f"  {row['total']:>5}  {_plain(row['name'])}: {_plain(row['states'])}{other}")
+    return "\n".join(lines) + "\n"
 
 
 def as_rows(processes: Iterable[dict[str, Any]]) -> list[list[str]]:

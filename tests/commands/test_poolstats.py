@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import time
 from io import StringIO
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connections
 
 from pooling import activity, fleet
-from pooling.fleet.archive import new_archive
+from pooling.fleet.archive import new_archive, roll
+from pooling.fleet.snapshots import application_name
 from pooling.management import poolstats_table
 from pooling.management.commands import poolstats
 from tests.metrics.samples import holder, measured, pool, process
@@ -259,6 +262,12 @@ def test_ctrl_c_ends_watching_without_a_trace(project: Project) -> None:
             watching.wait()
         os.close(master)
     assert "Traceback" not in text
+    # On the second screen, and the last look once more on the first one.
+    assert text.startswith(poolstats.ENTER)
+    last = text.rpartition(poolstats.LEAVE)[2]
+    assert "No process has a pool in use." in last
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", last)
+    assert "\x1b[2J" not in text
     assert "Only this process is shown" in text
 
 
@@ -315,3 +324,46 @@ def test_watching_in_a_pipe_clears_no_screen(project: Project) -> None:
     assert done.stdout.count("No process has a pool in use.") == 5
     assert "\x1b" not in done.stdout
     assert done.stderr == ""
+
+
+def test_watching_shows_rates(show: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def seen(time: float, **stats: Any) -> fleet.Fleet:
+        one = process(pool(**stats), time=time)
+        return fleet.Fleet([one], roll(new_archive(), [one], [], time), None, None)
+
+    looks = iter([seen(1000.0, acquired=5), seen(1002.0, acquired=25, rejected=4)])
+    monkeypatch.setattr(fleet, "read_all", lambda: next(looks))
+    monkeypatch.setattr(poolstats, "sleep", lambda seconds: None)
+    stdout = StringIO()
+    call_command("poolstats", "--watch", "2", "--count", "2", stdout=stdout)
+    assert stdout.getvalue().count("leases/s") == 1
+    rates = "10.0 leases/s, 0 timeouts/s, 2.00 rejected/s, 0 failed connects/s"
+    assert f"  pool 'default': {rates}" in stdout.getvalue()
+
+
+def test_the_server_s_sessions_are_shown(postgresql: PostgresDatabase) -> None:
+    with postgresql.alias("shop", pool={"name": "shop"}):
+        wrapper = connections["shop"]
+        wrapper.ensure_connection()
+        stdout = StringIO()
+        call_command("poolstats", "--server", "--alias", "shop", stdout=stdout)
+        name = application_name({"host": socket.gethostname(), "pid": os.getpid()})
+        assert "Sessions on the server of pool 'shop':\n  PostgreSQL " in stdout.getvalue()
+        assert f"      1  {name}: 1 idle\n" in stdout.getvalue()
+        stdout = StringIO()
+        call_command("poolstats", "--server", "--json", "--pool", "shop", stdout=stdout)
+        [server] = json.loads(stdout.getvalue())["servers"]
+        assert server["max_connections"] > 0
+        wrapper.close()
+    assert len(postgresql.sessions()) == 1
+
+
+def test_a_server_that_is_away_is_said_with_its_error(postgresql: PostgresDatabase) -> None:
+    planted = "planted-s3cret-passw0rd"
+    options = {"HOST": "127.0.0.1", "PORT": "1", "PASSWORD": planted}
+    with postgresql.alias("away", pool={"name": "away"}, **options):
+        stdout = StringIO()
+        call_command("poolstats", "--server", "--alias", "away", stdout=stdout)
+    assert "Sessions on the server of pool 'away': " in stdout.getvalue()
+    assert "refused" in stdout.getvalue()
+    assert planted not in stdout.getvalue()
