@@ -5,7 +5,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help bench test test-all test-system django-suite soak audit serve lint clean
+.PHONY: help bench test test-all test-system django-suite soak audit serve demo vendor lint clean
 
 # More arguments for the tool behind a target: make bench ARGS="--threads 8", make test ARGS="-k fork".
 ARGS ?=
@@ -180,6 +180,19 @@ serve: .venv/.installed ## the demo on http://127.0.0.1:8000/, with a user to lo
 	@.venv/bin/python manage.py migrate --verbosity 0
 	@.venv/bin/python manage.py make_demo_user
 	@.venv/bin/python manage.py runserver 127.0.0.1:8000 $(ARGS)
+
+demo: .venv/.installed ## the admin page alive: three processes on a private PostgreSQL, under load (ARGS)
+	@.venv/bin/python -m tests.demo $(ARGS)
+
+# The library of the admin page's graphs: one file and a style, with its licence and version.
+UPLOT = pooling/static/pooling/uplot
+vendor: ## fetch uPlot's newest version from npm, or UPLOT_VERSION; look at the page afterwards
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT \
+		&& npm pack --silent --pack-destination "$$folder" "uplot@$(or $(UPLOT_VERSION),latest)" \
+		&& tar -xzf "$$folder"/uplot-*.tgz -C "$$folder" \
+		&& cp "$$folder/package/dist/uPlot.iife.min.js" "$$folder/package/dist/uPlot.min.css" \
+			"$$folder/package/LICENSE" $(UPLOT) \
+		&& sed -n 's/.*"version": "\(.*\)".*/\1/p' "$$folder/package/package.json" >$(UPLOT)/VERSION
 
 lint: .venv/.installed ## style, types and the direction of imports
 	.venv/bin/ruff check .

@@ -22,7 +22,7 @@ from pooling.core.errors import (
 from pooling.core.histogram import HistogramSnapshot
 from pooling.core.listener import Listener
 from pooling.core.pool import Pool
-from pooling.core.stats import Holder, PoolStats
+from pooling.core.stats import Holder, Outage, PoolStats, QueuedCaller
 
 if TYPE_CHECKING:
     from typing import Any
@@ -36,6 +36,7 @@ __all__ = [
     "Lease",
     "LeaseError",
     "Listener",
+    "Outage",
     "Pool",
     "PoolClosed",
     "PoolConfig",
@@ -43,6 +44,7 @@ __all__ = [
     "PoolError",
     "PoolStats",
     "PoolTimeout",
+    "QueuedCaller",
     "ServerDown",
     "TooManyWaiters",
     "get_pool",

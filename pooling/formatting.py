@@ -4,6 +4,18 @@ from __future__ import annotations
 
 NOTHING = "–"  # noqa: RUF001 - an en dash, for "no value"
 
+SMALL = (
+    (1e3, 1e6, 0, "µs"),
+    (10, 1e3, 1, "ms"),
+    (1e3, 1e3, 0, "ms"),
+    (10, 1, 1, "s"),
+    (60, 1, 0, "s"),
+)
+"""Units below a minute: the first number that is too large, units in a second, digits, name."""
+
+LARGE = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+"""Units from a minute on: seconds and name of each and of the next smaller one."""
+
 
 def number(value: float | None) -> str:
     """Return a number with about three significant digits: 0.031, 1.24, 17.3, 1,480."""
@@ -50,21 +62,21 @@ def duration(seconds: float | None) -> str:
     """Return seconds in a unit that fits, with two or three digits: 250 µs, 1.5 ms, 2 min 5 s."""
     if seconds is None:
         return NOTHING
-    if seconds < 0.001:
-        return f"{seconds * 1e6:.0f} µs"
-    if seconds < 0.01:
-        return f"{seconds * 1e3:.1f} ms"
-    if seconds < 1:
-        return f"{seconds * 1e3:.0f} ms"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    if seconds < 86400:
-        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
-    return f"{seconds // 86400:.0f} d {seconds % 86400 // 3600:.0f} h"
+    for below, scale, digits, unit in SMALL:
+        if round(seconds * scale, digits) < below:
+            return f"{seconds * scale:.{digits}f} {unit}" if seconds >= 5e-7 else "0 s"
+    left = round(seconds) if seconds < 3570 else round(seconds / 60) * 60
+    left = left if seconds < 86370 else round(seconds / 3600) * 3600
+    for size, unit, part, smaller in LARGE:
+        if left >= size:
+            rest = left % size // part
+            return f"{left // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{left} s"
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Return seconds as a number of milliseconds, for columns that have one unit."""
+    return NOTHING if seconds is None else number(seconds * 1e3)
 
 
 def one_line(text: object, most: int | None = None) -> str:

@@ -87,12 +87,14 @@ class Recommendation:
     Attributes:
         max_size: the recommended one, per process.
         reason: the step that decides.
+        advice: whether load was seen; otherwise `max_size` is a limit and no advice.
         steps: all steps.
         unknown: what the calculation does not know, as sentences.
     """
 
     max_size: int
     reason: str
+    advice: bool
     steps: tuple[Step, ...]
     unknown: tuple[str, ...]
 
@@ -129,7 +131,8 @@ def recommend(facts: Facts) -> Recommendation:
         None,
     )
     steps = (demand, productive, threads, room, total)
-    return Recommendation(number, reason, steps, tuple(_unknown(facts)))
+    advice = facts.measured is not None and facts.measured.leases > 0
+    return Recommendation(number, reason, advice, steps, tuple(_unknown(facts)))
 
 
 def measure(

@@ -9,7 +9,7 @@ admin.site.site_header = "pooling"
 admin.site.site_title = "pooling"
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="users:list"), name="home"),
+    path("", RedirectView.as_view(pattern_name="users:login"), name="home"),
     path("admin/", admin.site.urls),
     path("pooling/", include("pooling.urls")),
     path("", include("users.urls")),

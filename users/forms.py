@@ -3,7 +3,7 @@
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib.auth.forms import BaseUserCreationForm, UsernameField
+from django.contrib.auth.forms import BaseUserCreationForm, PasswordChangeForm, UsernameField
 
 from users.models import User
 
@@ -17,6 +17,15 @@ HELP_TEXTS = {
     "is_staff": "May use the admin site.",
     "is_superuser": "Has all permissions.",
 }
+
+
+class AllPasswordErrors:
+    """A form for a new password that tells all errors at once, also if the two differ."""
+
+    def check_if_different(self, user: User, first: str, second: str) -> None:
+        """Validate the new password, which Django does not do if the fields differ."""
+        if self.cleaned_data.get(first) and second not in self.cleaned_data:
+            self.validate_password_for_user(user, first)
 
 
 class AccountForm(forms.ModelForm):
@@ -54,7 +63,7 @@ class AccountForm(forms.ModelForm):
         return username
 
 
-class UserCreateForm(AccountForm, BaseUserCreationForm):
+class UserCreateForm(AllPasswordErrors, AccountForm, BaseUserCreationForm):
     field_order = ("username", "first_name", "last_name", "email", "password1", "password2")
 
     class Meta:
@@ -67,9 +76,27 @@ class UserCreateForm(AccountForm, BaseUserCreationForm):
         self.fields["password2"].label = "Password, again"
         self.fields["password2"].help_text = ""
 
+    def _post_clean(self) -> None:
+        super()._post_clean()
+        self.check_if_different(self.instance, "password1", "password2")
+
 
 class UserEditForm(AccountForm):
     class Meta:
         model = User
         fields = ("username", "first_name", "last_name", "email", "is_active", *PRIVILEGES)
         field_classes: ClassVar = {"username": UsernameField}
+
+
+class OwnPasswordForm(AllPasswordErrors, PasswordChangeForm):
+    """Change one's own password, knowing the old one."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["new_password2"].label = "New password, again"
+        self.fields["new_password2"].help_text = ""
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        self.check_if_different(self.user, "new_password1", "new_password2")
+        return cleaned

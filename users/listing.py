@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from typing import Self
+from urllib.parse import urlencode
 
 from django.db.models import Q, QuerySet
+from django.http import QueryDict
 
 from users.models import User
 
@@ -21,10 +23,36 @@ def search(people: QuerySet[User], text: str) -> QuerySet[User]:
     """Filter users for which every word of `text` occurs in one of the fields."""
     for word in text.split():
         anywhere = Q()
-        for field in SEARCHED_FIELDS:
-            anywhere |= Q(**{f"{field}__icontains": word})
+        for spelling in _spellings(word):
+            for field in SEARCHED_FIELDS:
+                anywhere |= Q(**{f"{field}__icontains": spelling})
         people = people.filter(anywhere)
     return people
+
+
+def _spellings(word: str) -> set[str]:
+    """Return the spellings to search for: SQLite ignores the case of ASCII letters only."""
+    return {word} if word.isascii() else {word, word.lower(), word.upper(), word.title()}
+
+
+STATUSES = {
+    "active": ("Active", Q(is_active=True)),
+    "inactive": ("Inactive", Q(is_active=False)),
+    "staff": ("Staff", Q(is_staff=True)),
+    "superuser": ("Superusers", Q(is_superuser=True)),
+}
+"""Filters of the list, by the value of `status` in the query string."""
+
+LIST_PARAMETERS = ("q", "sort", "status", "page")
+
+
+def list_query(parameters: QueryDict) -> str:
+    """Return the part of a query string that says how the list was, with "?", or nothing.
+
+    The pages of a user carry it, so that they lead back to the list as it was.
+    """
+    kept = {name: parameters[name] for name in LIST_PARAMETERS if parameters.get(name)}
+    return f"?{urlencode(kept)}" if kept else ""
 
 
 @dataclass(frozen=True, slots=True)

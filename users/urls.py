@@ -1,4 +1,3 @@
-from django.contrib.auth.views import LoginView
 from django.urls import path
 
 from users import views
@@ -10,14 +9,8 @@ urlpatterns = [
     path("users/<int:pk>/", views.UserDetail.as_view(), name="detail"),
     path("users/<int:pk>/edit/", views.UserEdit.as_view(), name="edit"),
     path("users/<int:pk>/delete/", views.UserDelete.as_view(), name="delete"),
-    path(
-        "login/",
-        LoginView.as_view(
-            template_name="users/login.html",
-            next_page="users:list",
-            redirect_authenticated_user=True,
-        ),
-        name="login",
-    ),
+    path("profile/", views.Profile.as_view(), name="profile"),
+    path("profile/password/", views.ChangePassword.as_view(), name="password"),
+    path("login/", views.Login.as_view(), name="login"),
     path("logout/", views.Logout.as_view(), name="logout"),
 ]

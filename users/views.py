@@ -3,8 +3,8 @@
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth.mixins import PermissionRequiredMixin
-from django.contrib.auth.views import LogoutView
+from django.contrib.auth.mixins import LoginRequiredMixin, PermissionRequiredMixin
+from django.contrib.auth.views import LoginView, LogoutView, PasswordChangeView
 from django.contrib.messages.views import SuccessMessageMixin
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
@@ -16,8 +16,8 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.generic import CreateView, DeleteView, DetailView, ListView, UpdateView
 
-from users.forms import UserCreateForm, UserEditForm
-from users.listing import Sort, clean_search, search
+from users.forms import OwnPasswordForm, UserCreateForm, UserEditForm
+from users.listing import STATUSES, Sort, clean_search, list_query, search
 from users.models import User
 from users.policy import can_manage
 
@@ -33,6 +33,9 @@ class UserPage(PermissionRequiredMixin):
     context_object_name = "person"
     http_method_names = ("get", "head", "options")
     login_url = reverse_lazy("users:login")
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return super().get_context_data(list_query=list_query(self.request.GET), **kwargs)
 
 
 class FormPage(SuccessMessageMixin):
@@ -62,7 +65,9 @@ class SavesUser(FormPage):
 
     def get_success_url(self) -> str:
         """Return the user's page, or the form if the actor may not view users."""
-        return self.object.get_absolute_url() if self.may_view() else self.request.path
+        if not self.may_view():
+            return self.request.path
+        return self.object.get_absolute_url() + list_query(self.request.GET)
 
 
 class ExistingUser:
@@ -99,9 +104,13 @@ class UserList(UserPage, ListView):
         super().setup(request, *args, **kwargs)
         self.search_text = clean_search(request.GET.get("q", ""))
         self.sort = Sort.parse(request.GET.get("sort", ""))
+        status = request.GET.get("status", "")
+        self.status = status if status in STATUSES else ""
 
     def get_queryset(self) -> QuerySet[User]:
         people = search(User.objects.defer("password"), self.search_text)
+        if self.status:
+            people = people.filter(STATUSES[self.status][1])
         return people.order_by(*self.sort.order_by)
 
     def paginate_queryset(self, queryset: QuerySet[User], page_size: int) -> tuple[Any, ...]:
@@ -116,6 +125,8 @@ class UserList(UserPage, ListView):
         return context | {
             "search_text": self.search_text,
             "sort": self.sort,
+            "status": self.status,
+            "statuses": [(key, label) for key, (label, _) in STATUSES.items()],
             "headers": self.sort.headers(),
             "pages": page.paginator.get_elided_page_range(page.number, on_each_side=1, on_ends=1),
             "ellipsis": page.paginator.ELLIPSIS,
@@ -176,7 +187,38 @@ class UserDelete(ExistingUser, FormPage, UserPage, DeleteView):
         return f"{self.name_before} was deleted."
 
     def get_success_url(self) -> str:
-        return reverse("users:list")
+        return reverse("users:list") + list_query(self.request.GET)
+
+
+@method_decorator(never_cache, name="dispatch")
+class Profile(LoginRequiredMixin, DetailView):
+    """The account of the logged-in user, who needs no permission for it."""
+
+    http_method_names = ("get", "head", "options")
+    login_url = reverse_lazy("users:login")
+    context_object_name = "person"
+    template_name = "users/profile.html"
+
+    def get_object(self, queryset: QuerySet[User] | None = None) -> User:  # noqa: ARG002
+        return self.request.user
+
+
+class ChangePassword(SuccessMessageMixin, PasswordChangeView):
+    form_class = OwnPasswordForm
+    template_name = "users/password.html"
+    success_url = reverse_lazy("users:profile")
+    success_message = "Your password was changed."
+    login_url = reverse_lazy("users:login")
+
+
+class Login(LoginView):
+    template_name = "users/login.html"
+    redirect_authenticated_user = True
+
+    def get_default_redirect_url(self) -> str:
+        """Return the list for users who may see it, and the own account for the others."""
+        allowed = self.request.user.has_perm("users.view_user")
+        return reverse("users:list" if allowed else "users:profile")
 
 
 class Logout(LogoutView):

@@ -44,6 +44,8 @@ class ActionRequest:
 
     action: str
     pool: str
+    """The `id` of the pool, which names one database."""
+    name: str
     arguments: dict[str, int]
 
     @property
@@ -55,7 +57,7 @@ class ActionRequest:
     @property
     def done(self) -> str:
         """Confirmation shown to the user."""
-        return f"Pool “{self.pool}” {DONE[self.action]}"
+        return f"Pool “{self.name}” {DONE[self.action]}"
 
 
 def parse_action(
@@ -70,12 +72,12 @@ def parse_action(
     Raises:
         ValueError: with a text for the user.
     """
-    action, name = form.get("action", ""), form.get("pool", "")
+    action, id_ = form.get("action", ""), form.get("pool", "")
     if action not in BUTTONS:
         raise ValueError("There is no such action.")
-    pool = next((pool for pool in pools if pool["name"] == name), None)
+    pool = next((pool for pool in pools if pool["id"] == id_), None)
     if pool is None:
-        raise ValueError(f"No process has a pool “{name}” any more.")
+        raise ValueError("No process has this pool any more.")
     arguments = {}
     if action == "resize":
         for size, label in (("min_size", "Lower limit"), ("max_size", "Upper limit")):
@@ -85,13 +87,13 @@ def parse_action(
                 raise ValueError(f"{label}: enter a whole number.") from None
         if arguments["max_size"] > 10_000:
             raise ValueError("Upper limit: at most 10,000.")
-    return ActionRequest(action, name, arguments), pool
+    return ActionRequest(action, id_, pool["name"], arguments), pool
 
 
 def action_warnings(action: ActionRequest, pool: dict[str, Any]) -> list[str]:
     """Return the consequences to confirm before the action; empty if it affects no caller."""
     stats = pool["stats"]
-    processes = plural(len(pool["parts"]), "process", "processes")
+    processes = plural(len(pool["live"]), "process", "processes")
     if action.action == "drain":
         replaced = (
             f"All {plural(stats['size'], 'connection')} in {processes} will be replaced: the "
@@ -117,12 +119,17 @@ def action_warnings(action: ActionRequest, pool: dict[str, Any]) -> list[str]:
             "and callers may wait longer."
         )
         return [fewer, slower]
+    if action.action == "clear":
+        return [
+            f"The totals of this page begin at zero, now {stats['acquired']:,} leases.",
+            "The counters of the metrics and the history go on.",
+        ]
     return []
 
 
 def log(viewer: Viewer, action: ActionRequest) -> None:
     """Write the action to the admin's log; in the background if the database is unavailable."""
-    logger.warning("pool %r: %s, by user %r", action.pool, action.log_text, viewer.name)
+    logger.warning("pool %r: %s, by user %r", action.name, action.log_text, viewer.name)
     if viewer.by_cookie:
         WORKERS.run(lambda: _log_in_background(viewer, action))
     else:
@@ -134,7 +141,7 @@ def _log_in_background(viewer: Viewer, action: ActionRequest) -> None:
         _log(viewer, action)
     except Exception as error:
         kind = type(error).__name__
-        logger.warning("pool %r: the admin's log could not be written: %s", action.pool, kind)
+        logger.warning("pool %r: the admin's log could not be written: %s", action.name, kind)
     finally:
         connections.close_all()
 
@@ -144,7 +151,7 @@ def _log(viewer: Viewer, action: ActionRequest) -> None:
         user_id=viewer.user_id,
         content_type=ContentType.objects.get_for_model(ConnectionPool),
         object_id=action.pool,
-        object_repr=action.pool[:200],
+        object_repr=action.name[:200],
         action_flag=CHANGE,
         change_message=action.log_text,
     )

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pooling.fleet.snapshots import QUANTILES
-from pooling.formatting import NOTHING, duration, plural
+from pooling.fleet.snapshots import QUANTILES, application_name
+from pooling.formatting import NOTHING, duration, milliseconds, plural
+
+FRESH = 15.0
+"""Age in seconds of a server's answer up to which it says something about now."""
+
+LONG = 30.0
+"""Seconds after which a lease is unusual for a request."""
 
 
 def quantiles(measured: dict[str, Any]) -> str:
-    """Return the quantiles of a histogram, or a dash."""
+    """Return the quantiles of a histogram in milliseconds, or a dash."""
     if not measured["count"]:
         return NOTHING
-    shown = (duration(measured[name]).replace(" ", "\N{NO-BREAK SPACE}") for name in QUANTILES)
-    return " / ".join(shown)
+    return " / ".join(milliseconds(measured[name]) for name in QUANTILES)
 
 
 def discard_reasons(discards: dict[str, int]) -> str:
@@ -31,6 +39,32 @@ def option_value(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def clock(time: float) -> str:
+    """Return a time of the last 24 hours, with the date if it was longer ago."""
+    then, now = datetime.fromtimestamp(time, UTC), datetime.now(UTC)
+    return then.strftime("%H:%M:%S UTC" if now - then < timedelta(days=1) else "%Y-%m-%d %H:%M UTC")
+
+
+def ago(seconds: float) -> str:
+    """Return how long ago something was."""
+    return "just now" if seconds < 1 else f"{duration(seconds)} ago"
+
+
+def outage(outage: dict[str, Any]) -> str:
+    """Return an outage as sentences."""
+    since = clock(time.time() - outage["seconds"])
+    what = "The server refuses connections" if outage["answered"] else "Server unreachable"
+    refused = plural(outage["refused"], "caller") + " refused"
+    attempt = "with the next caller"
+    if outage["next_attempt"] is not None:
+        later = outage["next_attempt"]
+        attempt = "now" if later < 0.1 else f"in {duration(later)}"
+    return (
+        f"{what} since {since}, for {duration(outage['seconds'])}: {refused} since then. "
+        f"Next attempt {attempt}."
+    )
+
+
 def health(pool: dict[str, Any]) -> tuple[str, str]:
     """Return a pool's health as one of "good", "busy", "bad", and as a sentence.
 
@@ -39,26 +73,81 @@ def health(pool: dict[str, Any]) -> tuple[str, str]:
     """
     stats = pool["stats"]
     waiting = stats["waiting"]
-    parts = len(pool["parts"])
+    parts = len(pool["live"])
     queue = plural(waiting, "caller waits", "callers wait") if waiting else "no caller waits"
+
+    def within(number: int) -> str:
+        return "" if number == parts else f" in {number} of {plural(parts, 'process', 'processes')}"
+
+    if not parts:
+        return "bad", "No process has been heard of lately: see their last numbers below."
+    if stats["outage"] is not None:
+        text = outage(stats["outage"])
+        where = within(pool["down_in"])
+        return "bad", text if not where else f"{text} So it is{where}."
     if pool["suspended_in"]:
-        where = (
-            ""
-            if pool["suspended_in"] == parts
-            else f" in {pool['suspended_in']} of {parts} processes"
+        return "bad", (
+            f"Suspended{within(pool['suspended_in'])}: no connection is lent until the pool is "
+            f"resumed; {queue}."
         )
-        return "bad", f"Suspended{where}: no connection is lent until the pool is resumed; {queue}."
-    full = sum(is_full(part["stats"]) for _, part in pool["parts"])
-    where = "" if full == parts else f" in {full} of {plural(parts, 'process', 'processes')}"
+    full = sum(is_full(part["stats"]) for _, part in pool["live"])
     if full and waiting:
-        return "bad", f"Exhausted{where}: all connections are in use and {queue}."
-    if waiting and not stats["idle"] + stats["leased"] and stats["last_error"]:
-        return "bad", f"No connection to the server: {queue}."
+        longest = f", the first for {duration(stats['max_wait'])}"
+        return "bad", (f"Exhausted{within(full)}: all connections are in use and {queue}{longest}.")
     if waiting:
         return "busy", f"{queue} for a connection that is being opened."
+    silent = len(pool["parts"]) - parts
+    if silent:
+        return "busy", (
+            f"{plural(silent, 'process', 'processes')} not heard of lately. In the others "
+            f"{stats['leased']} of {stats['max_size']} connections in use, no caller waits."
+        )
     if full:
-        return "busy", f"All connections are in use{where}, but no caller waits."
+        return "busy", f"All connections are in use{within(full)}, but no caller waits."
     return "good", f"{stats['leased']} of {stats['max_size']} connections in use, no caller waits."
+
+
+def diagnosis(pool: dict[str, Any], answers: list[dict[str, Any]]) -> list[str]:
+    """Return why connections are scarce, where the numbers tell.
+
+    Args:
+        pool: an entry of the result of `pooling.fleet.aggregate.aggregate`.
+        answers: those of the server; see `pooling.fleet.server_sessions`.
+    """
+    stats = pool["stats"]
+    leased = stats["leased"]
+    if stats["outage"] is not None or not leased or 5 * leased < 4 * stats["max_size"]:
+        return []
+    found = []
+    held = f"{leased} of {stats['max_size']} held"
+    names = {application_name(process) for process, _ in pool["live"]}
+    for answer in answers:
+        if answer["sessions"] is None or answer["age"] > FRESH:
+            continue
+        states: Counter[str] = Counter()
+        for session in answer["sessions"]:
+            if session["own_database"] and session["application_name"] in names:
+                states[session["state"]] += session["count"]
+        active = states["active"]
+        resting = min(max(states.total() - active - stats["idle"], 0), leased)
+        if 2 * resting >= leased:
+            found.append(
+                f"{held}, {resting} of them idle on the server: held by Python, not by SQL; "
+                "more connections will not help. See the top holders."
+            )
+        elif 2 * active >= leased:
+            found.append(
+                f"{held}, {min(active, leased)} of them running SQL: the server is at work; look "
+                "for slow queries before adding connections."
+            )
+    old = [holder for holder in pool["holders"] if holder["seconds"] >= LONG]
+    if 2 * len(old) >= leased:
+        what = old[0]["note"] or "an unknown purpose"
+        found.append(
+            f"{len(old)} of {leased} leases are older than {duration(LONG)}, most of all for "
+            f"{what}: they look like leaks."
+        )
+    return found
 
 
 def is_full(stats: dict[str, Any]) -> bool:

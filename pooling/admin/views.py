@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied
 from django.db.transaction import non_atomic_requests
-from django.http import HttpResponseForbidden, HttpResponseRedirect
+from django.http import HttpResponseForbidden, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.cache import add_never_cache_headers
@@ -19,8 +19,9 @@ from django.views.decorators.http import require_POST, require_safe
 from pooling import fleet
 from pooling.admin import access
 from pooling.admin.actions import BUTTONS, action_warnings, log, parse_action
-from pooling.admin.context import page
+from pooling.admin.context import history, page
 from pooling.fleet.aggregate import aggregate
+from pooling.fleet.archive import TIERS
 from pooling.formatting import plural
 from pooling.models import ConnectionPool
 
@@ -63,6 +64,7 @@ class ConnectionPoolAdmin(Base):
 
         return [
             path("", readable(self.page_view), name="pooling_connectionpool_changelist"),
+            path("history/", readable(self.graph_view), name="pooling_connectionpool_history"),
             path("live/", readable(self.live_view), name="pooling_connectionpool_live"),
             path("do/", postable(self.action_view), name="pooling_connectionpool_do"),
         ]
@@ -130,11 +132,13 @@ class ConnectionPoolAdmin(Base):
     def _context(self, request: HttpRequest, viewer: Viewer) -> dict[str, Any]:
         return {
             **self._frame(viewer, request),
-            **page(fleet.read_all()),
+            **page(fleet.read_all(), _range(request)),
             "title": "Connection pools",
             "viewer": viewer,
             "page_url": self._url("changelist"),
             "live_url": self._url("live"),
+            "history_url": self._url("history"),
+            "range": _range(request),
             "action_url": self._url("do"),
             "refresh": _refresh(request),
         }
@@ -149,6 +153,10 @@ class ConnectionPoolAdmin(Base):
         context = self._context(request, viewer)
         return TemplateResponse(request, "pooling/live.html", context).render()
 
+    def graph_view(self, request: HttpRequest, viewer: Viewer) -> HttpResponse:  # noqa: ARG002
+        """Return the history for the graphs as JSON."""
+        return JsonResponse(history(fleet.read_all(), _range(request)))
+
     def action_view(self, request: HttpRequest, viewer: Viewer) -> HttpResponse:
         """Run an action on a pool in all processes, after a confirmation if it affects callers."""
         if not viewer.may_change:
@@ -156,7 +164,7 @@ class ConnectionPoolAdmin(Base):
         seen = fleet.read_all()
         back = HttpResponseRedirect(self._url("changelist"))
         try:
-            action, pool = parse_action(request.POST, aggregate(seen.processes))
+            action, pool = parse_action(request.POST, aggregate(seen.processes, seen.archive))
             fleet.check(action.action, action.pool, action.arguments)
         except ValueError as error:
             messages.error(request, str(error))
@@ -165,7 +173,7 @@ class ConnectionPoolAdmin(Base):
         if warnings and "confirmed" not in request.POST:
             context = {
                 **self._frame(viewer, request),
-                "title": f"{BUTTONS[action.action]} pool “{action.pool}”?",
+                "title": f"{BUTTONS[action.action]} pool “{action.name}”?",
                 "button": BUTTONS[action.action],
                 "action": action,
                 "warnings": warnings,
@@ -177,11 +185,12 @@ class ConnectionPoolAdmin(Base):
         log(viewer, action)
         access.release_connections()
         try:
-            fleet.send(action.action, action.pool, **action.arguments)
+            arguments: dict[str, Any] = {**action.arguments, "user": viewer.name}
+            fleet.send(action.action, action.pool, **arguments)
         except fleet.FleetError as error:
             messages.warning(request, f"{action.done}, but in this process only: {error}.")
         else:
-            processes = plural(len(pool["parts"]), "process", "processes")
+            processes = plural(len(pool["live"]), "process", "processes")
             messages.success(request, f"{action.done} in {processes}.")
         return back
 
@@ -190,6 +199,12 @@ def _denied(viewer: Viewer) -> HttpResponse:
     if viewer.by_cookie:  # the project's own 403 page might query the user
         return HttpResponseForbidden("You may view the pools, but not change them.")
     raise PermissionDenied
+
+
+def _range(request: HttpRequest) -> str:
+    """Return the requested tier of the history."""
+    wanted = request.GET.get("range", "")
+    return wanted if wanted in TIERS else "5"
 
 
 def _refresh(request: HttpRequest) -> int | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from django.core import checks
 from django.db import connections
 
-from pooling import deployment, server_limits
+from pooling import deployment, fleet, server_limits
 from pooling.backends.driver import driver_of
 from pooling.checks.options import pooled
 from pooling.fleet.snapshots import Redactor
@@ -83,16 +83,27 @@ def _pooler(
     return []
 
 
+def _processes(group: Sequence[str]) -> tuple[int, str | None]:
+    """Return how many processes use these aliases, and how that is known."""
+    processes = deployment.processes()
+    number, source = (1, None) if processes is None else (processes.number, processes.source)
+    seen = sum(
+        any(set(group) & set(pool["aliases"]) for pool in process["pools"])
+        for process in fleet.processes()
+    )
+    origin = "the shared cache"
+    return (seen, origin) if seen > number else (number, source)
+
+
 def _room(
     group: Sequence[str], sizes: Mapping[str, int], server: server_limits.Server
 ) -> list[checks.CheckMessage]:
-    processes = deployment.processes()
-    number = 1 if processes is None else processes.number
+    number, source = _processes(group)
     together = sum(sizes[alias] for alias in group)
     wanted = number * together
     if wanted <= server.room:
         return []
-    origin = "at least" if processes is None else f"according to {processes.source}:"
+    origin = "at least" if source is None else f"according to {source}:"
     return [
         checks.Warning(
             f"DATABASES: {' + '.join(repr(alias) for alias in group)} may open {wanted} "

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from pooling.core.stats import Holder, PoolStats
+    from pooling.core.stats import Holder, PoolStats, QueuedCaller
 
 logger = logging.getLogger("pooling")
 
@@ -243,6 +243,16 @@ class Pool(Generic[C]):
         """Return the holders of connections at this instant, longest first. Does not block."""
         with self._lock:
             return stats.holders(self._state)
+
+    def queue(self) -> tuple[QueuedCaller, ...]:
+        """Return the callers that wait, in the order in which they are served. Does not block."""
+        with self._lock:
+            return stats.queue(self._state)
+
+    def _peaks(self, seconds: float) -> tuple[int, int]:
+        """Return the most leases and waiting callers of the last `seconds`; see `stats.peaks`."""
+        with self._lock:
+            return stats.peaks(self._state, seconds)
 
     def __repr__(self) -> str:
         # No lock: logs and debuggers may call this at any moment.

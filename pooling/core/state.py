@@ -153,6 +153,7 @@ class PoolState(Generic[C]):
         self.used = True
         self.waiters.join(waiter, first=first)
         self.counters.waited += 1
+        self.counters.peak_waiting = max(self.counters.peak_waiting, len(self.waiters))
         self.fill()
 
     def withdraw(self, waiter: Waiter[C]) -> None:
@@ -318,7 +319,7 @@ class PoolState(Generic[C]):
 
     def clear_counters(self) -> None:
         """Count from zero again."""
-        self.counters = Counters(retired_uses=-sum(record.uses for record in self.records))
+        self.counters = self.counters.cleared(-sum(record.uses for record in self.records))
 
     # ---- filling the pool ------------------------------------------------------------------------
 
@@ -423,7 +424,7 @@ class PoolState(Generic[C]):
         record.ping_due_at = now + self.ping_after
         self.opening -= 1
         self._end_task(record)
-        self.counters.connects += 1
+        self.counters.connected()
         self.backoff.succeeded()
         self.keep_or_discard(record, None, now)
         self.fill()
@@ -452,8 +453,7 @@ class PoolState(Generic[C]):
         record.state = State.CLOSED
         self.opening -= 1
         self._end_task(record)
-        self.counters.connect_errors += 1
-        self.counters.last_error = error_text
+        self.counters.not_connected(error_text, now)
         if server_down is None:
             self.backoff.refused(error_text, now)
             if self.waiters:

@@ -2,121 +2,165 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pooling.core.histogram import BUCKETS, HistogramSnapshot
-from pooling.fleet.history import COLUMNS, SLOT_SECONDS, SLOTS
+from pooling.fleet.archive import TOTALS, counted, new_archive, plus, totals
 from pooling.fleet.snapshots import durations
 
-SUMMED = (
-    "min_size",
-    "max_size",
-    "size",
-    "idle",
-    "leased",
-    "connecting",
-    "waiting",
-    "acquired",
-    "waited",
-    "timeouts",
-    "rejected",
-    "connects",
-    "connect_errors",
-    "recovered",
-)
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
-MAXIMUM = ("wait_p95", "hold_p95")
-"""Columns of the history that cannot be summed: the slowest process counts."""
+    from pooling.fleet.archive import Archive
+
+GAUGES = ("min_size", "max_size", "size", "idle", "leased", "connecting", "waiting")
+
+Part = tuple[dict[str, Any], dict[str, Any]]
+"""A process and its entry of the pool."""
 
 
-def aggregate(processes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one entry per pool name for all processes, in the format of a snapshot's pools.
+def aggregate(
+    processes: Iterable[dict[str, Any]], archive: Archive | None = None
+) -> list[dict[str, Any]]:
+    """Return one entry per pool for all processes, in the format of a snapshot's pools.
 
-    Additional keys: `parts`, pairs of a process and its own entry; `process` in each of `holders`;
-    `differing`, the options that are not the same in all processes (`options` are those of the
-    first one); `suspended_in`, the number of processes where the pool is suspended.
+    Pools are the same if their name, vendor, database, host, port and user are (the `id`). What is
+    counted since the beginning comes from the archive, which knows ended processes as well. Numbers
+    of this moment are those of the processes that are not silent.
+
+    Additional keys: `parts`, pairs of a process and its own entry; `live`, those of processes that
+    are not silent; `process` in each of `holders` and `queue`; `differing`, the options that are
+    not the same in all processes (`options` are those of the first one); `suspended_in` and
+    `down_in`, in how many processes the pool is; `cleared_at`, since when totals are counted.
     """
-    by_name: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    by_id: dict[str, list[Part]] = {}
     for process in processes:
         for pool in process["pools"]:
-            by_name.setdefault(pool["name"], []).append((process, pool))
-    return [_sum(name, parts) for name, parts in sorted(by_name.items())]
+            by_id.setdefault(pool["id"], []).append((process, pool))
+    archive = archive or new_archive()
+    pools = [_sum(id_, parts, archive) for id_, parts in by_id.items()]
+    return sorted(pools, key=lambda pool: (pool["name"], pool["database"], pool["id"]))
 
 
-def _sum(name: str, parts: list[tuple[dict[str, Any], dict[str, Any]]]) -> dict[str, Any]:
+def pool_state(process: dict[str, Any], stats: dict[str, Any]) -> str:
+    """Return the state of a pool in a process as one word."""
+    if process.get("silent"):
+        return "silent"
+    if stats["outage"] is not None:
+        return "down"
+    if stats["suspended"]:
+        return "suspended"
+    return "exhausted" if stats["waiting"] and stats["leased"] >= stats["max_size"] else "ok"
+
+
+def with_states(processes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the snapshots with the `state` of each pool."""
+    return [
+        {
+            **process,
+            "pools": [
+                {**pool, "state": pool_state(process, pool["stats"])} for pool in process["pools"]
+            ],
+        }
+        for process in processes
+    ]
+
+
+def _sum(id_: str, parts: list[Part], archive: Archive) -> dict[str, Any]:
+    live = [part for part in parts if not part[0].get("silent")]
     pools = [pool for _, pool in parts]
     first = pools[0]
-    holders = [
-        {**holder, "process": f"{process['host']}:{process['pid']}"}
-        for process, pool in parts
-        for holder in pool["holders"]
-    ]
-    holders.sort(key=lambda holder: -float(holder["seconds"]))
+    stats = [pool["stats"] for _, pool in live]
+    known = archive["pools"].get(id_, {"tiers": {}, "cleared_at": 0})
+    held: dict[str, float] = {}
+    for _, pool in live:
+        held = plus(held, pool["held"])
     return {
-        "name": name,
+        **{key: first[key] for key in ("id", "name", "vendor", "database", "host", "port", "user")},
         "aliases": sorted({alias for pool in pools for alias in pool["aliases"]}),
-        "vendor": first["vendor"],
-        "databases": sorted({(pool["database"], pool["host"], pool["port"]) for pool in pools}),
         "options": first["options"],
+        "configured": first["configured"],
         "differing": sorted(
             option
             for option, value in first["options"].items()
             if any(pool["options"].get(option) != value for pool in pools)
         ),
-        "suspended_in": sum(pool["stats"]["suspended"] for pool in pools),
-        "stats": sum_stats([pool["stats"] for pool in pools]),
-        "holders": holders,
-        "more_holders": sum(pool["more_holders"] for pool in pools),
-        "history": sum_histories([pool["history"] for pool in pools if pool["history"]]),
+        "suspended_in": sum(bool(each["suspended"]) for each in stats),
+        "down_in": sum(each["outage"] is not None for each in stats),
+        "stats": {**_now(live), **_totals(id_, pools, archive)},
+        "holders": _callers("holders", live),
+        "queue": _callers("queue", live),
+        "more_holders": sum(pool["more_holders"] for _, pool in live),
+        "held": dict(sorted(held.items(), key=lambda each: -each[1])),
+        "tiers": known["tiers"],
+        "cleared_at": known["cleared_at"],
         "parts": parts,
+        "live": live,
     }
 
 
-def sum_stats(many: list[dict[str, Any]]) -> dict[str, Any]:
-    """Sum the statistics of several pools; quantiles are computed from the summed histograms."""
-    reasons = dict.fromkeys(reason for stats in many for reason in stats["discards"])
-    errors = [stats["last_error"] for stats in many if stats["last_error"]]
+def _callers(key: str, parts: list[Part]) -> list[dict[str, Any]]:
+    """Return holders or waiting callers of all processes, longest first, as of now."""
+    callers = [
+        {
+            **caller,
+            "seconds": caller["seconds"] + process.get("age", 0.0),
+            "process": f"{process['host']}:{process['pid']}",
+            "process_id": process["id"],
+        }
+        for process, pool in parts
+        for caller in pool[key]
+    ]
+    return sorted(callers, key=lambda caller: -float(caller["seconds"]))
+
+
+def _now(parts: list[Part]) -> dict[str, Any]:
+    """Return the numbers of this moment: sums, and the worst of what cannot be summed."""
+    many = [(process.get("age", 0.0), pool["stats"]) for process, pool in parts]
+    errors = [
+        (stats["last_error_age"] + age, stats["last_error"])
+        for age, stats in many
+        if stats["last_error"] is not None
+    ]
+    newest = min(errors, default=(None, None))
     return {
-        **{number: sum(stats[number] for stats in many) for number in SUMMED},
-        "name": many[0]["name"],
-        "suspended": all(stats["suspended"] for stats in many),
-        "closed": all(stats["closed"] for stats in many),
-        "waits": sum_durations([stats["waits"] for stats in many]),
-        "holds": sum_durations([stats["holds"] for stats in many]),
-        "last_error": errors[0] if errors else None,
-        "discards": {
-            reason: sum(stats["discards"].get(reason, 0) for stats in many) for reason in reasons
-        },
+        **{number: sum(stats[number] for _, stats in many) for number in GAUGES},
+        "max_wait": max(
+            (stats["max_wait"] + age for age, stats in many if stats["waiting"]), default=0.0
+        ),
+        "suspended": all(stats["suspended"] for _, stats in many),
+        "outage": _outage([(age, stats["outage"]) for age, stats in many if stats["outage"]]),
+        "last_error": newest[1],
+        "last_error_age": newest[0],
     }
 
 
-def sum_durations(many: list[dict[str, Any]]) -> dict[str, Any]:
-    """Sum histograms in the format of a snapshot."""
-    buckets = [0] * BUCKETS
-    for one in many:
-        for bucket, count in enumerate(one["buckets"]):
-            buckets[bucket] += count
-    seconds = sum(one["seconds"] for one in many)
-    return durations(HistogramSnapshot(sum(buckets), seconds, tuple(buckets)))
+def _outage(many: list[tuple[float, dict[str, Any]]]) -> dict[str, Any] | None:
+    if not many:
+        return None
+    attempts = [
+        max(outage["next_attempt"] - age, 0.0)
+        for age, outage in many
+        if outage["next_attempt"] is not None
+    ]
+    return {
+        "seconds": max(outage["seconds"] + age for age, outage in many),
+        "refused": sum(outage["refused"] for _, outage in many),
+        "next_attempt": min(attempts, default=None),
+        "answered": all(outage["answered"] for _, outage in many),
+    }
 
 
-def sum_histories(many: list[dict[str, Any]]) -> dict[str, Any]:
-    """Sum the histories slot by slot; a slot without samples stays None.
-
-    The newest slot is left out: it is not complete, and not all processes have published it.
-    """
-    last = max((history["last"] for history in many), default=0) - 1
-    columns: dict[str, list[float | None]] = {name: [None] * SLOTS for name in COLUMNS}
-    for history in many:
-        begin = SLOTS - (last - history["last"]) - len(history["size"])
-        for name in COLUMNS:
-            column = columns[name]
-            for slot, value in enumerate(history[name], begin):
-                if value is None or not 0 <= slot < SLOTS:
-                    continue
-                old = column[slot]
-                if old is None:
-                    column[slot] = value
-                else:
-                    column[slot] = max(old, value) if name in MAXIMUM else old + value
-    return {"every": SLOT_SECONDS, "last": last, **columns}
+def _totals(id_: str, pools: list[dict[str, Any]], archive: Archive) -> dict[str, Any]:
+    total = counted(archive, id_)
+    if not total:
+        for pool in pools:
+            total = plus(total, totals(pool["stats"]))
+    histograms = {}
+    for name in ("waits", "holds"):
+        buckets = [max(count, 0) for count in total[name]["buckets"][:BUCKETS]]
+        buckets += [0] * (BUCKETS - len(buckets))
+        seconds = max(total[name]["seconds"], 0.0)
+        histograms[name] = durations(HistogramSnapshot(sum(buckets), seconds, tuple(buckets)))
+    counts = {name: max(total[name], 0) for name in TOTALS}
+    return {**counts, "discards": total["discards"], **histograms}

@@ -6,8 +6,10 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
 import threading
 import time
+import zlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.core.cache import InvalidCacheBackendError, caches
@@ -16,9 +18,10 @@ from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 
 from pooling.core.workers import WORKERS
+from pooling.fleet.archive import Archive, is_archive, new_archive, roll
 from pooling.fleet.options import FleetOptions, fleet_options
-from pooling.fleet.schema import is_snapshot
-from pooling.fleet.snapshots import snapshot
+from pooling.fleet.schema import is_command, is_snapshot
+from pooling.fleet.snapshots import IDENTITY, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +34,17 @@ T = TypeVar("T")
 
 READ_TIMEOUT = 1.5
 """Seconds a reader waits for the cache."""
+
+SILENT_FOR = 60.0
+"""Seconds for which a process that stopped publishing is shown as silent. After that it counts as
+one that has left."""
+
+ARCHIVE_LIFETIME = 2 * 86400.0
+MAX_ARCHIVE = 900_000
+"""Bytes of the history at most: Memcached takes 1 MB."""
+
+LOCK_LIFETIME = 15.0
+"""Seconds after which another process may write the history, if the last one did not finish."""
 
 INDEX_LIFETIME = 3600.0
 """Seconds a process stays in the index after it last wrote itself there. The index only lists the
@@ -54,11 +68,14 @@ class Fleet:
 
     Attributes:
         processes: their snapshots, each with its `age` in seconds; this process first, with age 0.
+            One that is `silent` has stopped publishing.
+        archive: their history; see `pooling.fleet.archive`.
         isolation_reason: why no other process can be seen at all; `None` if others can.
         problem: why reading the cache failed, so that others may be missing; `None` if it did not.
     """
 
     processes: list[dict[str, Any]]
+    archive: Archive
     isolation_reason: str | None
     problem: str | None
 
@@ -103,25 +120,31 @@ def sees_one_process() -> bool:
 
 
 def processes() -> list[dict[str, Any]]:
-    """Return the snapshots of all processes, this one's first; see `Fleet`."""
-    return read_all().processes
+    """Return the snapshots of all processes that are not silent, this one's first."""
+    return [process for process in read_all().processes if not process["silent"]]
 
 
 def read_all() -> Fleet:
     """Return the snapshots of all processes. Raises nothing; blocks `READ_TIMEOUT` s at most."""
-    own = snapshot()
-    own["age"] = 0.0
+    from pooling.fleet.commands import COMMAND_LOG
+    from pooling.fleet.publisher import PUBLISHER
+
+    own = {**snapshot(), "age": 0.0, "silent": False}
     options = fleet_options()
     reason = usable_cache(options)[1]
     if reason is not None:
-        return Fleet([own], reason, None)
+        return Fleet([own], PUBLISHER.archive(), reason, None)
     try:
-        found = with_timeout(lambda: CacheStore(options).read())
+        found, archive, commands = with_timeout(lambda: CacheStore(options).read_all())
     except FleetError as error:
-        return Fleet([own], None, str(error))
+        archive = roll(new_archive(), [own], COMMAND_LOG.sent(), time.time())
+        return Fleet([own], archive, None, str(error))
     others = [other for other in found if other["id"] != own["id"]]
     others.sort(key=lambda other: (other["host"], other["pid"]))
-    return Fleet([own, *others], None, None)
+    commands = [*commands, *COMMAND_LOG.sent()]
+    archive = roll(archive, [own, *others], commands, time.time())
+    present = [own, *(other for other in others if not other["left"])]
+    return Fleet(present, archive, None, None)
 
 
 def with_timeout(job: Callable[[], T], seconds: float | None = None) -> T:
@@ -156,6 +179,19 @@ def with_timeout(job: Callable[[], T], seconds: float | None = None) -> T:
     return results[0]
 
 
+def _has_ended(entry: dict[str, Any]) -> bool:
+    """Tell whether a process has ended, as far as another one of its host can see."""
+    if entry["host"] != IDENTITY.host:
+        return False
+    try:
+        os.kill(int(entry["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
 class CacheStore:
     """The fleet's entries in the cache. The methods do I/O and raise what the cache raises."""
 
@@ -171,7 +207,7 @@ class CacheStore:
 
     def publish(self, entry: dict[str, Any]) -> None:
         """Write a process's snapshot, and the process into the index if it is not there."""
-        lifetime = self._options.lifetime
+        lifetime = self._options.lifetime + SILENT_FOR
         self._cache.set(self._key("process", entry["id"]), json.dumps(entry), lifetime)
         index = self._index()
         now = time.time()
@@ -181,7 +217,7 @@ class CacheStore:
             self._cache.set(self._key("index"), json.dumps(index), INDEX_LIFETIME)
 
     def read(self) -> list[dict[str, Any]]:
-        """Return all snapshots that have not expired."""
+        """Return all snapshots that have not expired, those of processes that left included."""
         keys = [self._key("process", id_) for id_ in self._index()]
         found = []
         now = time.time()
@@ -190,8 +226,50 @@ class CacheStore:
                 entry = json.loads(text)
                 if is_snapshot(entry):
                     entry["age"] = max(now - entry["time"], 0.0)
+                    entry["silent"] = entry["age"] > self._options.lifetime
+                    entry["left"] = entry["left"] or (
+                        entry["silent"] and (entry["age"] > SILENT_FOR or _has_ended(entry))
+                    )
                     found.append(entry)
         return found
+
+    def read_all(self) -> tuple[list[dict[str, Any]], Archive, list[dict[str, Any]]]:
+        """Return all snapshots, the history and the commands."""
+        return self.read(), self._archive(), self.commands()
+
+    def roll_archive(self, sent: list[dict[str, Any]]) -> None:
+        """Add to the history what was published since, unless another process does so now."""
+        lock = self._key("archive-lock")
+        if not self._cache.add(lock, "locked", LOCK_LIFETIME):
+            return
+        try:
+            found, archive, commands = self.read_all()
+            # Others may have to publish the end of a slot yet.
+            lag = self._options.lifetime
+            archive = roll(archive, found, [*commands, *sent], time.time(), lag=lag)
+            self._set_archive(archive)
+        finally:
+            self._cache.delete(lock)
+
+    def _set_archive(self, archive: Archive) -> None:
+        """Write the history; without the pools seen longest ago if it is too large."""
+        while True:
+            data = zlib.compress(json.dumps(archive).encode())
+            if len(data) <= MAX_ARCHIVE or not archive["pools"]:
+                break
+            del archive["pools"][
+                min(archive["pools"], key=lambda id_: archive["pools"][id_]["seen"])
+            ]
+        self._cache.set(self._key("archive"), data, ARCHIVE_LIFETIME)
+
+    def _archive(self) -> Archive:
+        data = self._cache.get(self._key("archive"))
+        archive: Any
+        try:
+            archive = json.loads(zlib.decompress(data)) if data is not None else None
+        except (*DECODE_ERRORS, zlib.error):
+            archive = None
+        return archive if is_archive(archive) else new_archive()
 
     def _index(self) -> dict[str, float]:
         index = self._load("index", {})
@@ -202,7 +280,7 @@ class CacheStore:
     def commands(self) -> list[dict[str, Any]]:
         """Return the stored commands, oldest first."""
         commands = self._load("commands", [])
-        return commands if isinstance(commands, list) else []
+        return list(filter(is_command, commands)) if isinstance(commands, list) else []
 
     def set_commands(self, commands: list[dict[str, Any]], lifetime: float) -> None:
         """Replace the stored commands."""

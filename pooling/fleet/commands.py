@@ -15,6 +15,7 @@ from pooling.core.errors import PoolConfigError
 from pooling.core.workers import WORKERS
 from pooling.fleet.cache_store import CacheStore, sees_one_process, with_timeout
 from pooling.fleet.options import fleet_options
+from pooling.fleet.snapshots import IDENTITY, identity_of
 from pooling.registry import REGISTRY
 
 if TYPE_CHECKING:
@@ -30,12 +31,26 @@ COMMAND_LIFETIME = 60.0
 """Seconds a command stays in the cache. Processes that start meanwhile run it as well."""
 
 
-def send(action: str, pool_name: str, **arguments: int | None) -> None:
+def send(
+    action: str,
+    pool_name: str,
+    *,
+    process: str | None = None,
+    user: str = "",
+    **arguments: int | None,
+) -> None:
     """Run an action on the pools called `pool_name` in every process.
 
     This process runs it at once, the others when they next read the cache, each process once.
     `resize` takes `min_size` and `max_size`, the others take no arguments. Blocks until the cache
     has the command; does not wait for the pools.
+
+    Args:
+        action: one of `ACTIONS`. `clear` affects what the page shows, not the pools' own counters.
+        pool_name: the name, or the `id` of a pool in a snapshot, which means that of one database.
+        process: the `id` of the only process in a snapshot that is to run it.
+        user: who wants it, for the page.
+        arguments: see above.
 
     Raises:
         ValueError: unknown action or argument, or invalid limits (`PoolConfigError`). Nothing was
@@ -47,12 +62,14 @@ def send(action: str, pool_name: str, **arguments: int | None) -> None:
         "time": time.time(),
         "action": action,
         "pool": pool_name,
+        "process": process,
+        "user": user,
         "arguments": {name: value for name, value in arguments.items() if value is not None},
     }
     check(action, pool_name, command["arguments"])
     COMMAND_LOG.execute(command)
+    COMMAND_LOG.add_sent(command)
     if not sees_one_process():
-        COMMAND_LOG.add_sent(command)
         with_timeout(lambda: COMMAND_LOG.publish(CacheStore(fleet_options())))
 
 
@@ -75,7 +92,7 @@ def check(action: str, pool_name: str, arguments: Mapping[str, Any]) -> None:
 
 
 def _pools(name: str) -> list[Pool[Any]]:
-    return [pool for pool in REGISTRY.pools() if pool.name == name]
+    return [pool for pool in REGISTRY.pools() if name in (pool.name, identity_of(pool)["id"])]
 
 
 class CommandLog:
@@ -97,6 +114,18 @@ class CommandLog:
         with self._lock:
             self._sent.append(command)
 
+    def sent(self) -> list[dict[str, Any]]:
+        """Return the commands of the last minute that this process has sent."""
+        now = time.time()
+        with self._lock:
+            self._sent = [each for each in self._sent if now - each["time"] < COMMAND_LIFETIME]
+            return list(self._sent)
+
+    def executed(self) -> list[str]:
+        """Return the ids of the commands that this process has run in the last minutes."""
+        with self._lock:
+            return list(self._executed)
+
     def publish(self, store: CacheStore) -> list[dict[str, Any]]:
         """Return the commands in the cache, after adding those of this process that are missing.
 
@@ -104,9 +133,7 @@ class CommandLog:
         repeated in every publishing cycle until a command expires.
         """
         now = time.time()
-        with self._lock:
-            self._sent = [each for each in self._sent if now - each["time"] < COMMAND_LIFETIME]
-            own = list(self._sent)
+        own = self.sent()
         commands = store.commands()
         stored = {command["id"] for command in commands}
         missing = [command for command in own if command["id"] not in stored]
@@ -126,6 +153,8 @@ class CommandLog:
             }
             self._executed.update((command["id"], now) for command in new)
         for command in new:
+            if command.get("process") not in (None, IDENTITY.id):
+                continue
             for pool in _pools(command["pool"]):
                 _apply(pool, command["action"], command["arguments"])
 
@@ -143,8 +172,6 @@ def _apply(pool: Pool[Any], action: str, arguments: dict[str, int]) -> None:
         pool.suspend()
     elif action == "resume":
         pool.resume()
-    elif action == "clear":
-        pool.clear_stats()
 
 
 COMMAND_LOG = CommandLog()

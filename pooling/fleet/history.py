@@ -1,8 +1,7 @@
-"""History of a pool: samples of the last ten minutes, in slots of five seconds."""
+"""Recent history of a pool in this process: slots of five seconds, until the fleet's has them."""
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -13,96 +12,70 @@ if TYPE_CHECKING:
 SLOT_SECONDS = 5
 """Length of a slot. Slots are counted from the epoch, so those of all processes coincide."""
 
-SLOTS = 120
-"""Slots kept: ten minutes."""
+RECENT_SLOTS = 24
+"""Slots kept here; see `pooling.fleet.archive` for the longer history of all processes."""
 
-COLUMNS = (
-    "size",
-    "leased",
-    "waiting",
-    "acquired",
-    "failed",
-    "wait_p95",
-    "hold_p95",
-)
+GAUGES = ("leased", "idle", "connecting", "waiting", "max_size")
+COUNTS = ("acquired", "timeouts", "rejected", "connect_errors")
+COLUMNS = (*GAUGES, *COUNTS, "down", "waits")
+
+Row = list[Any]
+"""The number of the slot, then the `COLUMNS`: the highest of the gauges, what was counted during
+the slot, 1 if connecting failed, and the finished waits as a mapping of buckets to counts."""
+
+
+def empty_row(slot: int) -> Row:
+    """Return a row of zeros."""
+    return [slot, *[0] * (len(COLUMNS) - 1), {}]
 
 
 class History:
-    """Samples in the slots of the last ten minutes.
-
-    `size`, `leased` and `waiting` are the highest seen in a slot; `acquired` counts leases and
-    `failed` timeouts, rejections and failed connects during it; `wait_p95` and `hold_p95` are
-    milliseconds, of the waits and leases that ended in it.
-    """
+    """The slots of the last two minutes."""
 
     def __init__(self) -> None:
-        self._rows: deque[tuple[int, list[float | None]]] = deque(maxlen=SLOTS)
+        self._rows: deque[Row] = deque(maxlen=RECENT_SLOTS)
         self._before: PoolStats | None = None
-        """The totals at the beginning of the slot."""
-        self._latest: PoolStats | None = None
 
-    def sample(self, stats: PoolStats, now: float) -> None:
-        """Add `stats`, taken at `now` (seconds since the epoch)."""
+    def sample(self, stats: PoolStats, peaks: tuple[int, int], now: float) -> None:
+        """Add `stats`, taken at `now` (seconds since the epoch).
+
+        Args:
+            stats: the numbers of this instant.
+            peaks: the most leases and waiting callers since the last sample.
+            now: when they were taken.
+        """
         slot = int(now // SLOT_SECONDS)
         rows = self._rows
-        latest, self._latest = self._latest, stats
         if rows and slot < rows[-1][0]:  # the clock was set back
             rows.clear()
         if not rows or slot > rows[-1][0]:
-            self._before = latest
-            rows.append((slot, [0] * len(COLUMNS)))
-        if latest is None or _cleared(latest, stats):
-            self._before = stats
-        before = self._before or stats
-        row = rows[-1][1]
-        gauges = (stats.size, stats.leased, stats.waiting)
-        row[:3] = [max(old or 0, new) for old, new in zip(row, gauges, strict=False)]
-        row[3:] = [
-            stats.acquired - before.acquired,
-            _failures(stats) - _failures(before),
-            _p95(stats.waits - before.waits),
-            _p95(stats.holds - before.holds),
-        ]
+            rows.append(empty_row(slot))
+        row = rows[-1]
+        before, self._before = self._before, stats
+        if before is not None and _cleared(before, stats):
+            before = None
+        leased, waiting = peaks
+        gauges = (leased, max(stats.size - leased, 0), stats.connecting, waiting, stats.max_size)
+        for place, value in enumerate(gauges, 1):
+            row[place] = max(row[place], value)
+        for place, name in enumerate(COUNTS, 1 + len(gauges)):
+            row[place] += getattr(stats, name) - (getattr(before, name) if before else 0)
+        row[-2] = max(row[-2], int(stats.outage is not None))
+        _count(row[-1], stats.waits if before is None else stats.waits - before.waits)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the columns, each a list that ends with the slot `last`; `None` is a gap."""
-        if not self._rows:
-            return {"every": SLOT_SECONDS, "last": 0, **{name: [] for name in COLUMNS}}
-        rows = list(self._rows)
-        last = rows[-1][0]
-        first = max(rows[0][0], last - SLOTS + 1)
-        by_slot = dict(rows)
-        nothing: list[float | None] = [None] * len(COLUMNS)
-        table = [by_slot.get(slot, nothing) for slot in range(first, last + 1)]
-        columns = zip(*table, strict=True)
-        return {
-            "every": SLOT_SECONDS,
-            "last": last,
-            **{name: list(column) for name, column in zip(COLUMNS, columns, strict=True)},
-        }
+    def rows(self) -> list[Row]:
+        """Return the rows, oldest first; slots without a sample are missing."""
+        return [[*row[:-1], dict(row[-1])] for row in self._rows]
 
 
 def _cleared(before: PoolStats, after: PoolStats) -> bool:
     """Tell whether the totals were cleared in between."""
-    return (
-        after.acquired < before.acquired
-        or after.waits.count < before.waits.count
-        or after.holds.count < before.holds.count
-        or _failures(after) < _failures(before)
+    return after.waits.count < before.waits.count or any(
+        getattr(after, name) < getattr(before, name) for name in COUNTS
     )
 
 
-def _failures(stats: PoolStats) -> int:
-    return stats.timeouts + stats.rejected + stats.connect_errors
-
-
-def _p95(durations: HistogramSnapshot) -> float | None:
-    seconds = durations.quantile(0.95) if durations.count > 0 else None
-    return None if seconds is None else _round(seconds * 1000)
-
-
-def _round(value: float) -> float:
-    """Round to three significant digits."""
-    if value <= 0:
-        return 0.0
-    return round(value, max(2 - math.floor(math.log10(value)), 0))
+def _count(buckets: dict[str, int], waits: HistogramSnapshot) -> None:
+    for bucket, count in enumerate(waits.buckets):
+        if count:
+            buckets[str(bucket)] = buckets.get(str(bucket), 0) + count

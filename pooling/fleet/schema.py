@@ -13,7 +13,7 @@ from typing import Any
 from pooling.core.config import PoolConfig
 from pooling.core.histogram import BUCKETS
 from pooling.core.stats import PoolStats
-from pooling.fleet.history import COLUMNS
+from pooling.fleet.archive import is_row
 from pooling.fleet.snapshots import QUANTILES
 
 Schema = Any
@@ -38,36 +38,50 @@ STATS = {
     "holds": DURATIONS,
     "discards": {},
     "pins": {},
+    "outage": Nullable({"seconds": 0, "refused": 0, "next_attempt": Nullable(0), "answered": 0}),
     "last_error": Nullable(""),
+    "last_error_age": Nullable(0),
 }
-HISTORY = {"every": 0, "last": 0, **{name: [Nullable(0)] for name in COLUMNS}}
-HOLDER = {
-    "thread": "",
-    "seconds": 0,
-    **dict.fromkeys(("note", "pinned", "stack"), Nullable("")),
-}
+CALLER = {"thread": "", "seconds": 0, "note": Nullable("")}
 POOL = {
-    **dict.fromkeys(("name", "vendor", "database", "host", "port", "user"), ""),
+    **dict.fromkeys(("id", "name", "vendor", "database", "host", "port", "user"), ""),
     "aliases": [""],
     "options": {field.name: ANY for field in dataclasses.fields(PoolConfig)},
+    "configured": {"min_size": 0, "max_size": 0},
     "stats": STATS,
-    "holders": [HOLDER],
+    "holders": [{**CALLER, "pinned": Nullable(""), "stack": Nullable("")}],
     "more_holders": 0,
-    "history": Nullable(HISTORY),
+    "queue": [CALLER],
+    "recent": [ANY],
+    "held": {},
 }
 SNAPSHOT = {
     **dict.fromkeys(("id", "host", "command", "python"), ""),
-    **dict.fromkeys(("pid", "started", "time", "threads"), 0),
+    **dict.fromkeys(("pid", "started", "time", "threads", "left"), 0),
+    "done": [""],
     "pools": [POOL],
 }
+
+COMMAND = {
+    **dict.fromkeys(("id", "action", "pool", "user"), ""),
+    "process": Nullable(""),
+    "time": 0,
+    "arguments": {},
+}
+
+
+def is_command(data: object) -> bool:
+    """Tell whether data from the cache is a command in the format of this version."""
+    return _matches(data, COMMAND)
 
 
 def is_snapshot(data: object) -> bool:
     """Tell whether data from the cache is a snapshot in the format of this version."""
-    return _matches(data, SNAPSHOT) and not any(
-        len(pool["stats"][name]["buckets"]) > BUCKETS
+    return _matches(data, SNAPSHOT) and all(
+        all(len(pool["stats"][name]["buckets"]) <= BUCKETS for name in ("waits", "holds"))
+        and all(map(is_row, pool["recent"]))
+        and all(_matches(seconds, 0) for seconds in pool["held"].values())
         for pool in data["pools"]  # type: ignore[index]
-        for name in ("waits", "holds")
     )
 
 

@@ -15,6 +15,8 @@ from pooling.core.workers import WORKERS
 from pooling.fleet.snapshots import redacted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pooling.core.pool import Pool
 
 logger = logging.getLogger("pooling")
@@ -25,16 +27,24 @@ REFRESH_AFTER = 2.0
 ANSWER_TIMEOUT = 0.4
 """Seconds a page waits for a new answer before it shows the last one."""
 
+CONNECT_AFTER = 10.0
+"""Seconds between two connections outside the pool: opened when all of its own are in use, since
+the server's side is never more interesting. They are closed at once."""
+
 ACQUIRE_TIMEOUT = 0.25
 STATEMENT_TIMEOUT = 500
 """Milliseconds."""
 
+IN_USE = "every connection of this process is in use"
+
 NOTE = "pooling admin page: sessions on the server"
 
 SESSIONS = """
-SELECT coalesce(application_name, ''), coalesce(state, '(hidden)'),
+SELECT coalesce(application_name, ''),
+       CASE pid WHEN pg_backend_pid() THEN 'idle' ELSE coalesce(state, '(hidden)') END,
        datname IS NOT DISTINCT FROM current_database(), count(*)
-FROM pg_stat_activity WHERE backend_type = 'client backend'
+FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND (pid <> pg_backend_pid() OR %s)
 GROUP BY 1, 2, 3 ORDER BY 3 DESC, 1, 2 LIMIT 300
 """
 
@@ -47,6 +57,32 @@ SELECT current_setting('max_connections')::int,
 """
 
 
+def grouped(sessions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return sessions by name and database: `name`, `own`, `total`, and `states` as text."""
+    rows: dict[tuple[str, bool], dict[str, int]] = {}
+    for session in sessions:
+        states = rows.setdefault((session["application_name"], session["own_database"]), {})
+        states[session["state"]] = session["count"]
+    return [
+        {
+            "name": name or "(no name)",
+            "own": own,
+            "states": ", ".join(f"{number} {state}" for state, number in states.items()),
+            "total": sum(states.values()),
+        }
+        for (name, own), states in rows.items()
+    ]
+
+
+def occupancy(answer: dict[str, Any]) -> str:
+    """Return how many of the server's connections are taken."""
+    left = answer["max_connections"] - answer["reserved"] - answer["total"]
+    return (
+        f"PostgreSQL {answer['version']}: {answer['total']} of {answer['max_connections']} "
+        f"connections, of which {answer['reserved']} are reserved: {max(left, 0)} are left."
+    )
+
+
 class _ServerState:
     """The last answer of one server, and why there is no newer one."""
 
@@ -55,6 +91,7 @@ class _ServerState:
         self.done = threading.Event()
         self.done.set()
         self.asked = float("-inf")
+        self.connected = float("-inf")
         self.answered = float("-inf")
         self.answer: dict[str, Any] | None = None
         self.problem: str | None = None
@@ -105,10 +142,14 @@ class ServerSessions:
                 return
             state.asked = time.monotonic()
             state.problem = _obstacle(pool)
+            read = _read_leased
+            if state.problem == IN_USE and time.monotonic() - state.connected >= CONNECT_AFTER:
+                state.connected = time.monotonic()
+                state.problem, read = None, read_outside
             if state.problem is not None:
                 return
             state.done.clear()
-        WORKERS.run(lambda: _fetch(pool, state))
+        WORKERS.run(lambda: _fetch(pool, state, read))
 
 
 def _obstacle(pool: Pool[Any]) -> str | None:
@@ -119,7 +160,7 @@ def _obstacle(pool: Pool[Any]) -> str | None:
     if stats.idle:
         return None
     if stats.leased:
-        return "every connection of this process is in use"
+        return IN_USE
     if stats.last_error:
         return f"this process has no connection to it; connecting failed last with: {_error(pool)}"
     return "this process has no connection to it at the moment"
@@ -129,12 +170,32 @@ def _error(pool: Pool[Any]) -> str:
     return redacted(pool, pool.stats().last_error or "")
 
 
-def _fetch(pool: Pool[Any], state: _ServerState) -> None:
+def _read_leased(pool: Pool[Any]) -> dict[str, Any]:
+    with pool.acquire(ACQUIRE_TIMEOUT, note=NOTE) as connection:
+        return _query(connection, of_pool=True)
+
+
+def read_outside(pool: Pool[Any]) -> dict[str, Any]:
+    """Query the server over a connection outside the pool, which is closed at once.
+
+    Blocks, and raises the driver's errors. The answer is that of `ServerSessions.read`, without
+    `age` and `problem`.
+    """
+    driver = pool._driver  # noqa: SLF001
+    connection = driver.connect()
+    try:
+        return _query(connection, of_pool=False)
+    finally:
+        driver.close(connection)
+
+
+def _fetch(
+    pool: Pool[Any], state: _ServerState, read: Callable[[Pool[Any]], dict[str, Any]]
+) -> None:
     answer: dict[str, Any] | None = None
     problem: str | None = None
     try:
-        with pool.acquire(ACQUIRE_TIMEOUT, note=NOTE) as connection:
-            answer = _query(connection)
+        answer = read(pool)
     except PoolError as error:
         logger.debug("the server's sessions cannot be read: %s", error)
         problem = "no connection was free in time, or the server is unreachable"
@@ -151,13 +212,16 @@ def _fetch(pool: Pool[Any], state: _ServerState) -> None:
         state.done.set()
 
 
-def _query(connection: Any) -> dict[str, Any]:
-    """Query a raw connection, in a transaction that the release rolls back."""
+def _query(connection: Any, *, of_pool: bool) -> dict[str, Any]:
+    """Query a raw connection, in a transaction that the release rolls back.
+
+    Its own session is idle but for this query; one outside the pool is not counted.
+    """
     with connection.cursor() as cursor:
         if connection.autocommit:
             cursor.execute("BEGIN READ ONLY")
         cursor.execute(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT}")
-        cursor.execute(SESSIONS)
+        cursor.execute(SESSIONS, [of_pool])
         sessions = [tuple(row) for row in cursor.fetchall()]
         cursor.execute(LIMITS)
         [limits] = cursor.fetchall()

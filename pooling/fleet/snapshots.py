@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import os
 import platform
 import re
@@ -23,11 +25,11 @@ if TYPE_CHECKING:
 
     from pooling.core.histogram import HistogramSnapshot
     from pooling.core.pool import Pool
-    from pooling.core.stats import PoolStats
-    from pooling.fleet.history import History
+    from pooling.core.stats import Holder, PoolStats, QueuedCaller
+    from pooling.fleet.publisher import Observed
 
 MAX_HOLDERS = 100
-"""Leases listed in a snapshot, the oldest ones."""
+"""Leases listed in a snapshot, the oldest ones, and callers in the queue, the first ones."""
 
 MAX_STACKS = 20
 """Leases listed with their stack: a snapshot has to fit into a cache, Memcached takes 1 MB."""
@@ -59,18 +61,15 @@ class Identity:
 IDENTITY = Identity()
 
 
-def snapshot(histories: Mapping[Pool[Any], History] | None = None) -> dict[str, Any]:
+def snapshot() -> dict[str, Any]:
     """Return this process and its pools as JSON-compatible data. Never waits for a connection.
 
     It contains no password and no connection string.
-
-    Args:
-        histories: the pools' histories; by default those that this process publishes.
     """
+    from pooling.fleet.commands import COMMAND_LOG
     from pooling.fleet.publisher import PUBLISHER
 
-    if histories is None:
-        histories = PUBLISHER.histories()
+    observed = PUBLISHER.observed()
     return {
         "id": IDENTITY.id,
         "host": IDENTITY.host,
@@ -80,11 +79,20 @@ def snapshot(histories: Mapping[Pool[Any], History] | None = None) -> dict[str, 
         "started": IDENTITY.started,
         "time": time.time(),
         "threads": threading.active_count(),
+        "left": False,
+        "done": COMMAND_LOG.executed(),
         "pools": sorted(
-            (_pool(pool, histories.get(pool)) for pool in REGISTRY.pools()),
+            (_pool(pool, observed.get(pool)) for pool in REGISTRY.pools()),
             key=lambda entry: (entry["name"], entry["database"]),
         ),
     }
+
+
+def application_name(process: Mapping[str, Any]) -> str:
+    """Return how the PostgreSQL sessions of a process are called, unless the project names them."""
+    pid = f":{process['pid']}"
+    host = str(process["host"]).encode("ascii", "replace").decode()
+    return f"pooling {host}"[: 63 - len(pid)] + pid
 
 
 def command_name(argv: list[str]) -> str:
@@ -99,38 +107,54 @@ def command_name(argv: list[str]) -> str:
     return name
 
 
-def _pool(pool: Pool[Any], history: History | None) -> dict[str, Any]:
+def identity_of(pool: Pool[Any]) -> dict[str, str]:
+    """Return what a pool is grouped by across processes, and the `id` made of it."""
     driver = driver_of(pool)
-    settings: Mapping[str, Any] = {}
-    aliases: list[str] = []
-    vendor = "unknown"
-    if driver is not None:
-        settings, aliases, vendor = driver.settings, sorted(driver.aliases), driver.vendor
+    settings: Mapping[str, Any] = {} if driver is None else driver.settings
     redact = Redactor(settings)
-    stats = pool.stats()
-    holders = pool.holders()
-    return {
+    parts = {
         "name": pool.name,
-        "aliases": aliases,
-        "vendor": vendor,
+        "vendor": "unknown" if driver is None else driver.vendor,
         "database": redact(_database(settings)),
         "host": redact(str(settings.get("HOST") or "")),
         "port": str(settings.get("PORT") or ""),
         "user": redact(str(settings.get("USER") or "")),
+    }
+    text = json.dumps(list(parts.values()))
+    return {"id": hashlib.sha256(text.encode()).hexdigest()[:12], **parts}
+
+
+def _pool(pool: Pool[Any], observed: Observed | None) -> dict[str, Any]:
+    driver = driver_of(pool)
+    redact = Redactor({} if driver is None else driver.settings)
+    stats, holders, queue = pool.stats(), pool.holders(), pool.queue()
+    configured = pool.config if driver is None else driver.config
+    return {
+        **identity_of(pool),
+        "aliases": [] if driver is None else sorted(driver.aliases),
         "options": dataclasses.asdict(pool.config),
+        "configured": {"min_size": configured.min_size, "max_size": configured.max_size},
         "stats": _stats(stats, redact),
         "holders": [
             {
-                "thread": redact(holder.thread),
-                "seconds": round(holder.seconds, 3),
-                "note": redact(holder.note),
+                **_caller(holder, redact),
                 "pinned": holder.pinned,
                 "stack": redact(holder.stack) if position < MAX_STACKS else None,
             }
             for position, holder in enumerate(holders[:MAX_HOLDERS])
         ],
         "more_holders": max(len(holders) - MAX_HOLDERS, 0),
-        "history": None if history is None else history.as_dict(),
+        "queue": [_caller(caller, redact) for caller in queue[:MAX_HOLDERS]],
+        "recent": [] if observed is None else observed.history.rows(),
+        "held": {} if observed is None else observed.holders.seconds(),
+    }
+
+
+def _caller(caller: Holder | QueuedCaller, redact: Redactor) -> dict[str, Any]:
+    return {
+        "thread": redact(caller.thread),
+        "seconds": round(caller.seconds, 3),
+        "note": redact(caller.note),
     }
 
 
@@ -147,6 +171,7 @@ def _stats(stats: PoolStats, redact: Redactor) -> dict[str, Any]:
     numbers["waits"] = durations(stats.waits)
     numbers["holds"] = durations(stats.holds)
     numbers["last_error"] = redact(stats.last_error)
+    numbers["outage"] = None if stats.outage is None else dataclasses.asdict(stats.outage)
     numbers["discards"] = {str(reason): count for reason, count in stats.discards.items()}
     numbers["pins"] = dict(stats.pins)
     return numbers

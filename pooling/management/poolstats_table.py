@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -9,11 +10,17 @@ from django.db import connections
 from django.utils.connection import ConnectionDoesNotExist
 
 from pooling.conf import pool_config
+from pooling.fleet.aggregate import aggregate, pool_state
+from pooling.fleet.archive import counted
+from pooling.fleet.server_sessions import grouped, occupancy
+from pooling.fleet.snapshots import QUANTILES
+from pooling.formatting import duration, milliseconds, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pooling.core.config import PoolConfig
+    from pooling.fleet import Fleet
 
 MAX_HOLDERS = 10
 """Leases listed under the table, the longest ones."""
@@ -27,19 +34,24 @@ COLUMNS = (
     ("idle", True),
     ("conn", True),
     ("wait", True),
-    ("wait p50", True),
-    ("wait p95", True),
-    ("wait p99", True),
-    ("hold p50", True),
-    ("hold p95", True),
-    ("hold p99", True),
+    ("maxwait s", True),
+    *((f"{kind} {part} ms", True) for kind in ("wait", "hold") for part in QUANTILES),
     ("timeouts", True),
+    ("rejected", True),
     ("errors", True),
     ("state", False),
 )
 """Headings, and whether a column is numeric."""
 
-DROP_ORDER = (8, 11, 10, 13, 9, 12, 6, 15)
+RATES = {
+    "acquired": "leases",
+    "timeouts": "timeouts",
+    "rejected": "rejected",
+    "connect_errors": "failed connects",
+}
+"""What is shown as rates, and how it is called."""
+
+DROP_ORDER = (9, 12, 11, 14, 10, 13, 6, 17, 8, 16)
 """Columns left out one after the other until the table fits the terminal."""
 
 
@@ -82,7 +94,7 @@ def selected(
 
 
 def render(
-    processes: Sequence[Mapping[str, Any]],
+    processes: Sequence[dict[str, Any]],
     *,
     isolation_reason: str | None,
     problem: str | None,
@@ -108,52 +120,73 @@ def render(
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def as_rows(processes: Iterable[Mapping[str, Any]]) -> list[list[str]]:
+def clock_and_rates(
+    seen: Fleet, before: Fleet | None, wanted: Callable[[Mapping[str, Any]], bool]
+) -> str:
+    """Return the time, and what each pool counted since the fleet was seen last."""
+    lines = [datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")]
+    if before is not None:
+        seconds = max(seen.archive["time"] - before.archive["time"], 1e-3)
+        for id_, pool in seen.archive["pools"].items():
+            old, new = counted(before.archive, id_), counted(seen.archive, id_)
+            if old and new and wanted({**pool, "aliases": []}):
+                rates = (
+                    f"{number((new[key] - old[key]) / seconds)} {label}/s"
+                    for key, label in RATES.items()
+                )
+                lines.append(f"  pool {_plain(pool['name'])!r}: {', '.join(rates)}")
+    return "\n".join(lines) + "\n"
+
+
+def server(answer: Mapping[str, Any]) -> str:
+    """Return the sessions on a server; see `pooling.fleet.server_sessions`."""
+    lines = [f"Sessions on the server of pool {_plain(answer['name'])!r}:"]
+    if "sessions" not in answer:
+        return f"{lines[0]} {_plain(answer['problem'])}\n"
+    lines.append(f"  {occupancy(dict(answer))}")
+    for row in grouped(answer["sessions"]):
+        other = "" if row["own"] else ", other databases"
+        lines.append(f"  {row['total']:>5}  {_plain(row['name'])}: {_plain(row['states'])}{other}")
+    return "\n".join(lines) + "\n"
+
+
+def as_rows(processes: Iterable[dict[str, Any]]) -> list[list[str]]:
     """Return the cells of the table: one row per pool and process."""
     return [_row(process, pool) for process in processes for pool in process["pools"]]
 
 
-def seconds(value: float | None) -> str:
-    """Format a duration in few characters."""
-    if value is None:
-        return "-"
-    if value < 0.0995:
-        return f"{value * 1e3:.3g} ms" if value >= 0.001 else f"{value * 1e6:.0f} us"
-    return f"{value:.3g} s" if value < 100 else f"{value:.0f} s"
-
-
-def _row(process: Mapping[str, Any], pool: Mapping[str, Any]) -> list[str]:
+def _row(process: dict[str, Any], pool: Mapping[str, Any]) -> list[str]:
     stats = pool["stats"]
     numbers = ("max_size", "leased", "idle", "connecting", "waiting")
-    quantiles = [
-        seconds(stats[kind][part]) for kind in ("waits", "holds") for part in ("p50", "p95", "p99")
-    ]
     cells = [
         process["host"],
         process["pid"],
         pool["name"],
         *(stats[name] for name in numbers),
-        *quantiles,
-        stats["timeouts"] + stats["rejected"],
+        number(stats["max_wait"]),
+        *(milliseconds(stats[kind][part]) for kind in ("waits", "holds") for part in QUANTILES),
+        stats["timeouts"],
+        stats["rejected"],
         stats["connect_errors"],
         _state(process, stats),
     ]
     return [_plain(cell) for cell in cells]
 
 
-def _state(process: Mapping[str, Any], stats: Mapping[str, Any]) -> str:
-    if stats["suspended"]:
-        return "suspended"
-    if stats["waiting"] and stats["leased"] >= stats["max_size"]:
-        return "exhausted"
-    return f"ok, {seconds(process['age'])} ago" if process["age"] >= 5 else "ok"
+def _state(process: dict[str, Any], stats: dict[str, Any]) -> str:
+    state = pool_state(process, stats)
+    if state == "silent":
+        return f"silent for {duration(process['age'])}"
+    return state
 
 
-def _table(processes: Sequence[Mapping[str, Any]], width: int | None) -> str:
+def _table(processes: Sequence[dict[str, Any]], width: int | None) -> str:
     rows = as_rows(processes)
-    totals = [str(sum(int(row[column]) for row in rows)) for column in range(3, 8)]
-    failures = [str(sum(int(row[column]) for row in rows)) for column in (14, 15)]
-    rows.append(["total", "", "", *totals, *[""] * 6, *failures, ""])
+    # What silent processes had is not known to be there now.
+    now = as_rows([process for process in processes if not process["silent"]])
+    totals = [str(sum(int(row[column]) for row in now)) for column in range(3, 8)]
+    failures = [str(sum(int(row[column]) for row in rows)) for column in range(15, 18)]
+    rows.append(["total", "", "", *totals, *[""] * 7, *failures, ""])
     widths = [
         max(len(heading), *(len(row[column]) for row in rows))
         for column, (heading, _) in enumerate(COLUMNS)
@@ -187,24 +220,31 @@ def _holders(processes: Sequence[Mapping[str, Any]]) -> str:
     for lease, pool, host, pid in leases[:MAX_HOLDERS]:
         purpose = _plain(lease["note"] or "(unknown)")
         where = _plain(f"thread {lease['thread']!r}, {host} {pid}, pool {pool!r}")
-        lines.append(f"  {seconds(lease['seconds']):>8}  {purpose}  ({where})")
+        lines.append(f"  {duration(lease['seconds']):>10}  {purpose}  ({where})")
     unnamed = sum(pool.get("more_holders", 0) for process in processes for pool in process["pools"])
     if (more := len(leases) - MAX_HOLDERS + unnamed) > 0:
         lines.append(f"  ... and {more} more")
     return "\n".join(lines)
 
 
-def _errors(processes: Sequence[Mapping[str, Any]]) -> str:
-    errors = {
-        (pool["name"], pool["stats"]["last_error"])
-        for process in processes
-        for pool in process["pools"]
-        if pool["stats"]["last_error"]
-    }
-    if not errors:
-        return ""
-    lines = [f"  pool {name!r}: {_plain(error)}" for name, error in sorted(errors)]
-    return "\n".join(["Last connect errors:", *lines])
+def _errors(processes: Sequence[dict[str, Any]]) -> str:
+    """Return the last connect error of each pool, with its age, and the outages."""
+    lines = []
+    for pool in aggregate(processes):
+        stats = pool["stats"]
+        if stats["last_error"] is not None:
+            about = "" if stats["outage"] else ", recovered since"
+            when = duration(stats["last_error_age"])
+            error = _plain(stats["last_error"])
+            lines.append(f"  pool {pool['name']!r}, {when} ago{about}: {error}")
+        if stats["outage"] is not None:
+            outage = stats["outage"]
+            what = "refuses connections" if outage["answered"] else "unreachable"
+            lines.append(
+                f"  pool {pool['name']!r}: server {what} for {duration(outage['seconds'])}, "
+                f"{outage['refused']:,} callers refused"
+            )
+    return "\n".join(["Last connect errors:", *lines]) if lines else ""
 
 
 def _plain(value: object) -> str:

@@ -39,7 +39,7 @@ class Metric:
     text: str
     key: str = ""
     label: str | None = None
-    parts: Callable[[Mapping[str, Any]], Iterator[tuple[str, Any]]] | None = None
+    parts: Callable[[Mapping[str, Any]], Iterator[tuple[str | None, Any]]] | None = None
     convention: str | None = None
     unit: str = "1"
 
@@ -170,6 +170,19 @@ METRICS = (
         text="Connections discarded, by reason.",
         label="reason",
         parts=_discards,
+    ),
+    Metric(
+        name="pooling_server_up",
+        kind="gauge",
+        text="0 while every attempt to connect fails, else 1.",
+        parts=lambda stats: iter([(None, int(not stats["outage"]))]),
+    ),
+    Metric(
+        name="pooling_max_wait_seconds",
+        kind="gauge",
+        text="How long the first caller in the queue has waited; 0 if none waits.",
+        key="max_wait",
+        unit="s",
     ),
     Metric(
         name="pooling_suspended",

@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from pooling.core.histogram import BUCKETS, HistogramSnapshot
+from pooling.fleet.archive import plus, totals
 from pooling.metrics.definitions import METRICS, Metric
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Sample:
     """
 
     labels: dict[str, str]
-    value: int = 0
+    value: float = 0
     durations: Distribution | None = None
 
 
@@ -106,7 +107,7 @@ def _samples(
             if metric.kind == "histogram":
                 yield Sample({**labels, **extra}, durations=_distribution(value))
             else:
-                yield Sample({**labels, **extra}, int(value))
+                yield Sample({**labels, **extra}, value if isinstance(value, float) else int(value))
 
 
 def _distribution(value: Mapping[str, Any]) -> Distribution:
@@ -116,19 +117,11 @@ def _distribution(value: Mapping[str, Any]) -> Distribution:
 
 
 def _sum(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _plus(value, other[key]) for key, value in one.items()}
-
-
-def _plus(one: Any, other: Any) -> Any:
-    if isinstance(one, dict) and "buckets" in one:
-        pairs = zip(padded(one["buckets"]), padded(other["buckets"]), strict=True)
-        return {
-            "count": one["count"] + other["count"],
-            "seconds": one["seconds"] + other["seconds"],
-            "buckets": [first + second for first, second in pairs],
-        }
-    if isinstance(one, dict):
-        return {key: one.get(key, 0) + other.get(key, 0) for key in {**one, **other}}
-    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
-        return one + other
-    return one if one is not None else other
+    gauges = [key for key in one if isinstance(one[key], int)]
+    return {
+        **one,
+        **{key: one[key] + other[key] for key in gauges},
+        **plus(totals(one), totals(other)),
+        "max_wait": max(one["max_wait"], other["max_wait"]),
+        "outage": one["outage"] or other["outage"],
+    }

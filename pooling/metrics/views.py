@@ -10,6 +10,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from pooling import fleet
+from pooling.fleet.aggregate import with_states
 from pooling.metrics.access import may_read
 from pooling.metrics.exposition import OPENMETRICS, PROMETHEUS, render
 from pooling.metrics.families import families
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
-POOL_KEYS = ("name", "aliases", "vendor", "options", "stats")
+POOL_KEYS = (
+    *("id", "name", "aliases", "vendor", "database", "host", "port", "user", "options", "stats"),
+    "state",
+)
 """Keys of a pool in the JSON. Holders are left out: the admin's page shows them."""
 
 
@@ -50,13 +54,13 @@ def metrics_json(request: HttpRequest) -> HttpResponse:
         {
             "alone": seen.isolation_reason,
             "problem": seen.problem,
-            "processes": [_statistics(process) for process in seen.processes],
+            "processes": [_statistics(process) for process in with_states(seen.processes)],
         }
     )
 
 
 def _statistics(process: Mapping[str, Any]) -> dict[str, Any]:
-    known = {key: process[key] for key in ("host", "pid", "command", "started", "age")}
+    known = {key: process[key] for key in ("host", "pid", "command", "started", "age", "silent")}
     return {**known, "pools": [{key: pool[key] for key in POOL_KEYS} for pool in process["pools"]]}
 
 

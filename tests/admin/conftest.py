@@ -10,6 +10,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
+from pooling import fleet
 from pooling.admin.revocation import REVOCATIONS
 from tests.support.databases import PostgresDatabase
 from users.models import User
@@ -76,3 +77,8 @@ def text(client: Client, **query: str) -> str:
     response = client.get(reverse(PAGE), query)
     assert response.status_code == 200
     return response.content.decode()
+
+
+def id_of(name: str) -> str:
+    """Return the id of this process's pool of a name, by which the page's forms address it."""
+    return next((each["id"] for each in fleet.snapshot()["pools"] if each["name"] == name), name)

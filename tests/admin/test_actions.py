@@ -9,9 +9,9 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.db import connections
 from django.urls import reverse
 
-from pooling import Pool, get_pool
-from tests.admin.conftest import DO, PAGE, Staff, text
-from tests.support.databases import PostgresDatabase, eventually
+from pooling import Pool, fleet, get_pool
+from tests.admin.conftest import DO, PAGE, Staff, id_of, text
+from tests.support.databases import PostgresDatabase, SqliteDatabase, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ def pool(reports: PostgresDatabase) -> Iterator[Pool[Any]]:
 
 
 def do(client: Client, action: str, pool: str = "reports", **more: Any) -> Any:
-    return client.post(reverse(DO), {"action": action, "pool": pool, **more}, follow=True)
+    return client.post(reverse(DO), {"action": action, "pool": id_of(pool), **more}, follow=True)
 
 
 def said(response: Any) -> list[str]:
@@ -38,7 +38,7 @@ def said(response: Any) -> list[str]:
 
 @pytest.mark.parametrize(
     ("action", "more"),
-    [("drain", {}), ("suspend", {}), ("resize", {"min_size": "1", "max_size": "3"})],
+    [("drain", {}), ("suspend", {}), ("clear", {}), ("resize", {"min_size": "1", "max_size": "3"})],
 )
 def test_actions_that_affect_callers_are_confirmed(
     staff: Staff, pool: Pool[Any], action: str, more: dict[str, str]
@@ -84,17 +84,26 @@ def test_suspend_and_resume(staff: Staff, pool: Pool[Any]) -> None:
     assert said(response) == ["Pool “reports” is being resumed in 1 process."]
 
 
-def test_clear(staff: Staff, pool: Pool[Any]) -> None:
-    assert pool.stats().connects == 1
-    do(staff("change"), "clear")
-    assert pool.stats().connects == 0
+def test_an_action_reaches_the_pools_of_one_database(
+    staff: Staff, pool: Pool[Any], database_settings: Any
+) -> None:
+    """Another pool of this name, on another database, is left alone."""
+    other = SqliteDatabase(database_settings("pooling.backends.sqlite3"))
+    namesake = other.wrapper(pool={"name": "reports"}).resolve_pool()
+    [mine] = [each["id"] for each in fleet.snapshot()["pools"] if each["vendor"] == "postgresql"]
+    client = staff("view", "change")
+    page = text(client)
+    assert page.count('data-pool="reports"') == 2
+    client.post(reverse(DO), {"action": "suspend", "pool": mine, "confirmed": "yes"})
+    assert (pool.stats().suspended, namesake.stats().suspended) == (True, False)
+    other.close()
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
         ({"action": "explode"}, "There is no such action."),
-        ({"action": "drain", "pool": "gone"}, "No process has a pool “gone” any more."),
+        ({"action": "drain", "pool": "gone"}, "No process has this pool any more."),
         ({"action": "resize", "min_size": "1", "max_size": "x"}, "enter a whole number"),
         ({"action": "resize", "min_size": "9", "max_size": "2"}, "must not exceed"),
         ({"action": "resize", "min_size": "0", "max_size": "0"}, "at least 1"),
@@ -107,7 +116,7 @@ def test_what_makes_no_sense_is_refused_in_words(
 ) -> None:
     before = pool.config
     response = staff("view", "change").post(
-        reverse(DO), {"pool": "reports", "confirmed": "yes", **data}, follow=True
+        reverse(DO), {"pool": id_of("reports"), "confirmed": "yes", **data}, follow=True
     )
     assert words in " ".join(said(response))
     assert pool.config == before

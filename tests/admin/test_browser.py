@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import threading
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,13 @@ from django.test import override_settings
 from django.urls import reverse
 from pytest_django.live_server_helper import LiveServer
 
-from pooling import get_pool
+from pooling import PoolError, get_pool
+from pooling.fleet import PUBLISHER
 from tests.admin import urls
 from tests.admin.conftest import PAGE, PASSWORD, make_user
+from tests.fleet.test_server_sessions import complete
+from tests.support.databases import PostgresDatabase
+from tests.support.servers import settings_from_url
 from tests.users.test_browser import ARGUMENTS, CHROMIUM, PHONE, POLICY
 
 if TYPE_CHECKING:
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Page
 
     from pooling import Pool
+    from tests.support.postgres import PrivatePostgres
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -272,7 +278,7 @@ def test_an_update_shows_what_the_server_sent(
     frame = '<p class="pools-scope"><time>{}</time></p><p id="pools-summary">news</p>'
     steps = [["a 1", "b 2"], ["b 3", "a 1", "a 4"], ["a 4"], ["c", "a 5", "a 6", "d"], [], ["a 1"]]
     served = [frame.format("before")]
-    page.route("**/live/", lambda route: route.fulfill(body=served[0]))
+    page.route("**/live/**", lambda route: route.fulfill(body=served[0]))
     for number, step in enumerate(steps):
         rows = "".join(
             f'<tr data-key="{row[0]}"><td>{row}</td><td><details></details></td></tr> '
@@ -299,5 +305,99 @@ def test_the_page_is_complete_without_javascript(site: str, pool: Pool[Any]) -> 
         playwright.expect(page.get_by_label("Update every two seconds")).to_be_hidden()
         page.get_by_role("link", name="Stop").click()
         default.get_by_role("button", name="Clear statistics").click()
+        page.get_by_role("button", name="Yes, clear statistics").click()
         playwright.expect(page.get_by_text("has its statistics cleared")).to_be_visible()
         browser.close()
+
+
+def test_graphs_are_drawn_and_survive_updates(
+    site: str, pool: Pool[Any], browser_page: Page, complaints: list[str]
+) -> None:
+    expect, page = playwright.expect, browser_page
+    observed = PUBLISHER.observed().get(pool)
+    if observed is None:
+        PUBLISHER._sample([pool])
+        observed = PUBLISHER.observed()[pool]
+    now = time.time()
+    for ago in (60, 55, 50, 5):  # other tests may have left some
+        observed.history.sample(pool.stats(), (3, 2), now - ago)
+    PUBLISHER._archive["slot"] = 0
+    log_in(page, site)
+    graphs = page.get_by_role("region", name="default").locator(".graphs")
+    expect(graphs.locator("canvas")).to_have_count(4)
+    expect(graphs.locator("figcaption").first).to_contain_text("Connections and waiting callers")
+    first = graphs.locator("canvas").first.element_handle()
+    wait_for_update(page)
+    assert first.evaluate("node => node.isConnected")
+    for viewport in (DESKTOP, PHONE):
+        page.set_viewport_size(viewport)
+        page.wait_for_function(
+            "Math.abs(document.querySelector('.graphs .uplot').clientWidth"
+            " - document.querySelector('.graphs').clientWidth) < 3"
+        )
+        assert_fits(page)
+    page.get_by_role("link", name="1 day").click()
+    expect(graphs.locator("canvas")).to_have_count(4)
+    wait_for_update(page)
+    page.get_by_text("History as a table").click()
+    expect(page.get_by_role("table", name=re.compile("History of default"))).to_be_visible()
+    assert complaints == []
+
+
+def test_the_end_of_the_session_is_no_outage(
+    site: str, pool: Pool[Any], browser_page: Page
+) -> None:
+    expect, page = playwright.expect, browser_page
+    log_in(page, site)
+    wait_for_update(page)
+    page.route("**/live/**", lambda route: route.abort())
+    expect(page.locator("#pools-lost")).to_contain_text("the site does not answer")
+    expect(page.locator("#pools-ended")).to_be_hidden()
+    page.unroute("**/live/**")
+    expect(page.locator("#pools-lost")).to_have_text("")
+    page.context.clear_cookies()
+    banner = page.get_by_role("alert")
+    expect(banner).to_contain_text("Your session has ended")
+    assert page.evaluate("document.getElementById('pools').classList.contains('stale')")
+    expect(page.locator("#pools-lost")).to_have_text("")
+    assert_fits(page)
+    banner.get_by_role("link", name="Log in again").click()
+    expect(page.get_by_label("Password")).to_be_visible()
+
+
+def test_an_outage_is_the_first_thing_to_see(
+    site: str, pool: Pool[Any], private_postgres: PrivatePostgres, browser_page: Page
+) -> None:
+    """Red and first while the server is away; grey, with its time, when it is back."""
+    expect, page = playwright.expect, browser_page
+    entry = complete(settings_from_url(private_postgres.url, "pooling.backends.postgresql"))
+    database = PostgresDatabase(entry, private_postgres.url)
+    wrapper = database.wrapper(pool={"name": "z-orders", "timeout": 0.5, "fail_fast": 0.1})
+    orders = wrapper.resolve_pool()
+    orders.acquire().release()
+    private_postgres.stop("immediate")
+    for _ in range(5):
+        with pytest.raises(PoolError):
+            orders.acquire()
+    log_in(page, site)
+    first = page.locator("section.pool").first
+    expect(first.get_by_role("heading", level=2)).to_have_text("z-orders")
+    health = first.locator(".health")
+    expect(health).to_contain_text(re.compile("Server unreachable since .*5 callers refused"))
+    expect(health).to_contain_text(re.compile("Next attempt (now|in|with)"))
+    red = page.evaluate("getComputedStyle(document.querySelector('.health')).color")
+    error = first.locator(".last-error")
+    expect(error).to_contain_text(re.compile("Last connect error, (just now|.* ago): .+"))
+    assert error.evaluate("node => getComputedStyle(node).color") == red == "rgb(186, 33, 33)"
+    assert_fits(page)
+
+    private_postgres.start()
+    with orders.acquire(30):
+        pass
+    default, healed = page.get_by_role("region", name="default"), page.locator("#pools")
+    expect(healed.locator(".last-error.recovered")).to_contain_text("recovered since")
+    grey = healed.locator(".last-error").evaluate("node => getComputedStyle(node).color")
+    assert grey != red
+    expect(healed.locator("section.pool").first).to_contain_text("default")
+    expect(default).to_be_visible()
+    orders.close()

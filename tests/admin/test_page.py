@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import connections
 from django.urls import reverse
 
-from pooling import Pool, PoolConfig, get_pool
-from pooling.admin import charts, formatting
+from pooling import get_pool
+from pooling.admin import charts, context, formatting
+from pooling.fleet.aggregate import aggregate
+from pooling.fleet.publisher import HeldTimes
 from pooling.fleet.server_sessions import ServerSessions
 from pooling.formatting import NOTHING, duration
 from tests.admin.conftest import LIVE, PAGE, Staff, text
+from tests.metrics.samples import holder, pool, process
 from tests.support.databases import PostgresDatabase, eventually
 
 if TYPE_CHECKING:
@@ -33,7 +37,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 def section(page: str, name: str) -> str:
     """Return the part of the page about one pool."""
     sections = re.findall(r'<section class="pool".*?</section>', page, re.DOTALL)
-    [found] = [each for each in sections if f'data-key="pool {name}"' in each]
+    [found] = [each for each in sections if f'data-pool="{name}"' in each]
     return re.sub(r"\s+", " ", found)
 
 
@@ -50,7 +54,7 @@ def test_the_page_tells_of_each_pool(
     assert 'aria-label="1 leased, 0 connecting, 1 idle, 1 free, at most 3"' in part
     assert "MainThread" in part
     assert "test_the_page_tells_of_each_pool" in part  # the stack
-    assert "The last ten minutes" in part
+    assert "History as a table" in part
     assert re.search(r"PostgreSQL [\d.]+: \d+ of \d+ connections, of which \d+ are reserved", part)
     assert "pooling " in part
     assert "this one" in part
@@ -101,7 +105,11 @@ def test_an_exhausted_pool_is_said_so_and_the_page_comes(
     page = text(staff("view"))
     part = section(page, "reports")
     assert "All connections are in use, but no caller waits." in part
-    assert "The server was not queried: every connection of this process is in use." in part
+    # Asked outside the pool, once: its own connection is in use.
+    assert re.search(r"PostgreSQL [\d.]+: \d+ of \d+ connections", part)
+    assert "1 of 1 held, 1 of them idle on the server: held by Python, not by SQL" in part
+    again = section(text(staff("view")), "reports")
+    assert "no newer answer: every connection of this process is in use" in again
     assert "reports: All connections are in use" in page
     assert wrapper.resolve_pool().stats().timeouts == 0
     wrapper.close()
@@ -122,14 +130,22 @@ def test_a_stopped_server_is_said_so_and_the_page_comes(
     private_postgres.stop()
     part = eventually(lambda: _error_of(client))
     assert "The server was not queried" in part
+    assert "Server unreachable since" in part
     assert entry["PASSWORD"] not in part
+    private_postgres.start()
+    wrapper.ensure_connection()
+    part = section(text(client), "stopped")
+    assert '<p class="last-error recovered"' in part
+    assert "recovered since:" in part
+    assert "1 of 10 connections in use" in part
+    wrapper.close()
     wrapper.resolve_pool().close()
     database.close()
 
 
 def _error_of(client: Client) -> str | None:
     part = section(text(client), "stopped")
-    return part if "Last connect error:" in part else None
+    return part if "Last connect error, " in part else None
 
 
 def test_no_secret_is_on_the_page(
@@ -219,23 +235,26 @@ def test_without_an_access_cookie_it_fails_soon(
         (3.21, "3.2 s"),
         (42.0, "42 s"),
         (250.0, "4 min 10 s"),
+        (539.8, "9 min"),
+        (0.0, "0 s"),
+        (0.9996, "1.0 s"),
         (7500.0, "2 h 5 min"),
-        (200000.0, "2 d 7 h"),
+        (200000.0, "2 d 8 h"),
     ],
 )
 def test_durations_have_a_unit_that_fits(seconds: float | None, shown: str) -> None:
     assert duration(seconds) == shown
 
 
-def pool_entry(**numbers: Any) -> dict[str, Any]:
-    class NoDriver:
-        operational_error = Exception
+def pool_entry(silent: bool = False, **numbers: Any) -> dict[str, Any]:
+    full = {"max_size": 4, "size": 0, "idle": 0, "leased": 0, **numbers}
+    lone = process(pool(**full))
+    many = [lone, {**process(pool(), pid=2), "silent": True}] if silent else [lone]
+    [found] = aggregate(many)
+    return found
 
-    pool: Pool[Any] = Pool(NoDriver(), PoolConfig(max_size=4))  # type: ignore[arg-type]
-    plain = {name: getattr(pool.stats(), name) for name in ("size", "idle", "leased", "waiting")}
-    stats = {**plain, "max_size": 4, "connecting": 0, "last_error": None, **numbers}
-    suspended = numbers.get("suspended", 0)
-    return {"stats": stats, "suspended_in": suspended, "parts": [({}, {"stats": stats})]}
+
+OUTAGE = {"seconds": 32.0, "refused": 4043, "next_attempt": 0.3, "answered": False}
 
 
 @pytest.mark.parametrize(
@@ -244,19 +263,33 @@ def pool_entry(**numbers: Any) -> dict[str, Any]:
         ({}, "good", "0 of 4 connections in use"),
         ({"leased": 4, "size": 4}, "busy", "All connections are in use, but no caller waits"),
         (
-            {"leased": 4, "size": 4, "waiting": 1},
+            {"leased": 4, "size": 4, "waiting": 1, "max_wait": 2.5},
             "bad",
-            "Exhausted: all connections are in use and 1",
+            "Exhausted: all connections are in use and 1 caller waits, the first for 2.5 s.",
         ),
-        ({"waiting": 2, "last_error": "no"}, "bad", "No connection to the server: 2"),
         ({"waiting": 2, "leased": 1, "size": 1}, "busy", "2 callers wait for a connection"),
         ({"suspended": 1, "waiting": 3}, "bad", "Suspended: no connection is lent"),
+        ({"outage": OUTAGE, "idle": 2, "size": 2}, "bad", "Server unreachable since "),
+        ({"outage": {**OUTAGE, "answered": True}}, "bad", "The server refuses connections since "),
+        ({"silent": True}, "busy", "1 process not heard of lately."),
     ],
 )
 def test_health_is_a_sentence(numbers: dict[str, Any], level: str, start: str) -> None:
     found = formatting.health(pool_entry(**numbers))
     assert found[0] == level
     assert found[1].startswith(start)
+
+
+def test_an_outage_is_told_with_its_numbers() -> None:
+    found = formatting.health(pool_entry(outage=OUTAGE))[1]
+    assert "for 32 s: 4,043 callers refused since then. Next attempt in 300 ms." in found
+    later = formatting.health(pool_entry(outage={**OUTAGE, "next_attempt": None}))[1]
+    assert "Next attempt with the next caller." in later
+
+
+def test_what_is_idle_in_an_outage_was_not_tested() -> None:
+    stats = {"leased": 0, "connecting": 0, "idle": 2, "size": 2, "max_size": 2}
+    assert "2 idle, not tested" in charts.bar(stats, down=True)["text"]
 
 
 def test_a_bar_has_as_many_places_as_the_pool() -> None:
@@ -268,6 +301,113 @@ def test_a_bar_has_as_many_places_as_the_pool() -> None:
     ] == [{"kind": "leased", "x": 0.0, "width": 1000.0}]
 
 
-def test_a_curve_has_gaps() -> None:
-    assert charts._steps([1.0, None, 2.0], 2.0, closed=False) == "M117 20.5H118M119 2.0H120"
-    assert charts._steps([1.0, 1.0], 1.0, closed=True) == "M118 40V2.0H119H120V40Z"
+# ---- the queue, the holders and the diagnosis ---------------------------------------------------
+
+
+def answer(*sessions: tuple[str, str, int], age: float = 1.0) -> dict[str, Any]:
+    names = ("application_name", "state", "count")
+    rows = [{**dict(zip(names, each, strict=True)), "own_database": True} for each in sessions]
+    return {"sessions": rows, "age": age, "problem": None}
+
+
+WEB = "pooling web1:1"
+FULL = {"leased": 4, "size": 4, "idle": 0, "waiting": 3}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "sessions", "words"),
+    [
+        (FULL, [(WEB, "idle", 3), (WEB, "active", 1)], "4 of 4 held, 3 of them idle on the server"),
+        (FULL, [(WEB, "idle in transaction", 4)], "held by Python, not by SQL"),
+        (FULL, [(WEB, "active", 3), (WEB, "idle", 1)], "4 of 4 held, 3 of them running SQL"),
+        ({**FULL, "leased": 1}, [(WEB, "idle", 1)], None),
+        (FULL, [("psql", "idle", 4)], None),
+        ({**FULL, "outage": OUTAGE}, [(WEB, "idle", 4)], None),
+    ],
+)
+def test_a_diagnosis_is_given_where_the_numbers_tell(
+    numbers: dict[str, Any], sessions: list[tuple[str, str, int]], words: str | None
+) -> None:
+    found = formatting.diagnosis(pool_entry(**numbers), [answer(*sessions)])
+    assert (words is None) == (found == [])
+    if words is not None:
+        assert words in found[0]
+    assert formatting.diagnosis(pool_entry(**numbers), [answer(*sessions, age=60.0)]) == []
+
+
+def test_old_leases_look_like_leaks() -> None:
+    entry = pool_entry(**FULL)
+    entry["holders"] = [{"seconds": 40.0 + each, "note": "GET /export/"} for each in range(3)]
+    [found] = formatting.diagnosis(entry, [])
+    assert "3 of 4 leases are older than 30 s, most of all for GET /export/" in found
+
+
+def test_the_queue_says_behind_whom_each_caller_waits() -> None:
+    full = pool(leased=4, waiting=2)
+    full["holders"] = [holder("GET /slow/", 12.0)]
+    full["queue"] = [
+        {"thread": "a", "seconds": 2.0, "note": "GET /1/"},
+        {"thread": "b", "seconds": 1.0, "note": None},
+    ]
+    [total] = aggregate([process(full)])
+    first, second = context._queue(total)
+    assert first["behind"] == "4 leases, the longest for GET /slow/, 12 s"
+    assert (second["behind"], second["age"], second["process"]) == ("1 caller", "1.00", "web1:1")
+
+
+def test_top_holders_have_shares() -> None:
+    found = context._top({"GET /a/*/": 30.0, "": 10.0})
+    assert [(each["purpose"], each["share"]) for each in found] == [("GET /a/*/", "75"), ("", "25")]
+
+
+def test_held_times_are_added_up_by_purpose(db: None, reports: PostgresDatabase) -> None:
+    own = reports.wrapper(pool={"max_size": 3, "name": "reports"}).resolve_pool()
+    leases = [own.acquire(note=f"GET /orders/{number}/") for number in (1, 2)]
+    held = HeldTimes()
+    held.sample(own, 2.0, time.time())
+    leases.pop().release()
+    held.sample(own, 2.0, time.time())
+    assert held.seconds() == {"GET /orders/*/": 6.0}
+    leases.pop().release()
+
+
+def test_sessions_of_silent_and_unknown_processes_are_marked() -> None:
+    silent = {**process(pool(), pid=2), "silent": True, "age": 20.0}
+    [total] = aggregate([process(pool()), silent])
+    assert context._unheard(WEB, total) == ""
+    assert context._unheard("pooling web1:2", total).startswith("not heard of since ")
+    assert context._unheard("pooling web1:3", total) == "not heard of"
+    assert context._unheard("psql", total) == ""
+
+
+def test_an_action_stays_on_the_page_with_its_progress() -> None:
+    event = {"kind": "command", "time": time.time(), "id": "x", "text": "drain", "process": ""}
+    event |= {"user": "keeper", "pool": "id of default", "done": 1}
+    [total] = aggregate([process(pool()), process(pool(), pid=2)])
+    [order] = context._orders(total, [event])
+    assert "drain by keeper, 1 of 2 processes done" in order["text"]
+
+
+def test_a_size_that_differs_from_the_settings_is_said() -> None:
+    resized = {**pool(), "options": {"min_size": 1, "max_size": 20}}
+    [total] = aggregate([process(resized)])
+    changed = context._changed(total)
+    assert changed == {
+        "what": "max_size 10 → 20",
+        "setting": '"OPTIONS": {"pool": {"max_size": 20, ...}}',
+    }
+
+
+def test_the_graphs_have_gaps_and_the_events(staff: Staff) -> None:
+    rows = [
+        [100, 1, 0, 0, 0, 4, 10, 0, 0, 0, 0, {}],
+        [102, 2, 0, 0, 3, 4, 5, 0, 0, 0, 1, {"20": 4}],
+    ]
+    columns = context._columns(rows, "5")
+    assert columns["times"] == [500, 505, 510]
+    assert columns["leased"] == [1, None, 2]
+    assert columns["rate"] == [2.0, None, 1.0]
+    assert columns["p95"] == [None, None, pytest.approx(1.024)]
+    found = staff("view").get(reverse("admin:pooling_connectionpool_history"), {"range": "600"})
+    assert {"from", "to", "pools", "events"} <= found.json().keys()
+    assert staff().get(reverse("admin:pooling_connectionpool_history")).status_code == 403

@@ -15,6 +15,7 @@ from django.db import connections
 from pooling.checks import check_servers
 from tests.checks.bouncer import Bouncer
 from tests.checks.test_options import texts
+from tests.metrics.samples import pool, process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +81,22 @@ def test_one_process_is_the_least_there_can_be(postgresql: PostgresDatabase, sai
 
     assert id_ == "pooling.W006"
     assert "(at least 1 process x" in text
+
+
+def test_processes_that_are_seen_count(
+    postgresql: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings of this command say nothing of how many web processes there are."""
+    seen = [process(pool("shop"), pid=pid) for pid in range(1, 5)]
+    monkeypatch.setattr("pooling.fleet.processes", lambda: [*seen, process(pool("other"), pid=9)])
+    options = {"max_size": room_of(postgresql) // 4 + 1}
+    with postgresql.alias("shop", pool=options):
+        entries = {"shop": connections.settings["shop"]}
+        monkeypatch.setattr(django_settings, "DATABASES", entries)
+        ((id_, text),) = texts(check_servers(None, databases=["shop"]))
+
+    assert id_ == "pooling.W006"
+    assert "(according to the shared cache: 4 processes x" in text
 
 
 def test_pools_on_the_same_server_are_added_up(

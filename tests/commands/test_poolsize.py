@@ -36,8 +36,9 @@ def test_it_asks_the_server_and_shows_the_calculation(postgresql: PostgresDataba
         text = run("--alias", "shop", "--seconds", "0", "--processes", "4", "--server-cores", "8")
     ((connections,),) = postgresql.execute("SHOW max_connections")
 
-    assert "max_size for 'shop': 5 in each process (now 10)" in text
-    assert "Decided by: cores x 2 + spindles." in text
+    assert text.startswith("No load seen, no advice for 'shop' (now max_size=10).\n")
+    assert "an upper limit:\n5 in each process" in text
+    assert "(cores x 2 + spindles)." in text
     assert "8 cores x 2 + 1 spindles = 17" in text
     assert f"({connections} - " in text
     assert "4 processes (--processes)" in text
@@ -114,7 +115,7 @@ def test_sqlite_has_no_server_to_ask(sqlite: SqliteDatabase) -> None:
     with sqlite.alias("file", pool={"max_size": 6}):
         text = run("--alias", "file", "--seconds", "0")
 
-    assert "max_size for 'file': 6 in each process (now 6)" in text
+    assert "an upper limit:\n6 in each process" in text
     assert "unknown, or no limit" in text
 
 

@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import time
 from io import StringIO
@@ -15,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connections
 
 from pooling import activity, fleet
+from pooling.fleet.archive import new_archive, roll
+from pooling.fleet.snapshots import application_name
 from pooling.management import poolstats_table
 from pooling.management.commands import poolstats
 from tests.metrics.samples import holder, measured, pool, process
@@ -26,14 +30,17 @@ if TYPE_CHECKING:
     from tests.support.projects import Project
 
 
+REFUSED = "connection refused\nis the server running?"
+OUTAGE = {"seconds": 32.0, "refused": 4043, "next_attempt": 0.2, "answered": False}
+
+
 @pytest.fixture
 def show(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function that runs the command for a fleet, and returns what it writes."""
 
     def run(*processes: Any, options: dict[str, Any] | None = None, **more: Any) -> str:
-        seen = fleet.Fleet(
-            list(processes), more.pop("isolation_reason", None), more.pop("problem", None)
-        )
+        about = (more.pop("isolation_reason", None), more.pop("problem", None))
+        seen = fleet.Fleet(list(processes), new_archive(), *about)
         monkeypatch.setattr(fleet, "read_all", lambda: seen)
         monkeypatch.setattr(fleet, "processes", lambda: seen.processes)
         stdout = StringIO()
@@ -52,7 +59,7 @@ def rows(text: str) -> list[list[str]]:
 def test_the_table_has_a_line_for_each_pool_of_each_process(show: Any) -> None:
     busy = pool(
         waits=measured(*[0.002] * 99, 1.5), holds=measured(0.1), timeouts=2, rejected=1,
-        connect_errors=4, leased=10, idle=0, waiting=6, connecting=0,
+        connect_errors=4, leased=10, idle=0, waiting=6, max_wait=12.25, connecting=0,
     )  # fmt: skip
     text = show(process(busy, pool("other"), pid=7), process(pool(), pid=8, host="web2"))
     heading, _, *body, total = rows(text)
@@ -64,9 +71,9 @@ def test_the_table_has_a_line_for_each_pool_of_each_process(show: Any) -> None:
         ["web2", "8", "default", "10", "3", "2", "0", "0"],
     ]
     assert body[0][8:] == [
-        "2.05 ms", "2.05 ms", "2.05 ms", "0.131 s", "0.131 s", "0.131 s", "3", "4", "exhausted",
+        "12.2", "2.05", "2.05", "2.05", "131", "131", "131", "2", "1", "4", "exhausted",
     ]  # fmt: skip
-    assert total == ["total", "30", "16", "4", "0", "6", "3", "4"]
+    assert total == ["total", "30", "16", "4", "0", "6", "2", "1", "4"]
 
 
 def test_the_columns_are_straight_and_plain_in_a_pipe(show: Any) -> None:
@@ -79,7 +86,7 @@ def test_the_columns_are_straight_and_plain_in_a_pipe(show: Any) -> None:
     assert len({line.rindex("ok") for line in lines[2:5]}) == 1
 
 
-@pytest.mark.parametrize("width", [80, 100, 120, 200])
+@pytest.mark.parametrize("width", [80, 100, 140, 220])
 def test_a_narrow_terminal_gets_fewer_columns_and_no_broken_lines(width: int) -> None:
     busy = pool(waits=measured(0.002), holds=measured(0.1))
     text = poolstats_table.render([process(busy)], isolation_reason=None, problem=None, width=width)
@@ -87,9 +94,9 @@ def test_a_narrow_terminal_gets_fewer_columns_and_no_broken_lines(width: int) ->
 
     assert max(len(line) for line in text.splitlines()) <= width
     assert {"host", "pid", "pool", "max", "used", "idle", "wait", "timeouts"} <= set(headings)
-    assert ("wait p50" in headings) == (width == 200)
-    if width == 120:
-        assert [each for each in headings if "p95" in each] == ["wait p95", "hold p95"]
+    assert ("wait p50 ms" in headings) == (width == 220)
+    if width == 140:
+        assert [each for each in headings if "p95" in each] == ["wait p95 ms", "hold p95 ms"]
 
 
 def test_it_says_who_holds_connections_longest_first(show: Any) -> None:
@@ -100,9 +107,9 @@ def test_it_says_who_holds_connections_longest_first(show: Any) -> None:
 
     assert part == [
         "Leases, longest first:",
-        "      61 s  GET /report/  (thread 'Thread-1', web1 7, pool 'shop')",
-        "       2 s  (unknown)  (thread 'Thread-1', web1 7, pool 'shop')",
-        "     0.5 s  GET /  (thread 'Thread-1', web1 7, pool 'shop')",
+        "   1 min 1 s  GET /report/  (thread 'Thread-1', web1 7, pool 'shop')",
+        "       2.0 s  (unknown)  (thread 'Thread-1', web1 7, pool 'shop')",
+        "      500 ms  GET /  (thread 'Thread-1', web1 7, pool 'shop')",
     ]
 
 
@@ -124,16 +131,20 @@ def test_it_says_what_it_cannot_see(show: Any) -> None:
 
 def test_the_last_error_and_the_state_are_shown(show: Any) -> None:
     text = show(
-        process(pool("a", last_error="connection refused\nis the server running?"), pid=1),
+        process(pool("a", last_error=REFUSED, last_error_age=200.0), pid=1),
         process(pool("b", suspended=True), pid=2),
+        process(pool("c", last_error=REFUSED, last_error_age=0.4, outage=OUTAGE), pid=3),
     )
 
-    assert "  pool 'a': connection refused is the server running?" in text
-    assert rows(text)[3][-1] == "suspended"
+    refused = "connection refused is the server running?"
+    assert f"  pool 'a', 3 min 20 s ago, recovered since: {refused}" in text
+    assert f"  pool 'c', 400 ms ago: {refused}" in text
+    assert "  pool 'c': server unreachable for 32 s, 4,043 callers refused" in text
+    assert [row[-1] for row in rows(text)[2:5]] == ["ok", "suspended", "down"]
 
 
 def test_what_another_process_wrote_cannot_move_the_cursor(show: Any) -> None:
-    evil = pool("\x1b[2Jname", last_error="\x1b[31mred")
+    evil = pool("\x1b[2Jname", last_error="\x1b[31mred", last_error_age=1.0)
     evil["holders"] = [holder("GET /\x1b]0;title\x07", 1.0, thread="\x1b[H")]
 
     assert "\x1b" not in show(process(evil, host="\x1b[1m"))
@@ -141,9 +152,11 @@ def test_what_another_process_wrote_cannot_move_the_cursor(show: Any) -> None:
 
 def test_old_numbers_say_how_old_they_are(show: Any) -> None:
     stale = process(pool())
-    stale["age"] = 6.2
+    stale["age"], stale["silent"] = 16.2, True
+    text = show(process(pool(), pid=2), stale)
 
-    assert rows(show(stale))[2][-1] == "ok, 6.2 s ago"
+    assert rows(text)[3][-1] == "silent for 16 s"
+    assert rows(text)[-1][:3] == ["total", "10", "3"]  # what it had is not known to be there
 
 
 def test_the_json_is_all_there_is(show: Any) -> None:
@@ -151,7 +164,7 @@ def test_the_json_is_all_there_is(show: Any) -> None:
 
     assert found["alone"] is None
     assert found["problem"] is None
-    assert found["processes"] == [process(pool("a"), pid=5)]
+    assert found["processes"] == [process({**pool("a"), "state": "ok"}, pid=5)]
 
 
 def test_pools_can_be_chosen_by_name_and_by_alias(show: Any) -> None:
@@ -249,6 +262,12 @@ def test_ctrl_c_ends_watching_without_a_trace(project: Project) -> None:
             watching.wait()
         os.close(master)
     assert "Traceback" not in text
+    # On the second screen, and the last look once more on the first one.
+    assert text.startswith(poolstats.ENTER)
+    last = text.rpartition(poolstats.LEAVE)[2]
+    assert "No process has a pool in use." in last
+    assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", last)
+    assert "\x1b[2J" not in text
     assert "Only this process is shown" in text
 
 
@@ -305,3 +324,46 @@ def test_watching_in_a_pipe_clears_no_screen(project: Project) -> None:
     assert done.stdout.count("No process has a pool in use.") == 5
     assert "\x1b" not in done.stdout
     assert done.stderr == ""
+
+
+def test_watching_shows_rates(show: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def seen(time: float, **stats: Any) -> fleet.Fleet:
+        one = process(pool(**stats), time=time)
+        return fleet.Fleet([one], roll(new_archive(), [one], [], time), None, None)
+
+    looks = iter([seen(1000.0, acquired=5), seen(1002.0, acquired=25, rejected=4)])
+    monkeypatch.setattr(fleet, "read_all", lambda: next(looks))
+    monkeypatch.setattr(poolstats, "sleep", lambda seconds: None)
+    stdout = StringIO()
+    call_command("poolstats", "--watch", "2", "--count", "2", stdout=stdout)
+    assert stdout.getvalue().count("leases/s") == 1
+    rates = "10.0 leases/s, 0 timeouts/s, 2.00 rejected/s, 0 failed connects/s"
+    assert f"  pool 'default': {rates}" in stdout.getvalue()
+
+
+def test_the_server_s_sessions_are_shown(postgresql: PostgresDatabase) -> None:
+    with postgresql.alias("shop", pool={"name": "shop"}):
+        wrapper = connections["shop"]
+        wrapper.ensure_connection()
+        stdout = StringIO()
+        call_command("poolstats", "--server", "--alias", "shop", stdout=stdout)
+        name = application_name({"host": socket.gethostname(), "pid": os.getpid()})
+        assert "Sessions on the server of pool 'shop':\n  PostgreSQL " in stdout.getvalue()
+        assert f"      1  {name}: 1 idle\n" in stdout.getvalue()
+        stdout = StringIO()
+        call_command("poolstats", "--server", "--json", "--pool", "shop", stdout=stdout)
+        [server] = json.loads(stdout.getvalue())["servers"]
+        assert server["max_connections"] > 0
+        wrapper.close()
+    assert len(postgresql.sessions()) == 1
+
+
+def test_a_server_that_is_away_is_said_with_its_error(postgresql: PostgresDatabase) -> None:
+    planted = "planted-s3cret-passw0rd"
+    options = {"HOST": "127.0.0.1", "PORT": "1", "PASSWORD": planted}
+    with postgresql.alias("away", pool={"name": "away"}, **options):
+        stdout = StringIO()
+        call_command("poolstats", "--server", "--alias", "away", stdout=stdout)
+    assert "Sessions on the server of pool 'away': " in stdout.getvalue()
+    assert "refused" in stdout.getvalue()
+    assert planted not in stdout.getvalue()

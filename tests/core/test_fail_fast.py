@@ -201,3 +201,40 @@ def test_callers_fail_fast_even_when_all_places_are_taken_by_attempts_that_hang(
     harness.driver.always("connect", None)
     harness.workers.work_all()
     caller.result().release()
+
+
+def test_an_outage_is_told_with_its_numbers(harness: PoolHarness) -> None:
+    pool = harness.pool(min_size=1, timeout=60.0, fail_fast=10.0)
+    assert pool.stats().outage is None
+    go_down(harness, pool)
+    with pytest.raises(ServerDown):
+        pool.acquire()
+    stats = pool.stats()
+    assert stats.outage is not None
+    assert stats.outage.seconds >= 11.0
+    assert stats.outage.refused == stats.rejected == 2
+    assert stats.outage.next_attempt is not None
+    assert not stats.outage.answered
+    assert stats.last_error_age is not None
+    assert stats.last_error_age < 11.0
+    pool.clear_stats()  # which does not end it
+    assert pool.stats().outage is not None
+    harness.driver.always("connect", None)
+    harness.pass_time(1.0)
+    pool.acquire().release()
+    harness.pass_time(30.0)
+    stats = pool.stats()
+    assert stats.outage is None
+    assert stats.last_error == "connection refused"
+    assert stats.last_error_age is not None
+    assert stats.last_error_age >= 30.0
+
+
+def test_a_server_that_says_no_is_an_outage_with_an_answer(harness: PoolHarness) -> None:
+    pool = harness.pool()
+    harness.driver.always("connect", WrongPasswordError("password authentication failed"))
+    with pytest.raises(WrongPasswordError):
+        pool.acquire()
+    outage = pool.stats().outage
+    assert outage is not None
+    assert outage.answered

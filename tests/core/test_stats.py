@@ -42,7 +42,10 @@ def test_a_fresh_pool_has_all_zeros(harness: PoolHarness) -> None:
         "connects": 0,
         "connect_errors": 0,
         "recovered": 0,
+        "max_wait": 0.0,
+        "outage": None,
         "last_error": None,
+        "last_error_age": None,
         "discards": {},
         "pins": {},
     }
@@ -231,3 +234,39 @@ def test_a_recovered_lease_is_a_warning_with_the_holders_name(
     pool._tasks.maintain()
     [line] = messages(caplog, logging.WARNING)
     assert line.endswith("thread 'careless' lost its lease; recovering it")
+
+
+def test_the_queue_says_who_waits_and_since_when(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1, timeout=60.0)
+    lease = pool.acquire()
+    assert pool.queue() == ()
+    waiting = Caller(lambda: pool.acquire(note="GET /orders/"))
+    harness.clock.wait_for_sleepers(1)
+    harness.clock.advance(3.0)
+    (caller,) = pool.queue()
+    assert (caller.note, caller.seconds) == ("GET /orders/", 3.0)
+    assert pool.stats().max_wait == 3.0
+    lease.release()
+    waiting.result().release()
+    assert pool.stats().max_wait == 0.0
+
+
+def test_peaks_are_not_samples(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=5)
+    leases = [pool.acquire() for _ in range(4)]
+    for lease in leases:
+        lease.release()
+    harness.clock.advance(1.0)
+    for _ in range(10):  # one after the other: the same connection each time
+        pool.acquire().release()
+    assert pool._peaks(0.5) == (1, 1)  # the first caller waits for the connect
+    assert pool._peaks(2.0) == (4, 0)
+    leases = [pool.acquire() for _ in range(5)]
+    waiting = [Caller(pool.acquire) for _ in range(3)]
+    harness.clock.wait_for_sleepers(3)
+    for lease in leases:
+        lease.release()
+    for caller in waiting:
+        caller.result().release()
+    assert pool._peaks(0.5) == (5, 3)
+    assert pool._peaks(0.5) == (5, 0)

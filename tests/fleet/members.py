@@ -24,7 +24,9 @@ settings.configure(**json.loads(sys.argv[1]))
 django.setup()
 from django.db import connection
 from pooling import fleet, get_pool
+from pooling.fleet.aggregate import aggregate
 names = dict(globals())
+names["names"] = names
 for line in sys.stdin:
     code = json.loads(line)
     try:

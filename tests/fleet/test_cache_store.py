@@ -18,6 +18,7 @@ from django.core.cache.backends.filebased import FileBasedCache
 from pooling import fleet
 from pooling.checks import check_setting
 from pooling.fleet import commands
+from pooling.fleet.archive import new_archive
 from pooling.fleet.cache_store import CacheStore
 from pooling.fleet.commands import CommandLog
 from pooling.fleet.options import fleet_options
@@ -83,8 +84,15 @@ def entry(id_: str) -> dict[str, Any]:
         "started": 0.0,
         "time": time.time(),
         "threads": 1,
+        "left": False,
+        "done": [],
         "pools": [],
     }
+
+
+def command(time: float) -> dict[str, Any]:
+    named = {"id": "x", "action": "drain", "pool": "p", "process": None, "user": ""}
+    return {**named, "time": time, "arguments": {}}
 
 
 def ids(store: CacheStore) -> set[str]:
@@ -169,10 +177,10 @@ MALFORMED = (
 
 @pytest.mark.parametrize("malformed", MALFORMED)
 def test_malformed_data_in_the_cache_is_ignored(store: CacheStore, malformed: str) -> None:
-    for key in ("index", "commands", "process:a"):
+    for key in ("index", "commands", "archive", "process:a"):
         caches["default"].set(f"{PREFIX}:fleet:{key}", malformed, 60)
     assert store.read() == []
-    assert store.commands() == []
+    assert store.read_all() == ([], new_archive(), [])
     store.publish(entry("a"))
     assert ids(store) == {"a"}
 
@@ -184,6 +192,7 @@ def test_a_snapshot_of_another_version_is_left_out(start: Start) -> None:
     own = member.ask("fleet.processes()[0]")
     assert own["pools"]
     assert own.pop("age") == 0
+    assert own.pop("silent") is False
     assert is_snapshot(own)
     for part in (own, own["pools"][0], own["pools"][0]["stats"], own["pools"][0]["stats"]["waits"]):
         for key in list(part):
@@ -195,7 +204,7 @@ def test_a_snapshot_of_another_version_is_left_out(start: Start) -> None:
 
 def test_an_overwritten_command_is_published_again(store: CacheStore) -> None:
     log = CommandLog()
-    log.add_sent({"id": "x", "time": time.time(), "action": "drain", "pool": "p", "arguments": {}})
+    log.add_sent(command(time.time()))
     log.publish(store)
     store.set_commands([], 60)
     log.publish(store)
@@ -205,7 +214,7 @@ def test_an_overwritten_command_is_published_again(store: CacheStore) -> None:
 def test_a_command_expires(store: CacheStore) -> None:
     log = CommandLog()
     old = time.time() - commands.COMMAND_LIFETIME - 1
-    log.add_sent({"id": "x", "time": old, "action": "drain", "pool": "p", "arguments": {}})
+    log.add_sent(command(old))
     assert log.publish(store) == []
 
 

@@ -10,15 +10,16 @@ import pytest
 
 from pooling import Pool, PoolConfig
 from pooling.core.histogram import HistogramSnapshot
-from pooling.fleet.aggregate import aggregate
-from pooling.fleet.history import COLUMNS, SLOT_SECONDS, SLOTS, History
+from pooling.fleet.aggregate import aggregate, pool_state
+from pooling.fleet.history import COLUMNS, RECENT_SLOTS, SLOT_SECONDS, History
 from pooling.fleet.snapshots import (
     MAX_HOLDERS,
     MAX_STACKS,
     command_name,
-    durations,
+    identity_of,
     snapshot,
 )
+from tests.metrics.samples import holder, measured, pool, process
 from tests.support.databases import PostgresDatabase, SqliteDatabase, eventually
 
 if TYPE_CHECKING:
@@ -138,77 +139,97 @@ def counted(*buckets: int) -> HistogramSnapshot:
     return HistogramSnapshot(sum(buckets), 1.0, (*buckets, *[0] * (80 - len(buckets))))
 
 
+def column(history: History, name: str) -> list[Any]:
+    return [row[1 + COLUMNS.index(name)] for row in history.rows()]
+
+
 def test_a_history_keeps_the_highest_and_counts_what_happened() -> None:
     history = History()
     begin = 1000.0 * SLOT_SECONDS
-    history.sample(stats(leased=1, acquired=10), begin)
-    history.sample(stats(leased=4, acquired=15), begin + 2)
-    history.sample(stats(leased=2, acquired=17, timeouts=3), begin + 4)
-    history.sample(stats(leased=0, acquired=20, timeouts=3), begin + SLOT_SECONDS)
-    found = history.as_dict()
-    assert found["last"] == 1001
-    assert found["leased"] == [4, 0]
-    assert found["acquired"] == [7, 3]
-    assert found["failed"] == [3, 0]
+    history.sample(stats(acquired=10), (1, 0), begin)
+    history.sample(stats(acquired=15), (4, 2), begin + 2)
+    history.sample(stats(acquired=17, timeouts=3, rejected=1), (2, 1), begin + 4)
+    waits = counted(0, 3)
+    last = stats(acquired=20, timeouts=3, rejected=1, connect_errors=2, waits=waits)
+    history.sample(last, (0, 0), begin + SLOT_SECONDS)
+    assert [row[0] for row in history.rows()] == [1000, 1001]
+    assert column(history, "leased") == [4, 0]
+    assert column(history, "waiting") == [2, 0]
+    assert column(history, "acquired") == [17, 3]
+    assert column(history, "timeouts") == [3, 0]
+    assert column(history, "rejected") == [1, 0]
+    assert column(history, "connect_errors") == [0, 2]
+    assert column(history, "waits") == [{}, {"1": 3}]
 
 
 def test_a_history_has_gaps_and_an_end() -> None:
     history = History()
-    history.sample(stats(), 0.0)
-    history.sample(stats(size=3), 3.0 * SLOT_SECONDS)
-    assert history.as_dict()["size"] == [0, None, None, 3]
-    for slot in range(4, 2 * SLOTS):
-        history.sample(stats(), float(slot * SLOT_SECONDS))
-    assert {len(history.as_dict()[name]) for name in COLUMNS} == {SLOTS}
+    history.sample(stats(), (0, 0), 0.0)
+    history.sample(stats(), (0, 0), 3.0 * SLOT_SECONDS)
+    assert [row[0] for row in history.rows()] == [0, 3]
+    for slot in range(4, 2 * RECENT_SLOTS):
+        history.sample(stats(), (0, 0), float(slot * SLOT_SECONDS))
+    assert len(history.rows()) == RECENT_SLOTS
 
 
 def test_cleared_statistics_and_a_clock_set_back_do_no_harm() -> None:
     history = History()
-    history.sample(stats(acquired=10, holds=counted(0, 10)), 5.0 * SLOT_SECONDS)
-    history.sample(stats(acquired=0), 6.0 * SLOT_SECONDS)
-    history.sample(stats(acquired=4, holds=counted(0, 4)), 6.0 * SLOT_SECONDS + 1)
-    assert history.as_dict()["acquired"] == [0, 4]
-    history.sample(stats(acquired=5), 1.0 * SLOT_SECONDS)
-    assert history.as_dict()["last"] == 1
-    assert len(history.as_dict()["size"]) == 1
+    history.sample(stats(acquired=10), (0, 0), 5.0 * SLOT_SECONDS)
+    history.sample(stats(acquired=0), (0, 0), 6.0 * SLOT_SECONDS)
+    history.sample(stats(acquired=4), (0, 0), 6.0 * SLOT_SECONDS + 1)
+    assert column(history, "acquired") == [10, 4]
+    history.sample(stats(acquired=5), (0, 0), 1.0 * SLOT_SECONDS)
+    assert [row[0] for row in history.rows()] == [1]
 
 
 def test_the_sum_of_processes_adds_up() -> None:
-    def process(pid: int, **numbers: Any) -> dict[str, Any]:
-        history = History()
-        for slot in (100, 101, 102):
-            history.sample(stats(leased=pid, **numbers), float(slot * SLOT_SECONDS))
-        taken = stats(leased=pid, max_size=10, last_error="no", **numbers)
-        plain = {field.name: getattr(taken, field.name) for field in dataclasses.fields(taken)}
-        plain["waits"] = durations(counted(0, 0, pid))
-        plain["holds"] = durations(counted())
-        plain["discards"] = {"idle": pid}
-        pool = {
-            "name": "default",
-            "aliases": ["default"],
-            "vendor": "sqlite",
-            "database": "x",
-            "host": "",
-            "port": "",
-            "options": {"max_size": 10 * pid},
-            "stats": plain,
-            "holders": [{"thread": "t", "seconds": float(pid), "note": None, "stack": None}],
-            "more_holders": 0,
-            "history": history.as_dict(),
-        }
-        return {"host": "h", "pid": pid, "pools": [pool]}
+    def one(pid: int, **numbers: Any) -> dict[str, Any]:
+        about = pool(
+            leased=pid, max_size=10, last_error="no", last_error_age=float(pid),
+            waits=measured(*[0.001] * pid), discards={"idle": pid}, **numbers,
+        )  # fmt: skip
+        about["options"] = {"max_size": 10 * pid}
+        about["holders"] = [holder(None, float(pid))]
+        return process(about, pid=pid, host="h")
 
-    [total] = aggregate([process(1, suspended=True), process(2)])
+    [total] = aggregate([one(1, suspended=True), one(2)])
     assert total["stats"]["leased"] == 3
     assert total["stats"]["max_size"] == 20
     assert total["stats"]["waits"]["count"] == 3
     assert total["stats"]["discards"] == {"idle": 3}
-    assert total["stats"]["last_error"] == "no"
+    assert (total["stats"]["last_error"], total["stats"]["last_error_age"]) == ("no", 1.0)
     assert (total["suspended_in"], total["stats"]["suspended"]) == (1, False)
     assert total["differing"] == ["max_size"]
-    assert [holder["process"] for holder in total["holders"]] == ["h:2", "h:1"]
-    assert total["history"]["leased"][-2:] == [3, 3]
-    assert total["history"]["leased"][0] is None
+    assert [each["process"] for each in total["holders"]] == ["h:2", "h:1"]
+
+
+def test_pools_of_different_databases_are_not_added_up() -> None:
+    other = {**pool(), "id": "another", "database": "elsewhere"}
+    found = aggregate([process(pool(), pid=1), process(other, pid=2), process(pool(), pid=3)])
+    assert [(each["database"], len(each["parts"])) for each in found] == [
+        ("elsewhere", 1),
+        ("shop", 2),
+    ]
+
+
+def test_the_identity_of_a_pool_names_its_database(database_settings: Any) -> None:
+    ids = set()
+    for change in ({}, {"NAME": "b"}, {"HOST": "h"}, {"PORT": "1"}, {"USER": "u"}):
+        entry = database_settings("pooling.backends.postgresql", **change)
+        database = PostgresDatabase(entry, "")
+        found = identity_of(database.wrapper(pool={"name": "same"}).resolve_pool())
+        again = identity_of(database.wrapper(pool={"name": "same"}).resolve_pool())
+        assert found == again
+        ids.add(found["id"])
+    assert len(ids) == 5
+
+
+def test_a_silent_process_is_not_part_of_now() -> None:
+    silent = {**process(pool(leased=7), pid=2), "silent": True, "age": 20.0}
+    [total] = aggregate([process(pool(leased=1), pid=1), silent])
+    assert total["stats"]["leased"] == 1
+    assert len(total["parts"]) == 2
+    assert pool_state(silent, silent["pools"][0]["stats"]) == "silent"
 
 
 def test_the_numbers_equal_the_server_s(database_settings: Any, postgresql_url: str) -> None:

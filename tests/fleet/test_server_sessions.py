@@ -86,7 +86,7 @@ def test_the_server_tells_of_its_sessions(
     assert account["problem"] is None
     [own] = [row for row in account["sessions"] if row["own_database"]]
     assert own["application_name"] == application_name()
-    assert (own["state"], own["count"]) == ("active", 1)
+    assert (own["state"], own["count"]) == ("idle", 1)
     assert account["max_connections"] > account["reserved"] > 0
     assert account["total"] >= 1
     # It leaves the session as it was.
@@ -104,15 +104,22 @@ def test_sqlite_has_no_account(
     database.close()
 
 
-def test_asking_never_queues_and_never_opens(
+def test_asking_never_queues_and_never_fills_the_pool(
     database: PostgresDatabase, server_sessions: ServerSessions
 ) -> None:
     wrapper = database.wrapper(pool={"max_size": 1})
     pool = wrapper.resolve_pool()
     assert "no connection to it at the moment" in server_sessions.read(pool)["problem"]
     wrapper.ensure_connection()
-    before = server_sessions.read(pool)
-    assert "every connection of this process is in use" in before["problem"]
+    before = server_sessions.read(pool)  # over a connection outside the pool, every ten seconds
+    assert before["problem"] is None
+    [own] = [row for row in before["sessions"] if row["own_database"]]
+    assert (own["state"], own["count"]) == ("idle", 1)
+    again = server_sessions.read(pool)
+    assert "every connection of this process is in use" in again["problem"]
+    with wrapper.cursor() as cursor:  # it is closed
+        mine = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        eventually(lambda: (cursor.execute(mine), cursor.fetchone())[1] == (1,))
     wrapper.close()
     assert server_sessions.read(pool)["problem"] is None
     pool.suspend()
@@ -165,7 +172,7 @@ def test_a_page_does_not_wait_for_a_server_that_hangs(
     wrapper.close()
     answered: list[float] = []
 
-    def hang(connection: Any) -> dict[str, Any]:
+    def hang(connection: Any, **_: Any) -> dict[str, Any]:
         eventually(lambda: answered)
         raise RuntimeError
 

@@ -28,6 +28,7 @@ def pool(name: str = "default", **stats: Any) -> dict[str, Any]:
         "leased": 3,
         "connecting": 0,
         "waiting": 0,
+        "max_wait": 0.0,
         "suspended": False,
         "closed": False,
         "acquired": 0,
@@ -39,10 +40,13 @@ def pool(name: str = "default", **stats: Any) -> dict[str, Any]:
         "connects": 0,
         "connect_errors": 0,
         "recovered": 0,
+        "outage": None,
         "last_error": None,
+        "last_error_age": None,
         "discards": {str(reason): 0 for reason in DiscardReason},
     }
     return {
+        "id": f"id of {name}",
         "name": name,
         "aliases": [name],
         "vendor": "postgresql",
@@ -51,10 +55,13 @@ def pool(name: str = "default", **stats: Any) -> dict[str, Any]:
         "port": "",
         "user": "",
         "options": {},
+        "configured": {"min_size": 1, "max_size": 10},
         "stats": {**numbers, **stats},
         "holders": [],
         "more_holders": 0,
-        "history": None,
+        "queue": [],
+        "recent": [],
+        "held": {},
     }
 
 
@@ -77,5 +84,8 @@ def process(
         "time": time,
         "threads": 1,
         "age": 0.0,
+        "silent": False,
+        "left": False,
+        "done": [],
         "pools": list(pools),
     }

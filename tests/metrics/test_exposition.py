@@ -115,13 +115,16 @@ def test_processes_and_hosts_are_told_apart(openmetrics: bool, read: Any) -> Non
 @READERS
 def test_pools_of_one_name_in_one_process_are_added_up(openmetrics: bool, read: Any) -> None:
     """Two samples with the same labels would make Prometheus refuse the whole answer."""
-    one = pool(holds=measured(0.001), timeouts=1, suspended=True)
+    down = {"seconds": 1.0, "refused": 0, "next_attempt": None, "answered": False}
+    one = pool(holds=measured(0.001), timeouts=1, suspended=True, outage=down, max_wait=1.5)
     other = pool(holds=measured(0.001, 100.0), timeouts=2)
     found = values(render(families([process(one, other)]), openmetrics=openmetrics), read)
     where = ("default", "web1", "1")
 
     assert found["pooling_connections", *where, "used"] == 6
     assert found["pooling_timeouts_total", *where] == 3
+    assert found["pooling_server_up", *where] == 0
+    assert found["pooling_max_wait_seconds", *where] == 1.5
     assert found["pooling_use_time_seconds_count", *where] == 3
     assert found["pooling_use_time_seconds_sum", *where] == pytest.approx(100.002)
 

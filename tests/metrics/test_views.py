@@ -98,7 +98,11 @@ def test_the_json_has_the_numbers_and_no_holders(database: Database) -> None:
     answer = get("/pooling/metrics.json").content
     pool = pool_in_json("numbers")
 
-    assert set(pool) == {"name", "aliases", "vendor", "options", "stats"}
+    assert set(pool) == {
+        *("id", "name", "aliases", "vendor", "database", "host", "port", "user"),
+        *("options", "stats", "state"),
+    }
+    assert pool["state"] == "ok"
     assert pool["stats"]["leased"] == 1
     assert pool["options"]["leak_after"] == 60
     assert b"a-token-in-a-path" not in answer

@@ -113,8 +113,13 @@ def test_links_are_offered_only_to_those_who_may_follow_them(person: User, log_i
     assert create in log_in("view", "add").get(reverse("users:list")).content.decode()
 
 
-def test_the_root_leads_to_the_list() -> None:
-    assertRedirects(Client().get("/"), reverse("users:list"), fetch_redirect_response=False)
+def test_the_root_leads_to_what_one_may_see(log_in: LogIn) -> None:
+    for client, page in (
+        (Client(), "users:login"),
+        (log_in("view"), "users:list"),
+        (log_in(), "users:profile"),
+    ):
+        assert client.get("/", follow=True).request["PATH_INFO"] == reverse(page)
 
 
 def test_the_link_to_the_admin_is_for_staff(log_in: LogIn) -> None:

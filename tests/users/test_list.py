@@ -203,3 +203,53 @@ class TestPages:
 
     def test_password_hashes_stay_in_the_database(self, reader: Client) -> None:
         assert "password" in reader.get(LIST).context["people"][0].get_deferred_fields()
+
+
+class TestStatus:
+    @pytest.fixture(autouse=True)
+    def people(self, db: None) -> None:
+        add("on")
+        add("off", is_active=False)
+        add("helper", is_staff=True)
+        add("chief", is_superuser=True, is_staff=True)
+
+    @pytest.mark.parametrize(
+        ("status", "expected"),
+        [
+            ("inactive", {"off"}),
+            ("staff", {"helper", "chief"}),
+            ("superuser", {"chief"}),
+            ("active", {"aaa-reader", "on", "helper", "chief"}),
+            ("nonsense", {"aaa-reader", "on", "off", "helper", "chief"}),
+        ],
+    )
+    def test_it_filters(self, reader: Client, status: str, expected: set[str]) -> None:
+        assert set(usernames(reader.get(LIST, {"status": status}))) == expected
+
+    def test_it_goes_with_a_search(self, reader: Client) -> None:
+        assert usernames(reader.get(LIST, {"status": "staff", "q": "CHIEF"})) == ["chief"]
+        assertContains(reader.get(LIST, {"status": "inactive", "q": "chief"}), "No users match")
+
+
+@pytest.mark.parametrize("text", ["MÜLLER", "müller", "Müller", "éloïse", "ÉLOÏSE"])
+def test_a_search_ignores_case_beyond_ascii(reader: Client, text: str) -> None:
+    User.objects.create_user("m", "m@example.com", first_name="Éloïse", last_name="Müller")
+    assert usernames(reader.get(LIST, {"q": text})) == ["m"]
+
+
+def test_pages_of_a_user_lead_back_to_the_list_as_it_was(log_in: LogIn) -> None:
+    client = log_in("view", "change", "delete", username="boss")
+    for number in range(60):
+        add(f"p{number:02}")
+    query = {"q": "p", "sort": "-username", "status": "active", "page": "2"}
+    encoded = "?q=p&amp;sort=-username&amp;status=active&amp;page=2"
+    response = client.get(LIST, query)
+    assertContains(response, 'name="page" min="1" max="3" value="2"')
+    person = response.context["people"][0]
+    assertContains(response, f'href="{person.get_absolute_url()}{encoded}"')
+    for page in ("detail", "edit", "delete"):
+        found = client.get(reverse(f"users:{page}", args=[person.pk]), query)
+        assertContains(found, f'href="{LIST}{encoded}"')
+    url = reverse("users:delete", args=[person.pk]) + encoded.replace("&amp;", "&")
+    response = client.post(url)
+    assert response["Location"] == LIST + encoded.replace("&amp;", "&")

@@ -37,7 +37,7 @@ def test_logging_in_leads_to_the_list_otherwise(make_user: MakeUser) -> None:
 def test_logging_in_never_leads_to_another_site(make_user: MakeUser) -> None:
     data = {"username": make_user().username, "password": PASSWORD, "next": "https://evil.test/"}
     response = Client().post(LOGIN, data)
-    assertRedirects(response, reverse("users:list"), fetch_redirect_response=False)
+    assertRedirects(response, reverse("users:profile"), fetch_redirect_response=False)
 
 
 def test_a_wrong_password_keeps_the_username_and_says_what_is_wrong(make_user: MakeUser) -> None:
@@ -73,7 +73,7 @@ def test_logging_out_takes_a_post_and_says_that_it_worked(log_in: LogIn) -> None
 def test_the_header_says_who_is_logged_in_and_offers_to_log_out(log_in: LogIn) -> None:
     client = log_in("view", first_name="Grace", last_name="Hopper")
     response = client.get(reverse("users:list"))
-    assertContains(response, '<span class="visually-hidden">Logged in as </span>Grace Hopper')
+    assertContains(response, '<span class="visually-hidden">Your account: </span>Grace Hopper')
     assertContains(response, f'<form method="post" action="{LOGOUT}">')
 
 

@@ -151,9 +151,18 @@ def gather(
 
 def as_text(alias: str, facts: sizing.Facts, found: sizing.Recommendation) -> str:
     width = max(len(step.name) for step in found.steps)
-    lines = [
+    heading = [
         f"max_size for {alias!r}: {found.max_size} in each process (now {facts.max_size})",
         f"Decided by: {found.reason}.",
+    ]
+    if not found.advice:
+        heading = [
+            f"No load seen, no advice for {alias!r} (now max_size={facts.max_size}).",
+            "Run this command while the load runs. What can be said without it is an upper limit:",
+            f"{found.max_size} in each process ({found.reason}).",
+        ]
+    lines = [
+        *heading,
         "",
         "Calculation:",
         *(f"  {step.name:<{width}}  {step.formula}" for step in found.steps),

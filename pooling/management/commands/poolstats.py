@@ -14,7 +14,11 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from pooling import fleet
 from pooling.checks.options import pooled
+from pooling.fleet.aggregate import with_states
+from pooling.fleet.server_sessions import read_outside
+from pooling.fleet.snapshots import identity_of, redacted
 from pooling.management import poolstats_table
+from pooling.registry import pool_of_alias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,8 +27,11 @@ if TYPE_CHECKING:
 
     from pooling.core.config import PoolConfig
 
-CLEAR = "\x1b[H\x1b[2J"
-"""Move the terminal's cursor to the first line and clear the screen."""
+ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
+"""Switch to the terminal's second screen and back, which leaves the first one as it was."""
+
+CLEAR = "\x1b[H\x1b[J"
+"""Move the terminal's cursor to the first line and clear what is below."""
 
 
 class Command(BaseCommand):
@@ -39,6 +46,11 @@ class Command(BaseCommand):
         parser.add_argument("--alias", help="only the pool of this entry of DATABASES")
         parser.add_argument("--pool", help="only pools of this name")
         parser.add_argument("--json", action="store_true", help="all statistics as JSON")
+        parser.add_argument(
+            "--server",
+            action="store_true",
+            help="also the sessions on the servers; opens a connection to each, outside the pools",
+        )
         parser.add_argument(
             "--watch",
             nargs="?",
@@ -57,6 +69,7 @@ class Command(BaseCommand):
         alias: str | None,
         pool: str | None,
         json: bool,
+        server: bool,
         watch: float | None,
         count: int | None,
         **_: Any,
@@ -71,45 +84,86 @@ class Command(BaseCommand):
 
         if pool is not None:
             require_pool(pool)
+
+        def servers() -> list[dict[str, Any]] | None:
+            return sessions(alias, pool) if server else None
+
         left = 1 if watch is None else count
+        screen = watch is not None and self.stdout.isatty() and not json
+        text, before = "", None
         try:
+            if screen:
+                self.stdout.write(ENTER, ending="")
             while True:
-                self.show(wanted, as_json=json, live=watch is not None)
+                seen = fleet.read_all()
+                live = watch is not None
+                text = self.text(seen, before, wanted, servers(), as_json=json, live=live)
+                self.stdout.write(CLEAR + text if screen else text, ending="")
+                self.stdout.flush()
+                before = seen
                 if left is not None:
                     left -= 1
                     if left < 1:
                         return
                 sleep(watch or 0.0)
         except KeyboardInterrupt:
-            # Ctrl-C is the ordinary way to stop watching.
-            self.stdout.write("")
+            pass  # the ordinary way to stop watching
+        finally:
+            if screen:
+                self.stdout.write(LEAVE + text, ending="")
 
-    def show(self, wanted: Any, *, as_json: bool, live: bool) -> None:
-        seen = fleet.read_all()
+    def text(
+        self,
+        seen: fleet.Fleet,
+        before: fleet.Fleet | None,
+        wanted: Any,
+        servers: list[dict[str, Any]] | None,
+        *,
+        as_json: bool,
+        live: bool,
+    ) -> str:
+        """Return what is shown of the fleet; `before` is what was seen last."""
         processes = poolstats_table.selected(seen.processes, wanted)
         if as_json:
             about = {
                 "alone": seen.isolation_reason,
                 "problem": seen.problem,
-                "processes": processes,
+                "processes": with_states(processes),
+                **({} if servers is None else {"servers": servers}),
             }
             # With --watch one line per repetition, so that each line is a JSON document.
-            self.stdout.write(json.dumps(about, indent=None if live else 2))
-        else:
-            terminal = self.stdout.isatty()
-            if live and terminal:
-                self.stdout.write(CLEAR, ending="")
-            width = shutil.get_terminal_size().columns if terminal else None
-            self.stdout.write(
-                poolstats_table.render(
-                    processes,
-                    isolation_reason=seen.isolation_reason,
-                    problem=seen.problem,
-                    width=width,
-                ),
-                ending="\n" if live else "",
+            return json.dumps(about, indent=None if live else 2) + "\n"
+        parts = []
+        if live:
+            parts.append(poolstats_table.clock_and_rates(seen, before, wanted))
+        parts.append(
+            poolstats_table.render(
+                processes,
+                isolation_reason=seen.isolation_reason,
+                problem=seen.problem,
+                width=shutil.get_terminal_size().columns if self.stdout.isatty() else None,
             )
-        self.stdout.flush()
+        )
+        parts += map(poolstats_table.server, servers or [])
+        return "\n".join(parts) + "\n" * live
+
+
+def sessions(alias: str | None, pool: str | None) -> list[dict[str, Any]]:
+    """Return the sessions on the servers of the configured pools, each database once."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, _, config in pooled():
+        if alias not in (None, name) or pool not in (None, config.name):
+            continue
+        own = pool_of_alias(name)
+        identity = identity_of(own)
+        if identity["vendor"] != "postgresql" or identity["id"] in found:
+            continue
+        try:
+            answer = read_outside(own)
+        except Exception as error:
+            answer = {"problem": redacted(own, str(error).strip() or type(error).__name__)}
+        found[identity["id"]] = {**identity, **answer}
+    return list(found.values())
 
 
 def config_of(alias: str) -> PoolConfig:

@@ -7,6 +7,7 @@
   const live = document.getElementById("pools");
   const announcement = document.getElementById("pools-announcement");
   const lost = document.getElementById("pools-lost");
+  const ended = document.getElementById("pools-ended");
   const toggle = document.getElementById("pools-switch");
   const box = toggle.querySelector("input");
   let timer = 0;
@@ -31,6 +32,7 @@
       if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
       return;
     }
+    if (old.dataset.keep !== undefined) return; // its content is another script's
     setAttributes(old, fresh);
     morphChildren(old, fresh);
   }
@@ -85,18 +87,27 @@
     const timeout = window.setTimeout(() => pending.abort(), LONGEST_PAUSE);
     try {
       const answer = await fetch(live.dataset.live, {
-        credentials: "same-origin", redirect: "error", cache: "no-store", signal: pending.signal,
+        credentials: "same-origin", redirect: "manual", cache: "no-store", signal: pending.signal,
       });
+      // The login page, or a refusal: no outage, and no reason to try again.
+      if (answer.type === "opaqueredirect" || answer.status === 403) {
+        live.classList.add("stale");
+        ended.hidden = false;
+        box.checked = false;
+        ended.focus();
+        return;
+      }
       if (!answer.ok) throw new Error(`HTTP status ${answer.status}`);
       const text = await answer.text();
       if (box.checked) show(text);
       failures = 0;
+      ended.hidden = true;
       live.classList.remove("stale");
       setText(lost, "");
     } catch (error) {
       failures += 1;
       live.classList.add("stale");
-      setText(lost, "These numbers are out of date: the site does not answer, or you are logged out. Retrying.");
+      setText(lost, "These numbers are out of date: the site does not answer. Retrying.");
     } finally {
       window.clearTimeout(timeout);
       pending = null;
