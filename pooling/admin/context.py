@@ -280,7 +280,8 @@ def _facts(stats: dict[str, Any]) -> list[dict[str, str]]:
         ("Timeouts", f"{stats['timeouts']:,}", "callers that waited in vain"),
         ("Rejected", f"{stats['rejected']:,}", "callers that failed at once"),
         ("Connect errors", f"{stats['connect_errors']:,}", f"{stats['connects']:,} opened"),
-        ("Discarded", f"{discarded:,}", formatting.discard_reasons(stats["discards"])),
+        ("Discarded", f"{discarded:,}", formatting.by_reason(stats["discards"])),
+        ("Pinned", f"{sum(stats['pins'].values()):,}", formatting.by_reason(stats["pins"])),
         ("Recovered", f"{stats['recovered']:,}", "from holders that ended"),
     ]
     return [{"label": label, "value": value, "note": note} for label, value, note in facts]
@@ -352,7 +353,7 @@ def _part(process: dict[str, Any], pool: dict[str, Any]) -> dict[str, Any]:
         "timeouts": stats["timeouts"],
         "rejected": stats["rejected"],
         "connect_errors": stats["connect_errors"],
-        "discards": formatting.discard_reasons(stats["discards"]),
+        "discards": formatting.by_reason(stats["discards"]),
         "leased": stats["leased"],
         "size": stats["size"],
         "max_size": stats["max_size"],

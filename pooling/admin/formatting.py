@@ -24,10 +24,10 @@ def quantiles(measured: dict[str, Any]) -> str:
     return " / ".join(milliseconds(measured[name]) for name in QUANTILES)
 
 
-def discard_reasons(discards: dict[str, int]) -> str:
+def by_reason(counts: dict[str, int]) -> str:
     """Return the reasons that occurred, with their counts."""
     found = [
-        f"{number:,} {reason.replace('_', ' ')}" for reason, number in discards.items() if number
+        f"{number:,} {reason.replace('_', ' ')}" for reason, number in counts.items() if number
     ]
     return ", ".join(found) or "none"
 

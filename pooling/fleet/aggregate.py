@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pooling.core.histogram import BUCKETS, HistogramSnapshot
-from pooling.fleet.archive import TOTALS, counted, new_archive, plus, totals
+from pooling.fleet.archive import BY_REASON, TOTALS, counted, new_archive, plus, totals
 from pooling.fleet.snapshots import durations
 
 if TYPE_CHECKING:
@@ -163,4 +163,4 @@ def _totals(id_: str, pools: list[dict[str, Any]], archive: Archive) -> dict[str
         seconds = max(total[name]["seconds"], 0.0)
         histograms[name] = durations(HistogramSnapshot(sum(buckets), seconds, tuple(buckets)))
     counts = {name: max(total[name], 0) for name in TOTALS}
-    return {**counts, "discards": total["discards"], **histograms}
+    return {**counts, **{name: total[name] for name in BY_REASON}, **histograms}

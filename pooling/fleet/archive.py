@@ -38,6 +38,10 @@ TOTALS = ("acquired", "waited", "timeouts", "rejected", "connects", "connect_err
 Archive = dict[str, Any]
 
 
+BY_REASON = ("discards", "pins")
+"""What the statistics of a pool count by reason."""
+
+
 def new_archive() -> Archive:
     """Return the history of a fleet of which nothing is known."""
     return {"slot": 0, "time": 0, "pools": {}, "processes": {}, "left": [], "events": []}
@@ -50,7 +54,7 @@ def totals(stats: Mapping[str, Any]) -> dict[str, Any]:
         for name in ("waits", "holds")
     }
     counts = {name: stats[name] for name in TOTALS}
-    return {**counts, "discards": dict(stats["discards"]), **histograms}
+    return {**counts, **{name: dict(stats[name]) for name in BY_REASON}, **histograms}
 
 
 def plus(one: Any, other: Any, sign: int = 1) -> Any:
@@ -300,7 +304,7 @@ def _is_totals(data: dict[str, Any]) -> bool:
     """Tell whether these are totals, or nothing."""
     return not data or (
         all(_is_number(data[name]) for name in TOTALS)
-        and all(map(_is_number, data["discards"].values()))
+        and all(_is_number(count) for name in BY_REASON for count in data[name].values())
         and all(
             _is_number(data[name][key]) and all(map(_is_number, data[name]["buckets"]))
             for name in ("waits", "holds")

@@ -219,6 +219,8 @@ def _holders(processes: Sequence[Mapping[str, Any]]) -> str:
     lines = ["Leases, longest first:"]
     for lease, pool, host, pid in leases[:MAX_HOLDERS]:
         purpose = _plain(lease["note"] or "(unknown)")
+        if lease["pinned"]:
+            purpose += _plain(f", pinned: {lease['pinned']}")
         where = _plain(f"thread {lease['thread']!r}, {host} {pid}, pool {pool!r}")
         lines.append(f"  {duration(lease['seconds']):>10}  {purpose}  ({where})")
     unnamed = sum(pool.get("more_holders", 0) for process in processes for pool in process["pools"])

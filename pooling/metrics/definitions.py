@@ -62,6 +62,10 @@ def _discards(stats: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield str(reason), count
 
 
+def _pins(stats: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield from stats["pins"].items()
+
+
 METRICS = (
     Metric(
         name="pooling_connections",
@@ -170,6 +174,13 @@ METRICS = (
         text="Connections discarded, by reason.",
         label="reason",
         parts=_discards,
+    ),
+    Metric(
+        name="pooling_pins",
+        kind="counter",
+        text="Leases kept until the end of the request, by reason (scope transaction).",
+        label="reason",
+        parts=_pins,
     ),
     Metric(
         name="pooling_server_up",

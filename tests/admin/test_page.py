@@ -355,6 +355,18 @@ def test_the_queue_says_behind_whom_each_caller_waits() -> None:
     assert (second["behind"], second["age"], second["process"]) == ("1 caller", "1.00", "web1:1")
 
 
+def test_pinned_leases_say_why_and_are_counted_by_reason() -> None:
+    """With `scope="transaction"`."""
+    shop = pool(leased=1)
+    shop["holders"] = [{**holder("GET /", 1.0), "pinned": "temporary table"}]
+    shop["stats"]["pins"] = {"temporary table": 2, "SET": 1}
+    [total] = aggregate([process(shop)])
+    assert total["holders"][0]["pinned"] == "temporary table"
+    facts = {fact["label"]: fact for fact in context._facts(total["stats"])}
+    assert facts["Pinned"]["value"] == "3"
+    assert facts["Pinned"]["note"] == "2 temporary table, 1 SET"
+
+
 def test_top_holders_have_shares() -> None:
     found = context._top({"GET /a/*/": 30.0, "": 10.0})
     assert [(each["purpose"], each["share"]) for each in found] == [("GET /a/*/", "75"), ("", "25")]

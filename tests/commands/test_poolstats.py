@@ -102,6 +102,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_no_broken_lines(width: int) ->
 def test_it_says_who_holds_connections_longest_first(show: Any) -> None:
     shop = pool("shop")
     shop["holders"] = [holder("GET /", 0.5), holder("GET /report/", 61.0), holder(None, 2.0)]
+    shop["holders"][0]["pinned"] = "SET"
     text = show(process(shop, pid=7))
     part = text[text.index("Leases,") :].splitlines()
 
@@ -109,7 +110,7 @@ def test_it_says_who_holds_connections_longest_first(show: Any) -> None:
         "Leases, longest first:",
         "   1 min 1 s  GET /report/  (thread 'Thread-1', web1 7, pool 'shop')",
         "       2.0 s  (unknown)  (thread 'Thread-1', web1 7, pool 'shop')",
-        "      500 ms  GET /  (thread 'Thread-1', web1 7, pool 'shop')",
+        "      500 ms  GET /, pinned: SET  (thread 'Thread-1', web1 7, pool 'shop')",
     ]
 
 

@@ -44,6 +44,7 @@ def pool(name: str = "default", **stats: Any) -> dict[str, Any]:
         "last_error": None,
         "last_error_age": None,
         "discards": {str(reason): 0 for reason in DiscardReason},
+        "pins": {},
     }
     return {
         "id": f"id of {name}",
@@ -67,7 +68,7 @@ def pool(name: str = "default", **stats: Any) -> dict[str, Any]:
 
 def holder(note: str | None, seconds: float, thread: str = "Thread-1") -> dict[str, Any]:
     """Return a lease of a snapshot."""
-    return {"thread": thread, "seconds": seconds, "note": note, "stack": None}
+    return {"thread": thread, "seconds": seconds, "note": note, "pinned": None, "stack": None}
 
 
 def process(

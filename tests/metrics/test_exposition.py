@@ -56,6 +56,7 @@ def test_numbers_arrive(openmetrics: bool, read: Any) -> None:
     stats = {"acquired": 12345678, "timeouts": 4, "waiting": 7, "suspended": True}
     shop = pool("shop", **stats)
     shop["stats"]["discards"]["broken"] = 3
+    shop["stats"]["pins"]["SET"] = 2
     found = values(render(families([process(shop)]), openmetrics=openmetrics), read)
 
     where = ("shop", "web1", "1")
@@ -69,6 +70,7 @@ def test_numbers_arrive(openmetrics: bool, read: Any) -> None:
     assert found["pooling_suspended", *where] == 1
     assert found["pooling_discards_total", *where, "broken"] == 3
     assert found["pooling_discards_total", *where, "recycled"] == 0
+    assert found["pooling_pins_total", *where, "SET"] == 2
 
 
 @READERS
