@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pooling.bench.contenders import CONTENDERS
 from pooling.bench.environment import find_program
+from pooling.bench.plan import Plan
+from pooling.bench.workloads import WORKLOADS
 from tests.bench.test_poolbench import poolbench
 
 PAGE = (Path(__file__).parents[2] / "docs/benchmarking.md").read_text()
@@ -90,6 +94,10 @@ def test_contenders_that_are_for_one_workload_do_not_take_part_in_others(tmp_pat
     )
     names = {each["contender"] for each in json.loads(file.read_text())["results"]}
     assert names == {"stock", "pooled"}
+    # Unless they are named.
+    named = Plan(contenders=(CONTENDERS["pgbouncer"],), workloads=(WORKLOADS["connect"],))
+    assert named.trials("postgresql") > 0
+    assert replace(named, usual_only=True).trials("postgresql") == 0
 
 
 def test_an_open_loop_gives_a_curve_and_counts_from_when_a_request_was_due(tmp_path: Path) -> None:
