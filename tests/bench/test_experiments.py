@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from pooling.bench.arguments import make_plan
 from pooling.bench.contenders import CONTENDERS
 from pooling.bench.environment import find_program
 from pooling.bench.plan import Plan
 from pooling.bench.workloads import WORKLOADS
+from pooling.management.commands.poolbench import Command
 from tests.bench.test_poolbench import poolbench
 
 PAGE = (Path(__file__).parents[2] / "docs/benchmarking.md").read_text()
@@ -84,6 +86,21 @@ def test_think_shows_what_a_lease_for_a_request_costs(tmp_path: Path) -> None:
     if "pgbouncer" in found:
         assert found["pgbouncer"]["peak_connections"] <= 2
         assert found["pgbouncer"]["ratio"] > 2 * found["pooled"]["ratio"]
+
+
+def test_think_is_about_leases_and_not_about_drivers() -> None:
+    def names(*arguments: str) -> set[str]:
+        parser = Command().create_parser("manage.py", "poolbench")
+        options = vars(parser.parse_args(arguments))
+        return {each.name for each in make_plan(("postgresql",), options).contenders}
+
+    assert names("--workload=think") == set(WORKLOADS["think"].contenders)
+    usual = names()
+    assert {"stock-psycopg2", "persistent-psycopg2", "pooled-psycopg2"} < usual
+    assert {"django-db-connection-pool", "django-db-connection-pool-psycopg2"} < usual
+    assert not {"pgbouncer", "pooled-transaction", "bare", "asyncpg"} & usual
+    assert names("--quick") == {"stock", "persistent", "pooled", "native"}
+    assert "asyncpg" in names("--contender=all")
 
 
 def test_contenders_that_are_for_one_workload_do_not_take_part_in_others(tmp_path: Path) -> None:
