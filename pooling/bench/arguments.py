@@ -200,11 +200,13 @@ def _contenders(
         return tuple(able)
     if not options["contender"]:
         named = {each.name for each in workloads}
+        about = {name for each in workloads for name in each.contenders}
         return tuple(
             each
             for each in able
             if set(each.usual) & set(vendors)
             and (not each.only or named & set(each.only))
+            and (not about or each.name in about or len(workloads) > 1)
             and (not options["quick"] or each.name in QUICK_CONTENDERS or SIMULATED in vendors)
         )
     chosen = choose("contender", options["contender"], CONTENDERS)

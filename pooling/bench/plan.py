@@ -78,10 +78,10 @@ class Cell:
             return False
         if self.sweep is not None and self.sweep["name"] == "pool-size" and not contender.has_pool:
             return False
-        kinds = {each.kind for each in self.workloads}
-        if not kinds <= set(contender.kinds):
+        if not {each.kind for each in self.workloads} <= set(contender.kinds):
             return False
-        if contender.only and not {each.name for each in self.workloads} & {*contender.only, "own"}:
+        names = {each.name for each in self.workloads}
+        if self.usual_only and contender.only and not names & set(contender.only):
             return False
         return contender.most_threads is None or self.threads <= contender.most_threads
 

@@ -39,6 +39,7 @@ class Workload:
         phases: done one after the other; several are summed up in a total.
         crowded: it takes more threads than a pool has connections.
         threads, pool_size: what it is about, if not the same as everything else.
+        contenders: those it is about, if none are named.
         kind: `spike` is one operation per thread on a pool without connections; `exhaustion` one
             caller more than there are connections, all of which are held; `own` is the project's.
     """
@@ -50,6 +51,7 @@ class Workload:
     crowded: bool = False
     threads: int | None = None
     pool_size: int | None = None
+    contenders: tuple[str, ...] = ()
     kind: Literal["steady", "spike", "exhaustion", "own"] = "steady"
 
 
@@ -89,6 +91,10 @@ WORKLOADS = {
             crowded=True,
             threads=50,
             pool_size=5,
+            contenders=(
+                *("stock", "persistent", "native"),
+                *("pooled", "pooled-transaction", "pgbouncer"),
+            ),
         ),
         Workload(
             *("spike", "Spike"),

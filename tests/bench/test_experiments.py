@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pooling.bench.arguments import make_plan
+from pooling.bench.contenders import CONTENDERS
 from pooling.bench.environment import find_program
+from pooling.bench.plan import Plan
+from pooling.bench.workloads import WORKLOADS
+from pooling.management.commands.poolbench import Command
 from tests.bench.test_poolbench import poolbench
 
 PAGE = (Path(__file__).parents[2] / "docs/benchmarking.md").read_text()
@@ -82,6 +88,21 @@ def test_think_shows_what_a_lease_for_a_request_costs(tmp_path: Path) -> None:
         assert found["pgbouncer"]["ratio"] > 2 * found["pooled"]["ratio"]
 
 
+def test_think_is_about_leases_and_not_about_drivers() -> None:
+    def names(*arguments: str) -> set[str]:
+        parser = Command().create_parser("manage.py", "poolbench")
+        options = vars(parser.parse_args(arguments))
+        return {each.name for each in make_plan(("postgresql",), options).contenders}
+
+    assert names("--workload=think") == set(WORKLOADS["think"].contenders)
+    usual = names()
+    assert {"stock-psycopg2", "persistent-psycopg2", "pooled-psycopg2"} < usual
+    assert {"django-db-connection-pool", "django-db-connection-pool-psycopg2"} < usual
+    assert not {"pgbouncer", "pooled-transaction", "bare", "asyncpg"} & usual
+    assert names("--quick") == {"stock", "persistent", "pooled", "native"}
+    assert "asyncpg" in names("--contender=all")
+
+
 def test_contenders_that_are_for_one_workload_do_not_take_part_in_others(tmp_path: Path) -> None:
     file = tmp_path / "result.json"
     poolbench(
@@ -90,6 +111,10 @@ def test_contenders_that_are_for_one_workload_do_not_take_part_in_others(tmp_pat
     )
     names = {each["contender"] for each in json.loads(file.read_text())["results"]}
     assert names == {"stock", "pooled"}
+    # Unless they are named.
+    named = Plan(contenders=(CONTENDERS["pgbouncer"],), workloads=(WORKLOADS["connect"],))
+    assert named.trials("postgresql") > 0
+    assert replace(named, usual_only=True).trials("postgresql") == 0
 
 
 def test_an_open_loop_gives_a_curve_and_counts_from_when_a_request_was_due(tmp_path: Path) -> None:

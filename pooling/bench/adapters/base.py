@@ -90,7 +90,7 @@ class PoolAdapter:
         driver: on PostgreSQL; contenders with the same one share a table.
         vendors: the databases that it works with.
         usual: those with which it takes part without being named.
-        only: the workloads it is for, if it is not for all of them.
+        only: the workloads in which it does so, if not in all of them.
         kinds: the kinds of workloads it can do.
         needs: the modules it needs, and `programs` the programs.
         version_from: the module whose version is shown; by default the first of those.

@@ -162,7 +162,8 @@ class PooledTransaction(Pooled):
     name = "pooled-transaction"
     title = "pooling, per transaction"
     usual = (POSTGRESQL, SQLITE)
-    only = ("think",)
+    only = ("think", "own")
+    kinds = ("steady", "own")
     settings = (*Pooled.settings[:3], "what a session changed", Pooled.settings[4])
 
     def adapt(self, entry: dict[str, Any]) -> None:
@@ -221,7 +222,7 @@ class PgBouncer(Stock):
     name = "pgbouncer"
     title = "PgBouncer, transaction mode"
     vendors = usual = (POSTGRESQL,)
-    only = ("think",)
+    only = ("think", "own")
     programs = ("pgbouncer",)
     has_pool = True
     settings = ("a query after 30 s idle", "never", "on", "none", "at most default_pool_size")

@@ -29,9 +29,8 @@ def render(document: Document, stream: TextIO, *, details: bool = False) -> None
         write(stream, markdown.details(document))
         lines = document["verdict"]
     for line in lines:
-        subject, colon, rest = "\n".join(
-            textwrap.wrap(line, width, break_on_hyphens=False)
-        ).partition(": ")
+        wrapped = "\n".join(textwrap.wrap(line, width, break_on_hyphens=False))
+        subject, colon, rest = wrapped.partition(": ")
         name = f"{BOLD}{subject}{colon}{PLAIN}" if stream.isatty() else subject + colon
         write(stream, f"{name}{rest}\n")
 
