@@ -73,6 +73,7 @@ ASGI_APPLICATION = "poolproject.asgi.application"
 
 DATABASES = {"default": database(env, BASE_DIR)}
 CACHES = {"default": cache(env, BASE_DIR)}
+POOLING = {"metrics_token": env.secret("METRICS_TOKEN") or None}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_USER_MODEL = "users.User"

@@ -47,12 +47,15 @@ class ActionRequest:
     """The `id` of the pool, which names one database."""
     name: str
     arguments: dict[str, int]
+    process: str | None = None
+    """The `id` of the only process that is to run it, of those that can be drained one by one."""
 
     @property
     def log_text(self) -> str:
         """Text for the admin's log."""
         sizes = ", ".join(f"{name}={size}" for name, size in self.arguments.items())
-        return f"{BUTTONS[self.action]}{': ' * bool(sizes)}{sizes}"
+        where = "" if self.process is None else f" in process {self.process.rpartition(':')[0]}"
+        return f"{BUTTONS[self.action]}{where}{': ' * bool(sizes)}{sizes}"
 
     @property
     def done(self) -> str:
@@ -78,6 +81,13 @@ def parse_action(
     pool = next((pool for pool in pools if pool["id"] == id_), None)
     if pool is None:
         raise ValueError("No process has this pool any more.")
+    process = form.get("process") or None
+    if process is not None:
+        live = [part for part in pool["live"] if part[0]["id"] == process]
+        if action != "drain" or not live:
+            raise ValueError("There is no such process any more.")
+        # What is asked and told before the action is about this process.
+        pool = {**pool, "live": live, "stats": live[0][1]["stats"]}
     arguments = {}
     if action == "resize":
         for size, label in (("min_size", "Lower limit"), ("max_size", "Upper limit")):
@@ -87,7 +97,7 @@ def parse_action(
                 raise ValueError(f"{label}: enter a whole number.") from None
         if arguments["max_size"] > 10_000:
             raise ValueError("Upper limit: at most 10,000.")
-    return ActionRequest(action, id_, pool["name"], arguments), pool
+    return ActionRequest(action, id_, pool["name"], arguments, process), pool
 
 
 def action_warnings(action: ActionRequest, pool: dict[str, Any]) -> list[str]:

@@ -342,6 +342,7 @@ def _part(process: dict[str, Any], pool: dict[str, Any]) -> dict[str, Any]:
     uptime = duration(max(time.time() - process["started"], 0))
     return {
         "process": f"{process['host']}:{process['pid']}",
+        "id": process["id"],
         "command": process["command"],
         "about": f"{plural(process['threads'], 'thread')}, up {uptime}",
         "silent": duration(process["age"]) if process["silent"] else None,

@@ -185,7 +185,8 @@ class ConnectionPoolAdmin(Base):
         log(viewer, action)
         access.release_connections()
         try:
-            arguments: dict[str, Any] = {**action.arguments, "user": viewer.name}
+            who = {"user": viewer.name, "process": action.process}
+            arguments: dict[str, Any] = {**who, **action.arguments}
             fleet.send(action.action, action.pool, **arguments)
         except fleet.FleetError as error:
             messages.warning(request, f"{action.done}, but in this process only: {error}.")

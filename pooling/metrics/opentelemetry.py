@@ -29,13 +29,16 @@ if TYPE_CHECKING:
 
 CONVENTIONS = tuple(metric for metric in METRICS if metric.convention is not None)
 
+MAX_RECORDS = 1_000
+"""Durations recorded for each pool and collection; OpenTelemetry has no call for many at once."""
+
 
 def instrument(meter_provider: MeterProvider | None = None) -> None:
     """Register the instruments of the semantic conventions with a provider.
 
     They are read when the provider's reader collects, at no cost for the users of a pool. The
     histograms of wait and hold times get one `record` for each duration counted since the last
-    collection, in the reader's thread.
+    collection, in the reader's thread; of more than `MAX_RECORDS` a sample in proportion.
 
     Call it once per provider; after a fork again if a new provider was set there.
 
@@ -111,9 +114,14 @@ class _HistogramRecorder:
                 self._before[name] = now
             new = now if before is None or now.count < before.count else now - before
             for seconds, count in _values(new):
-                for _ in range(count):
+                for _ in range(_share(count, new.count)):
                     self._histogram.record(seconds, {POOL_NAME: name})
             yield Observation(now.count, {POOL_NAME: name})
+
+
+def _share(count: int, total: int) -> int:
+    """Return how many of `count` durations are recorded, one of each bucket at least."""
+    return count if total <= MAX_RECORDS else max(count * MAX_RECORDS // total, 1)
 
 
 def _values(durations: HistogramSnapshot) -> Iterator[tuple[float, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -82,6 +83,21 @@ def test_suspend_and_resume(staff: Staff, pool: Pool[Any]) -> None:
     response = do(client, "resume")
     assert not pool.stats().suspended
     assert said(response) == ["Pool “reports” is being resumed in 1 process."]
+
+
+def test_one_process_can_be_drained(staff: Staff, pool: Pool[Any]) -> None:
+    client = staff("view", "change")
+    mine = fleet.snapshot()["id"]
+    assert f'name="process" value="{mine}"' in text(client)
+    asked = do(client, "drain", process=mine)
+    assert f'name="process" value="{mine}"' in asked.content.decode()
+    do(client, "drain", process=mine, confirmed="yes")
+    eventually(lambda: sum(pool.stats().discards.values()) == 1)
+    assert re.fullmatch(r"Drain in process .+:\d+", LogEntry.objects.get().change_message)
+    for action, process in (("drain", "gone"), ("suspend", mine)):
+        response = do(client, action, process=process, confirmed="yes")
+        assert said(response) == ["There is no such process any more."]
+    assert not pool.stats().suspended
 
 
 def test_an_action_reaches_the_pools_of_one_database(

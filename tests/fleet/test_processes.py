@@ -62,6 +62,16 @@ def test_a_command_reaches_every_process_once(start: Start) -> None:
     eventually(lambda: not first.ask("get_pool().stats().suspended"))
 
 
+def test_a_command_for_one_process_leaves_the_others_alone(start: Start) -> None:
+    first, second = start(), start()
+    for member in (first, second):
+        member.use()
+    target = second.ask("fleet.snapshot()['id']")
+    first.ask(f"fleet.send('suspend', 'default', process={target!r}, user='keeper')")
+    eventually(lambda: second.ask("get_pool().stats().suspended"))
+    assert not first.ask("get_pool().stats().suspended")
+
+
 def test_a_command_for_one_pool_leaves_the_others_alone(start: Start) -> None:
     first, second = start(), start(name="reports")
     for member in (first, second):

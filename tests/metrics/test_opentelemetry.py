@@ -109,6 +109,17 @@ def test_durations_become_histograms_once_each(
     assert read(reader, "shop")["db.client.connection.use_time"][None].count == 6
 
 
+def test_a_collection_records_a_bounded_number(
+    monkeypatch: pytest.MonkeyPatch, reader: InMemoryMetricReader
+) -> None:
+    busy = pool("shop", holds=measured(*[0.002] * 30_000, *[0.7] * 10_000, 7.0))
+    monkeypatch.setattr(fleet, "snapshot", lambda: process(busy))
+    found = read(reader, "shop")
+    held = found["db.client.connection.use_time"][None]
+    assert held.bucket_counts == (0, 749, 0, 0, 0, 0, 249, 0, 1, 0)
+    assert found["pooling.use.count"][None].value == 40_001  # which is exact
+
+
 def test_timeouts_count_up(monkeypatch: pytest.MonkeyPatch, reader: InMemoryMetricReader) -> None:
     monkeypatch.setattr(fleet, "snapshot", lambda: process(pool("shop", timeouts=3)))
     point = read(reader, "shop")["db.client.connection.timeouts"][None]
