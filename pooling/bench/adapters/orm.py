@@ -164,7 +164,10 @@ class PooledTransaction(Pooled):
     usual = (POSTGRESQL, SQLITE)
     only = ("think", "own")
     kinds = ("steady", "own")
-    settings = (*Pooled.settings[:3], "what a session changed", Pooled.settings[4])
+    settings = (
+        *("socket test; a round trip after 30 s idle", "never", "on", "what a session changed"),
+        "min_size=1, at most max_size",
+    )
 
     def adapt(self, entry: dict[str, Any]) -> None:
         super().adapt(entry)
