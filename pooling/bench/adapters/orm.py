@@ -160,7 +160,7 @@ class Pooled(Stock):
 
 class PooledTransaction(Pooled):
     name = "pooled-transaction"
-    title = "pooling, per transaction"
+    title = "pooling per transaction"
     usual = (POSTGRESQL, SQLITE)
     only = ("think", "own")
     kinds = ("steady", "own")
@@ -220,7 +220,7 @@ class DjangoDbConnectionPool(Stock):
 
 class PgBouncer(Stock):
     name = "pgbouncer"
-    title = "PgBouncer, transaction mode"
+    title = "PgBouncer in transaction mode"
     vendors = usual = (POSTGRESQL,)
     only = ("think", "own")
     programs = ("pgbouncer",)
