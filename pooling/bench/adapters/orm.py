@@ -54,7 +54,7 @@ class Stock(PoolAdapter):
     level = "orm"
     driver = postgres_driver()
     usual: ClassVar[tuple[str, ...]] = (POSTGRESQL, SQLITE)
-    kinds = ("steady", "spike", "exhaustion", "own")
+    kinds: ClassVar[tuple[str, ...]] = ("steady", "spike", "exhaustion", "own")
     needs: ClassVar[tuple[str, ...]] = ("django",)
     settings = ("none", "never", "on", "closed", "one for each operation")
 
