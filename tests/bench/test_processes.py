@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pooling.bench import environment, polling
+from pooling.bench.adapters import pgbouncer
 from pooling.bench.adapters.base import RunConfig
 from pooling.bench.contenders import CONTENDERS
 from pooling.bench.measurements import Trial
@@ -170,3 +172,22 @@ def test_a_busy_machine_is_waited_for(
     environment.wait_until_quiet(texts.append)
     assert len(texts) == said
     assert pending == loads[-1:]
+
+
+@pytest.mark.skipif(environment.find_program("pgbouncer") is None, reason="there is no pgbouncer")
+def test_a_pgbouncer_ends_with_its_process_and_leaves_no_password(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.support.servers import settings_from_url
+
+    folder = Path(tempfile.mkdtemp(prefix="bouncer-", dir="/tmp"))
+    folder.chmod(0o777)
+    monkeypatch.setattr(pgbouncer, "temporary_parent", lambda _account: folder)
+    entry = settings_from_url(postgresql_url, "django.db.backends.postgresql")
+    child = os.fork()
+    if child == 0:
+        pgbouncer.PrivatePgBouncer(entry, 1, 1)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert polling.wait_until(lambda: not list(folder.iterdir()))
+    folder.rmdir()
