@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pooling.bench import environment, polling
-from pooling.bench.adapters import pgbouncer
 from pooling.bench.adapters.base import RunConfig
 from pooling.bench.contenders import CONTENDERS
 from pooling.bench.measurements import Trial
@@ -175,19 +174,24 @@ def test_a_busy_machine_is_waited_for(
 
 
 @pytest.mark.skipif(environment.find_program("pgbouncer") is None, reason="there is no pgbouncer")
-def test_a_pgbouncer_ends_with_its_process_and_leaves_no_password(
-    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tests.support.servers import settings_from_url
-
+def test_a_pgbouncer_ends_with_its_process_and_leaves_no_password() -> None:
     folder = Path(tempfile.mkdtemp(prefix="bouncer-", dir="/tmp"))
-    folder.chmod(0o777)
-    monkeypatch.setattr(pgbouncer, "temporary_parent", lambda _account: folder)
-    entry = settings_from_url(postgresql_url, "django.db.backends.postgresql")
-    child = os.fork()
-    if child == 0:
-        pgbouncer.PrivatePgBouncer(entry, 1, 1)
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
+    folder.chmod(0o777)  # PgBouncer does not run as root
+    script = f"""
+import os
+import signal
+from pathlib import Path
+
+from pooling.bench.adapters import pgbouncer
+
+pgbouncer.temporary_parent = lambda _account: Path({str(folder)!r})
+pgbouncer.PrivatePgBouncer({{"USER": "x", "PASSWORD": "y", "HOST": "127.0.0.1"}}, 1, 1)
+print(len(os.listdir({str(folder)!r})), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "1\n"), done.stderr
     assert polling.wait_until(lambda: not list(folder.iterdir()))
     folder.rmdir()
