@@ -53,9 +53,12 @@ def provider(request: pytest.FixtureRequest) -> DatabaseProvider:
 
 
 def leftovers(provider: DatabaseProvider) -> list[str]:
-    """Return what benchmarks have left behind on a server, or in a folder."""
+    """Return what this process's benchmarks have left behind on a server, or in a folder."""
     if isinstance(provider, PostgresProvider):
-        found = provider.execute("SELECT datname FROM pg_database WHERE datname LIKE 'poolbench%%'")
+        found = provider.execute(
+            "SELECT datname FROM pg_database WHERE shobj_description(oid, 'pg_database') LIKE %s",
+            f"poolbench on %, process {os.getpid()}, %",
+        )
         return [name for (name,) in found]
     return [path.name for path in Path(provider.base["NAME"]).parent.iterdir()]
 

@@ -139,6 +139,7 @@ def test_every_output_is_written(tmp_path: Path) -> None:
         (["--workload=json:no_such_name"], "json:no_such_name: .*no attribute 'no_such_name'"),
         (["--workload=json:__name__"], "json:__name__: it cannot be called"),
         (["--json=x.out", "--report=x.out"], "--json and --report would write the same file"),
+        (["--fail-below=0.9"], "--fail-below needs --compare"),
         (["--compare", "/no/a.json", "/no/b.json"], "/no/a.json: .*No such file"),
         (["--sweep=colour"], "--sweep: invalid choice"),
         (["--rounds=0"], "--rounds: '0': a whole number from 1 is needed"),

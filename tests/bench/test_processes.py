@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -170,3 +171,27 @@ def test_a_busy_machine_is_waited_for(
     environment.wait_until_quiet(texts.append)
     assert len(texts) == said
     assert pending == loads[-1:]
+
+
+@pytest.mark.skipif(environment.find_program("pgbouncer") is None, reason="there is no pgbouncer")
+def test_a_pgbouncer_ends_with_its_process_and_leaves_no_password() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="bouncer-", dir="/tmp"))
+    folder.chmod(0o777)  # PgBouncer does not run as root
+    script = f"""
+import os
+import signal
+from pathlib import Path
+
+from pooling.bench.adapters import pgbouncer
+
+pgbouncer.temporary_parent = lambda _account: Path({str(folder)!r})
+pgbouncer.PrivatePgBouncer({{"USER": "x", "PASSWORD": "y", "HOST": "127.0.0.1"}}, 1, 1)
+print(len(os.listdir({str(folder)!r})), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "1\n"), done.stderr
+    assert polling.wait_until(lambda: not list(folder.iterdir()))
+    folder.rmdir()

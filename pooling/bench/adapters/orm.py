@@ -54,7 +54,7 @@ class Stock(PoolAdapter):
     level = "orm"
     driver = postgres_driver()
     usual: ClassVar[tuple[str, ...]] = (POSTGRESQL, SQLITE)
-    kinds = ("steady", "spike", "exhaustion", "own")
+    kinds: ClassVar[tuple[str, ...]] = ("steady", "spike", "exhaustion", "own")
     needs: ClassVar[tuple[str, ...]] = ("django",)
     settings = ("none", "never", "on", "closed", "one for each operation")
 
@@ -160,7 +160,7 @@ class Pooled(Stock):
 
 class PooledTransaction(Pooled):
     name = "pooled-transaction"
-    title = "pooling, per transaction"
+    title = "pooling per transaction"
     usual = (POSTGRESQL, SQLITE)
     only = ("think", "own")
     kinds = ("steady", "own")
@@ -223,7 +223,7 @@ class DjangoDbConnectionPool(Stock):
 
 class PgBouncer(Stock):
     name = "pgbouncer"
-    title = "PgBouncer, transaction mode"
+    title = "PgBouncer in transaction mode"
     vendors = usual = (POSTGRESQL,)
     only = ("think", "own")
     programs = ("pgbouncer",)

@@ -39,8 +39,8 @@ ignore_startup_parameters = extra_float_digits,options
 log_connections = 0
 log_disconnections = 0
 """
-# Ends with its standard input, so also when this process is killed.
-SCRIPT = '"$1" -q "$2" & read -r _; kill $!; wait'
+# Ends and clears away with its standard input, so also when this process is killed.
+SCRIPT = '"$1" -q "$2" & read -r _; kill $!; wait; rm -rf -- "${2%/*}"'
 
 
 class BouncerError(RuntimeError):

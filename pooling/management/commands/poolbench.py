@@ -129,6 +129,8 @@ class Command(BaseCommand):
             old, new = options["compare"]
             self.compare_files(old, new, options["fail_below"])
             return
+        if options["fail_below"] is not None:
+            raise CommandError("--fail-below needs --compare")
         files = _output_files(options)
         try:
             with terminated_like_interrupted():
