@@ -118,7 +118,7 @@ def _now(parts: list[Part]) -> dict[str, Any]:
     """Return the numbers of this moment: sums, and the worst of what cannot be summed."""
     many = [(process.get("age", 0.0), pool["stats"]) for process, pool in parts]
     errors = [
-        (stats["last_error_age"] + age, stats["last_error"])
+        ((stats["last_error_age"] or 0.0) + age, stats["last_error"])
         for age, stats in many
         if stats["last_error"] is not None
     ]

@@ -80,7 +80,11 @@ def is_snapshot(data: object) -> bool:
     return _matches(data, SNAPSHOT) and all(
         all(len(pool["stats"][name]["buckets"]) <= BUCKETS for name in ("waits", "holds"))
         and all(map(is_row, pool["recent"]))
-        and all(_matches(seconds, 0) for seconds in pool["held"].values())
+        and all(
+            _matches(number, 0)
+            for numbers in (pool["held"], pool["stats"]["discards"])
+            for number in numbers.values()
+        )
         for pool in data["pools"]  # type: ignore[index]
     )
 

@@ -225,7 +225,7 @@ def test_a_user_manages_the_pools(
     expect(default).to_contain_text("of 7 connections in use")
 
     page.set_viewport_size(DESKTOP)
-    default.get_by_role("button", name="Drain").click()
+    default.get_by_role("button", name="Drain… default", exact=True).click()
     expect(page.get_by_role("main")).to_contain_text("will be replaced")
     page.get_by_role("button", name="Yes, drain").click()
     expect(page.get_by_text("is being drained in 1 process")).to_be_visible()
@@ -374,7 +374,7 @@ def test_an_outage_is_the_first_thing_to_see(
     database = PostgresDatabase(entry, private_postgres.url)
     wrapper = database.wrapper(pool={"name": "z-orders", "timeout": 0.5, "fail_fast": 0.1})
     orders = wrapper.resolve_pool()
-    orders.acquire().release()
+    orders.acquire(60).release()
     private_postgres.stop("immediate")
     for _ in range(5):
         with pytest.raises(PoolError):

@@ -109,4 +109,4 @@ def test_the_quick_start_works(
         PGPASSWORD=entry["PASSWORD"],
     )
     assert "Applying auth.0001_initial... OK" in printed
-    assert "max_size for 'default'" in printed
+    assert "No load seen, no advice for 'default'" in printed
