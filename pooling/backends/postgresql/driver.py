@@ -6,9 +6,7 @@ import abc
 import math
 import os
 import re
-import select
 import socket
-from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,7 +14,7 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg
 
 from pooling.backends.cursors import OpenCursors
 from pooling.backends.driver import DatabaseDriver
-from pooling.backends.postgresql import server_cursors, session_tracking
+from pooling.backends.postgresql import polling, server_cursors, session_tracking
 from pooling.backends.postgresql.deadlines import DEADLINES
 
 if TYPE_CHECKING:
@@ -91,12 +89,6 @@ def application_name() -> str:
     return f"pooling {host}"[: LONGEST_NAME - len(pid)] + pid
 
 
-def _select(descriptor: int, seconds: int) -> list[int]:
-    """Replace `poll()` on systems without it."""
-    readable, _, failed = select.select([descriptor], [], [descriptor], seconds)
-    return readable + failed
-
-
 class PsycopgDriver(DatabaseDriver):
     """The common part of both drivers."""
 
@@ -105,9 +97,8 @@ class PsycopgDriver(DatabaseDriver):
     """Read what is not 0 if a connection is closed or broken, as far as its driver knows."""
 
     def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
-        self._polls: dict[Any, Callable[[int], object]] = {}
-        """For each open connection, a function that polls its socket for a number of milliseconds
-        and returns true if the socket is readable."""
+        self._readable: dict[Any, Callable[[], object]] = {}
+        """For each open connection, a function that tells whether its socket is readable."""
         self._seen_writable = False
         """Whether any session of this pool has ever accepted writes."""
         if config.reset == "session":
@@ -149,12 +140,7 @@ class PsycopgDriver(DatabaseDriver):
         """Prepare the liveness test of the connection's socket; note if the session is writable."""
         if not self.read_only_because(connection):
             self._seen_writable = True
-        if hasattr(select, "poll"):
-            poller = select.poll()
-            poller.register(connection.fileno(), select.POLLIN | select.POLLPRI)
-            self._polls[connection] = poller.poll
-        else:
-            self._polls[connection] = partial(_select, connection.fileno())
+        self._readable[connection] = polling.readable(connection.fileno())
 
     def close_cursors(self, connection: Any, cursors: list[Any]) -> None:
         """Close cursors, in bounded time: server-side ones cost a round trip each."""
@@ -176,7 +162,7 @@ class PsycopgDriver(DatabaseDriver):
         What a server sends unasked is the end of the session, a notification or a TLS record: all
         of them are reasons for a ping.
         """
-        return not self._status(connection) and not self._polls[connection](0)
+        return not self._status(connection) and not self._readable[connection]()
 
     def end_transaction(self, connection: Any) -> None:
         """Roll back what is open and restore the autocommit mode."""
@@ -275,7 +261,7 @@ class PsycopgDriver(DatabaseDriver):
 
     def close(self, connection: Any) -> None:
         """Close the connection."""
-        self._polls.pop(connection, None)
+        self._readable.pop(connection, None)
         super().close(connection)
 
     def is_transient(self, error: BaseException) -> bool:
