@@ -46,6 +46,7 @@ OPTION_HELP = {
     "max_uses": "leases after which a connection is replaced",
     "ping_after": "idle seconds after which a connection is tested",
     "reset": "what is reset when a connection is released",
+    "scope": "whether a lease lasts as long as its request or as its transaction",
     "leak_after": "seconds after which a lease is reported, with its stack",
     "name": "",
 }

@@ -100,7 +100,8 @@ def _snapshot(name: str) -> dict[str, Any]:
     for pool in snapshot["pools"]:
         pool.update(name=name, database=name, user=name, host=name, aliases=[name])
         pool["stats"]["last_error"] = name
-        pool["holders"] = [{"thread": name, "seconds": 1.0, "note": name, "stack": name}]
+        texts = dict.fromkeys(("thread", "note", "pinned", "stack"), name)
+        pool["holders"] = [{**texts, "seconds": 1.0}]
     return snapshot  # type: ignore[no-any-return]
 
 
