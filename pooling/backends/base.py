@@ -51,7 +51,6 @@ class PooledDatabaseWrapper(PoolChoosingWrapper):
     back and when a call returns. So `_lease` and `connection` change together, in lines without a
     call between them: a nested use finds both or neither. What a method has taken off the wrapper
     is its own, in local variables; it puts nothing back, and leaves alone what it then finds there.
-
     """
 
     Database: ClassVar[Any]

@@ -25,10 +25,9 @@ import django
 from pooling.core.errors import PoolError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pooling.backends.base import PooledDatabaseWrapper
-    from pooling.backends.driver import DatabaseDriver
 
     _Wrapper = PooledDatabaseWrapper
 else:
@@ -66,8 +65,8 @@ def transaction_scoped(wrapper_class: type) -> type:
 class TransactionScope(_Wrapper):
     """Mixed into a pooled wrapper, it ends the lease when nothing depends on its session.
 
-    Django's own methods lease a connection where they need one. Whoever else calls
-    `ensure_connection` wants `connection.connection`, which the lease is pinned for.
+    Django's own methods lease a connection where they need one. Other callers of
+    `ensure_connection` want `connection.connection`, so their call pins the lease.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -83,59 +82,53 @@ class TransactionScope(_Wrapper):
 
     def ensure_connection(self) -> None:
         """Lease a connection, for the rest of the request if this is not Django's own call."""
-        is_internal, self._is_internal = self._is_internal, True
-        try:
-            super().ensure_connection()
-        finally:
-            self._is_internal = is_internal
-        if not is_internal:
+        self._run_internally(super().ensure_connection)
+        if not self._is_internal:
             self._pin("ensure_connection()")
 
     def connect(self) -> None:
         """Lease a connection, for the rest of the request if this is not Django's own call."""
+        self._run_internally(super().connect)
+        if not self._is_internal:
+            self._pin("connect()")
+
+    def _run_internally(self, method: Callable[..., Any], *args: Any) -> Any:
+        """Call a method that uses the connection: nothing is released or pinned meanwhile."""
         is_internal, self._is_internal = self._is_internal, True
         try:
-            super().connect()
+            return method(*args)
         finally:
             self._is_internal = is_internal
-        if not is_internal:
-            self._pin("connect()")
 
     def _cursor(self, name: str | None = None) -> Any:
         is_new_lease = self._lease is None
-        is_internal, self._is_internal = self._is_internal, True
         try:
-            cursor = super()._cursor(name)  # type: ignore[misc]  # not in the stubs
+            cursor = self._run_internally(super()._cursor, name)  # type: ignore[misc]
         except BaseException:
-            self._is_internal = is_internal
             self._release_if_free()
             raise
-        self._is_internal = is_internal
-        if is_new_lease and self._lease is not None:
-            driver: Any = self._lease._pool._driver
-            cursor.execute = partial(self._execute_first, cursor, driver)
+        cursor.is_first = is_new_lease and self._lease is not None
         return cursor
 
     def _prepare_cursor(self, cursor: Any) -> Any:
         number = id(cursor)
         self._open_cursors[number] = weakref.ref(cursor, partial(self._forget_cursor, number))
         wrapped = super()._prepare_cursor(cursor)  # type: ignore[misc]  # not in the stubs
-        wrapped.close = partial(self._close_cursor, cursor)
+        with contextlib.suppress(TypeError):  # another package's, of which the end is seen alone
+            cursor_class: Any = type(wrapped)
+            wrapped.__class__ = _reporting(cursor_class)
         return wrapped
 
-    def _execute_first(
-        self, cursor: Any, driver: DatabaseDriver, sql: Any, params: Any = None
-    ) -> Any:
-        """Run the first statement of a lease; refuse it if it reads what another one has left."""
-        del cursor.execute  # the class's own again
-        if found := driver.reads_session(str(sql)):
+    def _refuse_session_read(self, sql: str) -> None:
+        """Raise if a statement, the first one of its lease, reads what another one has left."""
+        driver: Any = None if self._lease is None else self._lease._pool._driver
+        if driver is not None and (found := driver.reads_session(sql)):
             with self.wrap_database_errors:
                 raise self.Database.ProgrammingError(
                     f"{found}() tells of an earlier statement of the same session, and with "
                     "scope='transaction' this statement has another session: run both in one "
                     "cursor or in transaction.atomic(), or use RETURNING"
                 )
-        return cursor.execute(sql, params)
 
     # ---- release -------------------------------------------------------------------------------
 
@@ -177,9 +170,8 @@ class TransactionScope(_Wrapper):
                 return  # begun by a statement, or with AUTOCOMMIT off
             reason = driver.session_change(connection)
         except Exception:
-            logger.debug(
-                "the state of a session is not known", exc_info=True
-            )  # the release sees it
+            # The release finds out what is usable.
+            logger.debug("the state of a session is not known", exc_info=True)
         if self._thread_sharing_count:
             reason = "thread sharing"
         if reason is None:
@@ -220,11 +212,7 @@ class TransactionScope(_Wrapper):
             and not self.in_atomic_block
         ):
             return True
-        is_internal, self._is_internal = self._is_internal, True
-        try:
-            return bool(super().get_autocommit())
-        finally:
-            self._is_internal = is_internal
+        return bool(self._run_internally(super().get_autocommit))
 
     def set_autocommit(
         self, autocommit: bool, force_begin_transaction_with_broken_autocommit: bool = False
@@ -237,11 +225,9 @@ class TransactionScope(_Wrapper):
             and autocommit == self.settings_dict["AUTOCOMMIT"]
         ):
             return  # it is so; the connection was given up as the transaction ended
-        is_internal, self._is_internal = self._is_internal, True
         try:
-            super().set_autocommit(autocommit, begins)
+            self._run_internally(super().set_autocommit, autocommit, begins)
         finally:
-            self._is_internal = is_internal
             if not autocommit and not begins and self.settings_dict["AUTOCOMMIT"]:
                 self._pin("autocommit off")
             self._release_if_free()
@@ -267,11 +253,7 @@ class TransactionScope(_Wrapper):
 
     def schema_editor(self, *args: Any, **kwargs: Any) -> Any:
         """Return a schema editor, which may use the driver's own connection at any time."""
-        is_internal, self._is_internal = self._is_internal, True
-        try:
-            self.ensure_connection()
-        finally:
-            self._is_internal = is_internal
+        self._run_internally(self.ensure_connection)
         self._pin("schema editor")
         return super().schema_editor(*args, **kwargs)
 
@@ -279,6 +261,42 @@ class TransactionScope(_Wrapper):
         """Allow other threads to use this wrapper, which pins its lease."""
         super().inc_thread_sharing()
         self._pin("thread sharing")
+
+
+class _ReportingCursor:
+    """Mixed into Django's class of cursors, it tells its wrapper when it is closed.
+
+    The first statement of a lease is looked at: what it reads of the session is not its own.
+    """
+
+    db: Any
+    cursor: Any
+    is_first = False
+    """Whether the next statement is the first one of its lease."""
+
+    def close(self) -> None:
+        self.db._close_cursor(self.cursor)
+
+    def execute(self, sql: Any, params: Any = None) -> Any:
+        if self.is_first:
+            self.is_first = False
+            self.db._refuse_session_read(str(sql))
+        return super().execute(sql, params)  # type: ignore[misc]
+
+    def executemany(self, sql: Any, param_list: Any) -> Any:
+        self.is_first = False
+        return super().executemany(sql, param_list)  # type: ignore[misc]
+
+    def callproc(self, *args: Any, **kwargs: Any) -> Any:
+        self.is_first = False
+        return super().callproc(*args, **kwargs)  # type: ignore[misc]
+
+
+@lru_cache(128)
+def _reporting(cursor_class: type) -> type:
+    """Return a subclass of a class of cursors, with its name, that reports its end."""
+    namespace = {"__module__": cursor_class.__module__}
+    return type(cursor_class.__name__, (_ReportingCursor, cursor_class), namespace)
 
 
 def _log_once(pool: str, reason: str) -> None:

@@ -55,8 +55,8 @@ VARIABLE = re.compile(r"(?<=/)(?:\d+|[0-9a-fA-F-]{16,})(?=/|$)")
 class HeldTimes:
     """How long connections were held in the last ten minutes, by purpose.
 
-    Estimated from samples: whoever holds a connection at the time of a sample is taken to have held
-    it since the last one. Nothing is added to the path of a lease.
+    Estimated from samples: the holder at the time of a sample counts as the holder since the last
+    one. Nothing is added to the path of a lease.
     """
 
     def __init__(self) -> None:

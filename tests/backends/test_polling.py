@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -69,35 +70,44 @@ def test_a_descriptor_that_is_closed_counts_as_readable(
 
 
 def test_the_interpreters_lock_is_kept(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Another thread that waits for it does not run meanwhile, which `select.poll` would let it."""
+    """A thread that waits for it does not run between two polls, which `select.poll` would let it.
+
+    It may have asked for the lock just before: so one of several rounds without a step is enough.
+    """
     is_readable = polling.readable(pair[0].fileno())
-    interval = sys.getswitchinterval()
+    poller = select.poll()
+    poller.register(pair[0].fileno(), select.POLLIN)
     steps = [0]
-    running = threading.Event()
-    stop = threading.Event()
+    running, stop = threading.Event(), threading.Event()
 
     def count() -> None:
-        running.set()
         while not stop.is_set():
             steps[0] += 1
+            running.set()
 
-    sys.setswitchinterval(100.0)  # a thread that computes keeps the lock
+    def rounds_without_a_step(poll: Callable[[], object]) -> int:
+        return sum(has_no_step(poll) for _ in range(5))
+
+    def has_no_step(poll: Callable[[], object]) -> bool:
+        before = steps[0]
+        for _ in range(10_000):
+            poll()
+            if steps[0] != before:
+                return False
+        return True
+
+    interval = sys.getswitchinterval()
     thread = threading.Thread(target=count)
+    thread.start()
     try:
-        thread.start()  # which lets it run until it waits for nothing any more
-    finally:
-        sys.setswitchinterval(1e-6)
         assert running.wait(20)
-        sys.setswitchinterval(100.0)
-        try:
-            before = steps[0]
-            for _ in range(1000):
-                is_readable()
-            assert steps[0] == before
-        finally:
-            sys.setswitchinterval(interval)
-            stop.set()
-            thread.join(20)
+        sys.setswitchinterval(0.1)  # a thread that computes keeps the lock for so long
+        assert rounds_without_a_step(is_readable)
+        assert not rounds_without_a_step(lambda: poller.poll(0))
+    finally:
+        stop.set()
+        sys.setswitchinterval(interval)
+        thread.join(20)
 
 
 def test_without_ctypes_there_is_still_a_poll() -> None:

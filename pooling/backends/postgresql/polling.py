@@ -19,13 +19,23 @@ try:
 
     _poll = ctypes.PyDLL(None).poll
 except (ImportError, AttributeError, OSError, TypeError):  # no ctypes, or a system without poll()
-    ctypes = _poll = None  # type: ignore[assignment]
+    _poll = None  # type: ignore[assignment]
+else:
+
+    class _PollFd(ctypes.Structure):
+        """POSIX's `struct pollfd`."""
+
+        _fields_ = (
+            ("fd", ctypes.c_int),
+            ("events", ctypes.c_short),
+            ("revents", ctypes.c_short),
+        )
 
 
 def readable(descriptor: int) -> Callable[[], object]:
     """Return a function that tells whether a descriptor is readable, or in error. Never waits."""
     if _poll is not None:
-        entry = _pollfd(descriptor)
+        entry = _PollFd(descriptor, select.POLLIN | select.POLLPRI, 0)
         # Without `argtypes`, whose conversion costs as much as the call.
         return partial(_poll, ctypes.byref(entry), ctypes.c_ulong(1), 0)
     if hasattr(select, "poll"):
@@ -33,17 +43,6 @@ def readable(descriptor: int) -> Callable[[], object]:
         poller.register(descriptor, select.POLLIN | select.POLLPRI)
         return partial(poller.poll, 0)
     return partial(_select, descriptor)
-
-
-def _pollfd(descriptor: int) -> ctypes.Structure:
-    class PollFd(ctypes.Structure):
-        _fields_ = (
-            ("fd", ctypes.c_int),
-            ("events", ctypes.c_short),
-            ("revents", ctypes.c_short),
-        )
-
-    return PollFd(descriptor, select.POLLIN | select.POLLPRI, 0)
 
 
 def _select(descriptor: int) -> list[int]:
