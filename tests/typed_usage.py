@@ -86,6 +86,10 @@ def statistics(pool: pooling.Pool[Session]) -> None:
     for holder in pool.holders():
         assert_type(holder, pooling.Holder)
         assert_type(holder.stack, str | None)
+        assert_type(holder.pinned, str | None)
+    for caller in pool.queue():
+        assert_type(caller, pooling.QueuedCaller)
+    assert_type(pool.stats().outage, pooling.Outage | None)
 
 
 def errors(pool: pooling.Pool[Session]) -> None:

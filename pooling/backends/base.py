@@ -13,8 +13,8 @@ from django.db.utils import DEFAULT_DB_ALIAS
 from django.utils.asyncio import async_unsafe
 
 from pooling import activity
-from pooling.backends.choice import PoolChoosingWrapper
 from pooling.backends.cursors import OpenCursors
+from pooling.backends.pool_lookup import PoolLookup
 from pooling.backends.transaction_scope import is_transaction_scoped, transaction_scoped
 from pooling.core import forks
 from pooling.core.errors import LeaseError, PoolClosed
@@ -35,7 +35,7 @@ def _refuse_in_event_loop() -> None:
     """Raise what Django raises when an event loop would be blocked."""
 
 
-class PooledDatabaseWrapper(PoolChoosingWrapper):
+class PooledDatabaseWrapper(PoolLookup):
     """Mixed into a Django database wrapper, it leases connections from the process's pool.
 
     `connection.close()` means *release* here: its callers, Django at the end of a request for

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pooling.core.clock import LONG_AGO
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,9 +25,6 @@ MAX_CONCURRENT_CONNECTS = 2
 """How many connections a pool opens at a time. A spike of callers is mostly served by the first few
 connections coming back, long before one for each caller could be open; more connects would only add
 load to a busy server. While the server is down, one is enough to see it come back."""
-
-LONG_AGO = float("-inf")
-"""An instant before all others: what is due then is due."""
 
 
 class ConnectBackoff:

@@ -6,6 +6,9 @@ import threading
 import time
 from functools import partial
 
+LONG_AGO = float("-inf")
+"""An instant before all others: what is due then is due."""
+
 
 class Clock:
     """The machine's monotonic clock: jumps of the wall clock have no effect on a pool.

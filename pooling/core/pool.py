@@ -13,8 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pooling.core import forks, housekeeping, messages, stats
-from pooling.core.backoff import LONG_AGO
-from pooling.core.clock import SYSTEM_CLOCK, Clock
+from pooling.core.clock import LONG_AGO, SYSTEM_CLOCK, Clock
 from pooling.core.config import PoolConfig
 from pooling.core.connection import ABANDONED, DiscardReason, Lease, PooledConnection
 from pooling.core.driver import C, Driver

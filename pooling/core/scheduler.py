@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from pooling.core import forks
-from pooling.core.clock import SYSTEM_CLOCK, Clock
+from pooling.core.clock import LONG_AGO, SYSTEM_CLOCK, Clock
 from pooling.core.threads import DAEMONS, has_ended, register_lock
 
 logger = logging.getLogger("pooling")
@@ -21,9 +21,6 @@ RETRY_PAUSE = 1.0
 START_TIMEOUT = 1.0
 """Seconds after which a thread that is being started no longer counts: an interrupt may have kept
 its starter from it."""
-
-LONG_AGO = float("-inf")
-"""An instant before all others."""
 
 EXIT_TIMEOUT = 0.1
 """Seconds that a caller waits for the scheduler's lock while the process exits."""

@@ -27,7 +27,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Generic, NamedTuple
 
 from pooling.core import housekeeping
-from pooling.core.backoff import LONG_AGO, ConnectBackoff
+from pooling.core.backoff import ConnectBackoff
+from pooling.core.clock import LONG_AGO
 from pooling.core.connection import LEASED, DiscardReason, PooledConnection, State
 from pooling.core.driver import C
 from pooling.core.queue import Waiter, WaitQueue

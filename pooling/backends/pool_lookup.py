@@ -1,4 +1,4 @@
-"""PoolChoosingWrapper: find the pool that a wrapper's settings and its caller lead to."""
+"""PoolLookup: find the pool that a wrapper's settings and its caller lead to."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class _RegisteringListener(SignalListener):
 _REGISTERING_LISTENER = _RegisteringListener()
 
 
-class PoolChoosingWrapper(BaseDatabaseWrapper):
+class PoolLookup(BaseDatabaseWrapper):
     """The part of a pooled wrapper that knows which pool it uses.
 
     Subclasses may override `get_connection_params`; it is then asked for each lease, in the thread
@@ -226,7 +226,7 @@ class PoolChoosingWrapper(BaseDatabaseWrapper):
         vars(stand_in).update(vars(self))
         stand_in.settings_dict = HiddenDict({**self.settings_dict, "OPTIONS": options})
         before = {**vars(stand_in)}
-        params: dict[str, Any] = super(PoolChoosingWrapper, stand_in).get_connection_params()
+        params: dict[str, Any] = super(PoolLookup, stand_in).get_connection_params()
         self.params_attributes = HiddenDict(
             {
                 name: value
