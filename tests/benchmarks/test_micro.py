@@ -268,14 +268,17 @@ def test_a_subject_that_fails_does_not_stop_the_others(probe: str, problem: str)
     assert problem in (row["note"] or "")
 
 
+REMEDY = "pip install 'django-pooling[bench]'"
+
+
 def test_a_subject_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sqlalchemy", None)
     found = run(benchmark(subject("a"), subject("b", needs=("sqlalchemy",))), QUICK)
 
-    assert found.problems == {"b": "not installed: SQLAlchemy"}
+    assert found.problems == {"b": f"not installed: SQLAlchemy; {REMEDY}"}
     document = make_document([found], QUICK, environment(), 1.0)
     assert document["left_out"] == [
-        {"benchmark": "test", "subject": "b", "reason": "not installed: SQLAlchemy"}
+        {"benchmark": "test", "subject": "b", "reason": f"not installed: SQLAlchemy; {REMEDY}"}
     ]
 
 
