@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import ClassVar
 
 from django.db.backends.sqlite3 import features
@@ -26,6 +27,19 @@ class DatabaseFeatures(features.DatabaseFeatures):
         },
     }
     """The same for this scope."""
+
+    @cached_property
+    def max_query_params(self) -> int:  # type: ignore[override]
+        """How many parameters a statement may have.
+
+        Django 6 asks the driver's connection, which a cursor leases for a moment only.
+        """
+        stock = vars(features.DatabaseFeatures)["max_query_params"]
+        if isinstance(stock, int):
+            return stock
+        with self.connection.cursor() as cursor:
+            limit: int = cursor.connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
+        return limit
 
     @cached_property
     def django_test_skips(self) -> dict[str, set[str]]:  # type: ignore[override]
