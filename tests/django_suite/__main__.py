@@ -43,8 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     for engine in options.engine:
         storage = ["memory" if options.memory else "files"]
         for variant in storage if engine == "sqlite3" else options.driver:
-            stock, pooled = run_both(engine, variant, options)
-            good &= report(stock, pooled)
+            good &= run_all(engine, variant, options)
     print("no differences" if good else "there are differences")
     return 0 if good else 1
 
@@ -67,7 +66,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--memory", action="store_true", help="SQLite in memory, where the pool stands aside"
     )
     parser.add_argument(
-        "--scope", choices=SCOPES, default="request", help="of the pool; default: request"
+        "--scope", action="append", choices=SCOPES, help="of the pool; default: request"
     )
     parser.add_argument(
         "--url",
@@ -84,42 +83,48 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.engine = options.engine or engines
     options.driver = options.driver or ["psycopg"]
+    options.scope = options.scope or ["request"]
     return options
 
 
-def run_both(engine: str, variant: str, options: argparse.Namespace) -> list[Outcomes]:
-    """Run the suite on the stock engine, then on the pooled one."""
-    results = []
+def run_all(engine: str, variant: str, options: argparse.Namespace) -> bool:
+    """Run the suite on the stock engine, then on the pooled one; return whether all is well."""
+    good = True
     with ExitStack() as stack:
-        databases = make_databases(engine, options, stack)
-        for package in (STOCK, POOLED):
-            words = [f"{package}.{engine}", variant, "Django", django.get_version()]
-            pool = None
-            if package == POOLED and options.scope != "request":
-                pool = {"scope": options.scope}
-                words.append(f"scope={options.scope}")
-            print(*words, "...", flush=True)
-            results.append(
-                suite.run(
-                    with_engine(databases, f"{package}.{engine}", pool),
-                    driver=variant if engine == "postgresql" else "psycopg",
-                    labels=options.labels or list(LABELS),
-                    parallel=options.parallel,
-                    timeout=options.timeout,
-                    name="-".join(words),
-                )
-            )
-            print(f"  {summary(results[-1])}", flush=True)
-    return results
+        databases = make_databases(engine, variant, options, stack)
+        stock = run_one(with_engine(databases, f"{STOCK}.{engine}"), variant, options)
+        for scope in options.scope:
+            pooled = with_engine(databases, f"{POOLED}.{engine}", {"scope": scope})
+            good &= report(stock, run_one(pooled, variant, options, f"scope={scope}"))
+    return good
+
+
+def run_one(
+    databases: dict[str, dict[str, Any]], variant: str, options: argparse.Namespace, *words: str
+) -> Outcomes:
+    engine = databases[suite.ALIASES[0]]["ENGINE"]
+    words = (engine, variant, "Django", django.get_version(), *words)
+    print(*words, "...", flush=True)
+    outcomes = suite.run(
+        databases,
+        driver=variant if engine.endswith("postgresql") else "psycopg",
+        labels=options.labels or list(LABELS),
+        parallel=options.parallel,
+        timeout=options.timeout,
+        name="-".join(words),
+    )
+    print(f"  {summary(outcomes)}", flush=True)
+    return outcomes
 
 
 def make_databases(
-    engine: str, options: argparse.Namespace, stack: ExitStack
+    engine: str, variant: str, options: argparse.Namespace, stack: ExitStack
 ) -> dict[str, dict[str, Any]]:
     """Return entries for `DATABASES` without ENGINE; `stack` ends what serves them."""
     if engine == "postgresql" and options.url:
         entry = settings_from_url(options.url, "")
-        return {alias: {**entry, "NAME": f"suite_{alias}"} for alias in suite.ALIASES}
+        # Runs with different drivers may use one server at the same time.
+        return {alias: {**entry, "NAME": f"suite_{variant}_{alias}"} for alias in suite.ALIASES}
     if engine == "postgresql":
         from pooling.bench.private_postgres import PrivatePostgres
 
@@ -138,7 +143,7 @@ def make_databases(
 
 
 def with_engine(
-    databases: dict[str, dict[str, Any]], engine: str, pool: dict[str, Any] | None
+    databases: dict[str, dict[str, Any]], engine: str, pool: dict[str, Any] | None = None
 ) -> dict[str, dict[str, Any]]:
     found = {}
     for alias, entry in databases.items():
