@@ -47,7 +47,7 @@ class Client:
 
     def __init__(self, trial: Trial, number: int, clients: int) -> None:
         self._trial = trial
-        self._number, self._clients = number, clients
+        self.number, self._clients = number, clients
         self._random = random.Random(f"{trial.seed}-{number}")
         self._users = new_users(f"{trial.seed}-{number}")
         phases = trial.workload.phases
@@ -74,7 +74,7 @@ class Client:
         due = None
         while True:
             if trial.rate:
-                due = begin + (number * self._clients + self._number) / trial.rate
+                due = begin + (number * self._clients + self.number) / trial.rate
             now = perf_counter()
             if seconds:
                 if (due or now) >= begin + seconds:
@@ -167,6 +167,8 @@ class Load(ABC):
         """Do one client's operations of a phase. In a thread, nothing here ever suspends."""
         acquire, release = self._adapter.acquire, self._adapter.release
         perform, is_async = self._adapter.perform, self._adapter.is_async
+        if phase.pause:  # users do not act in step, and clients that began together would
+            await self._sleep(phase.pause * client.number / self._size)
         samples.begin = perf_counter()
         for due, action, user in client.operations(phase):
             begin = perf_counter()

@@ -70,7 +70,7 @@ class Cell:
     def seconds_of(self, workload: Workload) -> float | None:
         """Return a workload's part of a turn."""
         phases = sum(len(each.phases) for each in self.workloads)
-        return self.seconds and self.seconds * len(workload.phases) / phases
+        return self.seconds and self.seconds * workload.longer * len(workload.phases) / phases
 
     def admits(self, contender: Contender, vendor: str) -> bool:
         """Whether a contender can do this."""

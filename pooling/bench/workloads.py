@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Operations of one kind; all clients begin a phase together.
+    """Operations of one kind; all clients begin a phase together, or spread over its pause.
 
     Attributes:
         operation: its name in the results.
@@ -39,6 +39,8 @@ class Workload:
         phases: done one after the other; several are summed up in a total.
         crowded: it takes more threads than a pool has connections.
         threads, pool_size: what it is about, if not the same as everything else.
+        longer: by what factor its turns are longer than others'. While the last operations of a
+            turn end, clients are idle, which counts where an operation takes long.
         contenders: those it is about, if none are named.
         kind: `spike` is one operation per thread on a pool without connections; `exhaustion` one
             caller more than there are connections, all of which are held; `own` is the project's.
@@ -51,6 +53,7 @@ class Workload:
     crowded: bool = False
     threads: int | None = None
     pool_size: int | None = None
+    longer: int = 1
     contenders: tuple[str, ...] = ()
     kind: Literal["steady", "spike", "exhaustion", "own"] = "steady"
 
@@ -91,6 +94,7 @@ WORKLOADS = {
             crowded=True,
             threads=50,
             pool_size=5,
+            longer=2,
             contenders=(
                 *("stock", "persistent", "native"),
                 *("pooled", "pooled-transaction", "pgbouncer"),
