@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import ClassVar
 
 from django.db.backends.sqlite3 import features
 from django.utils.functional import cached_property
 
 from pooling.backends.transaction_scope import is_transaction_scoped
 
+_POOL_SKIPS = {
+    "The pool refuses CONN_MAX_AGE, which this test sets.": {
+        "servers.tests.LiveServerTestCloseConnectionTest.test_closes_connections",
+    },
+}
+_SCOPE_SKIPS = {
+    "With scope='transaction' no connection is held after a query; this test looks at it.": {
+        "backends.sqlite.tests.ThreadSharing.test_database_sharing_in_threads",
+    },
+}
+
 
 class DatabaseFeatures(features.DatabaseFeatures):
     """Django's, with the tests of its suite that a pool rules out."""
-
-    pool_test_skips: ClassVar[dict[str, set[str]]] = {
-        "The pool refuses CONN_MAX_AGE, which this test sets.": {
-            "servers.tests.LiveServerTestCloseConnectionTest.test_closes_connections",
-        },
-    }
-    """Tests of Django's own suite that make no sense with a pool, by the reason why."""
-
-    scope_test_skips: ClassVar[dict[str, set[str]]] = {
-        "With scope='transaction' no connection is held after a query; this test looks at it.": {
-            "backends.sqlite.tests.ThreadSharing.test_database_sharing_in_threads",
-        },
-    }
-    """The same for this scope."""
 
     @cached_property
     def max_query_params(self) -> int:  # type: ignore[override]
@@ -42,9 +38,12 @@ class DatabaseFeatures(features.DatabaseFeatures):
         return limit
 
     @cached_property
+    def pool_test_skips(self) -> dict[str, set[str]]:
+        """Tests of Django's own suite that make no sense with this pool, by the reason why."""
+        scoped = is_transaction_scoped(self.connection.settings_dict)
+        return {**_POOL_SKIPS, **(_SCOPE_SKIPS if scoped else {})}
+
+    @cached_property
     def django_test_skips(self) -> dict[str, set[str]]:  # type: ignore[override]
         """What Django's own suite skips here (see `tests/django_suite`)."""
-        skips = {**super().django_test_skips, **self.pool_test_skips}
-        if is_transaction_scoped(self.connection.settings_dict):
-            skips |= self.scope_test_skips
-        return skips
+        return {**super().django_test_skips, **self.pool_test_skips}
