@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from asyncio import _get_running_loop
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -33,6 +34,10 @@ if _STOCK_ENSURE_CONNECTION.__module__ != BaseDatabaseWrapper.__module__:
 @async_unsafe
 def _refuse_in_event_loop() -> None:
     """Raise what Django raises when an event loop would be blocked."""
+
+
+class OwnMethod(partial[None]):
+    """Put in the place of a wrapper's method, it works on that wrapper: a copy does not get it."""
 
 
 class PooledDatabaseWrapper(PoolLookup):
@@ -85,10 +90,15 @@ class PooledDatabaseWrapper(PoolLookup):
         forks.register(self)
 
     def __copy__(self) -> PooledDatabaseWrapper:
-        """Return a wrapper with what users have set on this one, and without its connection."""
+        """Return a wrapper with what users have set on this one, and without its connection.
+
+        Not with what records this one's leases: it would lease for this one.
+        """
         duplicate = type(self)(self.settings_dict, self.alias)
         own = vars(duplicate)
-        own.update({name: value for name, value in vars(self).items() if name not in own})
+        for name, value in vars(self).items():
+            if name not in own and not isinstance(value, OwnMethod):
+                own[name] = value
         return duplicate
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PooledDatabaseWrapper:

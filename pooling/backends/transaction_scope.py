@@ -13,15 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import sys
 import weakref
 from functools import lru_cache, partial
-from pathlib import Path
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-import django
-
+from pooling.backends.user_code import place
 from pooling.core.errors import PoolError
 
 if TYPE_CHECKING:
@@ -38,7 +35,6 @@ logger = logging.getLogger("pooling")
 PLACES = 1000
 """How many places that pin leases are remembered, so as to log each of them once."""
 
-_OWN_CODE = (str(Path(django.__file__).parent), str(Path(__file__).parents[1]))
 _logged: set[tuple[str, str]] = set()
 """The reasons and places that were logged."""
 
@@ -301,20 +297,12 @@ def _reporting(cursor_class: type) -> type:
 
 def _log_once(pool: str, reason: str) -> None:
     """Log why and where a lease was pinned, once for each reason and place."""
-    place = _place()
-    if (reason, place) not in _logged and len(_logged) < PLACES:
-        _logged.add((reason, place))
+    where = place()
+    if (reason, where) not in _logged and len(_logged) < PLACES:
+        _logged.add((reason, where))
         logger.debug(
             "pool %r: a connection is kept until the end of the request (%s) since %s",
             pool,
             reason,
-            place,
+            where,
         )
-
-
-def _place() -> str:
-    """Return the file and the line, outside of Django and this package, that led here."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN_CODE):
-        frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

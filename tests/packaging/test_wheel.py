@@ -94,7 +94,8 @@ def test_only_django_is_required_and_the_extras_bring_the_rest(metadata: Message
     assert [line for line in required if "extra ==" not in line] == ["django<6.2,>=5.2"]
     extras = set(metadata.get_all("Provides-Extra"))
     assert extras == {
-        *("bench", "demo", "dev", "opentelemetry", "prometheus", "psycopg", "psycopg2"),
+        *("bench", "debug-toolbar", "demo", "dev", "opentelemetry", "prometheus"),
+        *("psycopg", "psycopg2"),
     }
     drivers = {line for line in required if "psycopg" in line}
     assert any(line.startswith("psycopg[binary]") for line in drivers)
