@@ -277,6 +277,11 @@ def _facts(stats: dict[str, Any]) -> list[dict[str, str]]:
     facts = [
         ("Wait time, ms", formatting.quantiles(stats["waits"]), "p50 / p95 / p99, upper bounds"),
         ("Hold time, ms", formatting.quantiles(stats["holds"]), "p50 / p95 / p99, upper bounds"),
+        (
+            "Time to connect, ms",
+            formatting.quantiles(stats["opens"]),
+            "p50 / p95 / p99, upper bounds",
+        ),
         ("Leases", f"{stats['acquired']:,}", f"{stats['waited']:,} had to wait"),
         ("Timeouts", f"{stats['timeouts']:,}", "callers that waited in vain"),
         ("Rejected", f"{stats['rejected']:,}", "callers that failed at once"),

@@ -424,8 +424,8 @@ class PoolState(Generic[C]):
             record.expires_at = now + self.config.recycle * (1 - RECYCLE_SPREAD * self.random())
         record.ping_due_at = now + self.ping_after
         self.opening -= 1
+        self.counters.connected(now - record.since)
         self._end_task(record)
-        self.counters.connected()
         self.backoff.succeeded()
         self.keep_or_discard(record, None, now)
         self.fill()

@@ -59,6 +59,7 @@ class PoolStats:
             that has died queues again and is counted again.
         waits: how long finished waits in the queue lasted.
         holds: how long finished leases lasted.
+        opens: how long it took to open connections, with what sets up their sessions.
         timeouts: acquires that ended with `PoolTimeout`.
         rejected: acquires that ended with `TooManyWaiters` or `ServerDown`.
         connects: connections opened.
@@ -87,6 +88,7 @@ class PoolStats:
     waited: int
     waits: HistogramSnapshot
     holds: HistogramSnapshot
+    opens: HistogramSnapshot
     timeouts: int
     rejected: int
     connects: int
@@ -97,6 +99,10 @@ class PoolStats:
     last_error_age: float | None
     discards: Mapping[DiscardReason, int]
     pins: Mapping[str, int]
+
+
+HISTOGRAMS = ("waits", "holds", "opens")
+"""The attributes of `PoolStats` that are durations."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -150,6 +156,7 @@ class Counters:
         "failed_callers",
         "holds",
         "last_error",
+        "opens",
         "peak_waiting",
         "pins",
         "recovered",
@@ -164,6 +171,7 @@ class Counters:
         self.waited = 0
         self.waits = Histogram()
         self.holds = Histogram()
+        self.opens = Histogram()
         self.timeouts = 0
         self.rejected = 0
         self.connects = 0
@@ -183,9 +191,10 @@ class Counters:
         self.retired_uses = retired_uses
         """Uses of closed connections; with those of the present ones, the number of all leases."""
 
-    def connected(self) -> None:
-        """Count a connection that was opened."""
+    def connected(self, seconds: float) -> None:
+        """Count a connection that was opened within so many seconds."""
         self.connects += 1
+        self.opens.add(seconds)
         self.down_since = None
 
     def not_connected(self, error_text: str, now: float) -> None:
@@ -224,6 +233,7 @@ def snapshot(state: PoolState[C]) -> PoolStats:
         waited=counters.waited,
         waits=counters.waits.snapshot(),
         holds=counters.holds.snapshot(),
+        opens=counters.opens.snapshot(),
         timeouts=counters.timeouts,
         rejected=counters.rejected,
         connects=counters.connects,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pooling.core.histogram import BUCKETS, HistogramSnapshot
+from pooling.core.stats import HISTOGRAMS
 from pooling.fleet.archive import BY_REASON, TOTALS, counted, new_archive, plus, totals
 from pooling.fleet.snapshots import durations
 
@@ -157,7 +158,7 @@ def _totals(id_: str, pools: list[dict[str, Any]], archive: Archive) -> dict[str
         for pool in pools:
             total = plus(total, totals(pool["stats"]))
     histograms = {}
-    for name in ("waits", "holds"):
+    for name in HISTOGRAMS:
         buckets = [max(count, 0) for count in total[name]["buckets"][:BUCKETS]]
         buckets += [0] * (BUCKETS - len(buckets))
         seconds = max(total[name]["seconds"], 0.0)

@@ -13,6 +13,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from pooling.core.histogram import BUCKETS, HistogramSnapshot
+from pooling.core.stats import HISTOGRAMS
 from pooling.fleet.history import COLUMNS, GAUGES, RECENT_SLOTS, SLOT_SECONDS, empty_row
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def totals(stats: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the statistics of a pool count from its beginning."""
     histograms = {
         name: {key: stats[name][key] for key in ("count", "seconds", "buckets")}
-        for name in ("waits", "holds")
+        for name in HISTOGRAMS
     }
     counts = {name: stats[name] for name in TOTALS}
     return {**counts, **{name: dict(stats[name]) for name in BY_REASON}, **histograms}
@@ -237,7 +238,7 @@ def _update(archive: Archive, process: dict[str, Any]) -> None:
 
 def _fell(before: dict[str, Any], after: dict[str, Any]) -> bool:
     return any(after[name] < before[name] for name in TOTALS) or any(
-        after[name]["count"] < before[name]["count"] for name in ("waits", "holds")
+        after[name]["count"] < before[name]["count"] for name in HISTOGRAMS
     )
 
 
@@ -307,7 +308,7 @@ def _is_totals(data: dict[str, Any]) -> bool:
         and all(_is_number(count) for name in BY_REASON for count in data[name].values())
         and all(
             _is_number(data[name][key]) and all(map(_is_number, data[name]["buckets"]))
-            for name in ("waits", "holds")
+            for name in HISTOGRAMS
             for key in ("count", "seconds")
         )
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from pooling.core.config import PoolConfig
 from pooling.core.histogram import BUCKETS
-from pooling.core.stats import PoolStats
+from pooling.core.stats import HISTOGRAMS, PoolStats
 from pooling.fleet.archive import is_row
 from pooling.fleet.snapshots import QUANTILES
 
@@ -34,8 +34,7 @@ DURATIONS = {"count": 0, "seconds": 0, "buckets": [0], **dict.fromkeys(QUANTILES
 STATS = {
     **{field.name: 0 for field in dataclasses.fields(PoolStats)},
     "name": "",
-    "waits": DURATIONS,
-    "holds": DURATIONS,
+    **dict.fromkeys(HISTOGRAMS, DURATIONS),
     "discards": {},
     "pins": {},
     "outage": Nullable({"seconds": 0, "refused": 0, "next_attempt": Nullable(0), "answered": 0}),
@@ -78,7 +77,7 @@ def is_command(data: object) -> bool:
 def is_snapshot(data: object) -> bool:
     """Tell whether data from the cache is a snapshot in the format of this version."""
     return _matches(data, SNAPSHOT) and all(
-        all(len(pool["stats"][name]["buckets"]) <= BUCKETS for name in ("waits", "holds"))
+        all(len(pool["stats"][name]["buckets"]) <= BUCKETS for name in HISTOGRAMS)
         and all(map(is_row, pool["recent"]))
         and all(
             _matches(number, 0)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from pooling.backends.driver import driver_of
 from pooling.core import forks
+from pooling.core.stats import HISTOGRAMS
 from pooling.registry import REGISTRY
 
 if TYPE_CHECKING:
@@ -168,8 +169,7 @@ def _stats(stats: PoolStats, redact: Redactor) -> dict[str, Any]:
     numbers: dict[str, Any] = {
         field.name: getattr(stats, field.name) for field in dataclasses.fields(stats)
     }
-    numbers["waits"] = durations(stats.waits)
-    numbers["holds"] = durations(stats.holds)
+    numbers |= {name: durations(numbers[name]) for name in HISTOGRAMS}
     numbers["last_error"] = redact(stats.last_error)
     numbers["outage"] = None if stats.outage is None else dataclasses.asdict(stats.outage)
     numbers["discards"] = {str(reason): count for reason, count in stats.discards.items()}

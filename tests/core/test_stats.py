@@ -13,6 +13,7 @@ from pooling.core.errors import PoolTimeout
 from tests.support.fakes import (
     Caller,
     FakeOperationalError,
+    Gate,
     PoolHarness,
     RefusedError,
     WrongPasswordError,
@@ -21,7 +22,7 @@ from tests.support.fakes import (
 
 def test_a_fresh_pool_has_all_zeros(harness: PoolHarness) -> None:
     stats = harness.pool(name="default", min_size=1, max_size=3).stats()
-    plain = dataclasses.replace(stats, discards={}, pins={}, waits=None, holds=None)
+    plain = dataclasses.replace(stats, discards={}, pins={}, waits=None, holds=None, opens=None)
     assert dataclasses.asdict(plain) == {
         "name": "default",
         "min_size": 1,
@@ -37,6 +38,7 @@ def test_a_fresh_pool_has_all_zeros(harness: PoolHarness) -> None:
         "waited": 0,
         "waits": None,
         "holds": None,
+        "opens": None,
         "timeouts": 0,
         "rejected": 0,
         "connects": 0,
@@ -160,6 +162,23 @@ def test_the_repr_says_what_is_connecting_and_needs_no_lock(manual_harness: Pool
     manual_harness.clock.meanwhile(look)
     pool.acquire().release()
     assert texts == ["<Pool 'pool' 1/10: 0 leased, 0 idle, 1 waiting, 1 connecting>"]
+
+
+def test_opens_are_what_connecting_took(harness: PoolHarness) -> None:
+    pool = harness.pool()
+    slow = Gate()
+    harness.driver.plan("connect", slow)
+    caller = Caller(pool.acquire)
+    slow.wait_for()
+    harness.clock.advance(2.0)
+    slow.open()
+    caller.result().release()
+    with pool.acquire():
+        pass
+    stats = pool.stats()
+    assert (stats.connects, stats.opens.count, stats.opens.seconds) == (1, 1, 2.0)
+    pool.clear_stats()
+    assert pool.stats().opens.count == 0
 
 
 def test_holders_are_listed_longest_first(harness: PoolHarness) -> None:

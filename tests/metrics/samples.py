@@ -35,6 +35,7 @@ def pool(name: str = "default", **stats: Any) -> dict[str, Any]:
         "waited": 0,
         "waits": measured(),
         "holds": measured(),
+        "opens": measured(),
         "timeouts": 0,
         "rejected": 0,
         "connects": 0,

@@ -158,5 +158,6 @@ def test_names_follow_the_rules_of_their_formats() -> None:
             "timeouts",
             "wait_time",
             "use_time",
+            "create_time",
         )
     ]
