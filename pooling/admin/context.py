@@ -17,6 +17,8 @@ from pooling.formatting import number as number_text
 from pooling.registry import REGISTRY
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pooling.fleet import Fleet
     from pooling.fleet.archive import Archive
 
@@ -157,7 +159,7 @@ def _pool(pool: dict[str, Any], history: str, events: list[dict[str, Any]]) -> d
     stats = pool["stats"]
     level, health = formatting.health(pool)
     cleared = pool["cleared_at"]
-    servers = _servers(pool)
+    answers = servers(pool)
     return {
         "id": pool["id"],
         "name": pool["name"],
@@ -172,7 +174,7 @@ def _pool(pool: dict[str, Any], history: str, events: list[dict[str, Any]]) -> d
         "history": _history(pool["tiers"], history),
         "changed": _changed(pool),
         "orders": _orders(pool, events),
-        "diagnosis": formatting.diagnosis(pool, servers),
+        "diagnosis": formatting.diagnosis(pool, answers),
         "queue": _queue(pool),
         "more_waiting": max(stats["waiting"] - MAX_QUEUE, 0),
         "top": _top(pool["held"]),
@@ -181,7 +183,7 @@ def _pool(pool: dict[str, Any], history: str, events: list[dict[str, Any]]) -> d
         "more_holders": max(len(pool["holders"]) - MAX_HOLDERS, 0) + pool["more_holders"],
         "stacks": pool["options"]["leak_after"] is not None,
         "parts": [_part(process, part) for process, part in pool["parts"]],
-        "servers": [_sessions(answer, pool) for answer in servers],
+        "servers": [_sessions(answer, pool) for answer in answers],
         "options": [
             {
                 "name": name,
@@ -204,8 +206,13 @@ def _changed(pool: dict[str, Any]) -> dict[str, str] | None:
     if not changes:
         return None
     what = ", ".join(f"{name} {old[name]} → {size}" for name, size in changes.items())
-    sizes = ", ".join(f'"{name}": {size}' for name, size in changes.items())
-    return {"what": what, "setting": f'"OPTIONS": {{"pool": {{{sizes}, ...}}}}'}
+    return {"what": what, "setting": setting_line(changes)}
+
+
+def setting_line(sizes: Mapping[str, int]) -> str:
+    """Return what to write into the settings for sizes to last."""
+    text = ", ".join(f'"{name}": {size}' for name, size in sizes.items())
+    return f'"OPTIONS": {{"pool": {{{text}, ...}}}}'
 
 
 def _orders(pool: dict[str, Any], events: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -367,7 +374,7 @@ def _part(process: dict[str, Any], pool: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _servers(pool: dict[str, Any]) -> list[dict[str, Any]]:
+def servers(pool: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the answers of the servers, as far as this process can query them."""
     if pool["vendor"] != "postgresql":
         return []

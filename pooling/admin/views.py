@@ -185,7 +185,12 @@ class ConnectionPoolAdmin(Base):
         log(viewer, action)
         access.release_connections()
         try:
-            who = {"user": viewer.name, "process": action.process}
+            who = {
+                "user": viewer.name,
+                "process": action.process,
+                "lease": action.lease,
+                "configured": pool["configured"],
+            }
             arguments: dict[str, Any] = {**who, **action.arguments}
             fleet.send(action.action, action.pool, **arguments)
         except fleet.FleetError as error:

@@ -52,6 +52,8 @@ class DatabaseDriver(abc.ABC):
     baseline_attributes: ClassVar[tuple[str, ...]] = ()
     """Others whose value `baseline` tells, for `end_transaction`."""
 
+    disruptions: ClassVar[tuple[str, ...]] = ()
+    """Which of `cancel` and `terminate` there are."""
     session_functions: ClassVar[re.Pattern[str]]
     """Functions of SQL that tell of an earlier statement of the same session; the first group is
     the name."""
@@ -276,6 +278,17 @@ class DatabaseDriver(abc.ABC):
     @abc.abstractmethod
     def is_transient(self, error: BaseException) -> bool:
         """Tell whether a failed connect is worth another try in a moment."""
+
+    def cancel(self, connection: Any) -> None:
+        """Ask the server to stop what a leased connection runs. Any thread may call this."""
+        raise NotImplementedError
+
+    def terminate(self, connection: Any) -> None:
+        """End the session of a leased connection, so that its holder gets an error at its next use.
+
+        Any thread may call this. Nothing of the driver's object is closed: it is the holder's.
+        """
+        raise NotImplementedError
 
     def close(self, connection: Any) -> None:
         """Close the connection."""

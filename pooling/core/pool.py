@@ -166,6 +166,20 @@ class Pool(Generic[C]):
         """Count a lease that lasts until the end of its request, and show it in `holders`."""
         self._run_locked(lambda: self._state.pin(lease._record, reason))
 
+    def _disrupt(self, lease_id: str, act: Callable[[C], None]) -> bool:
+        """Call `act` with the connection of somebody's lease, while that is in use.
+
+        The connection is replaced when the lease ends, so whatever `act` does, or does too late,
+        concerns no other lease. Blocks as long as `act` does, and raises what it raises.
+
+        Returns:
+            Whether there was such a lease; see `Holder.id`.
+        """
+        connection = self._run_locked(lambda: self._state.last_lease(lease_id))
+        if connection is not None:
+            act(connection)
+        return connection is not None
+
     # ---- management ------------------------------------------------------------------------------
 
     @property

@@ -32,7 +32,7 @@ from pooling.core.clock import LONG_AGO
 from pooling.core.connection import LEASED, DiscardReason, PooledConnection, State
 from pooling.core.driver import C
 from pooling.core.queue import Waiter, WaitQueue
-from pooling.core.stats import Counters
+from pooling.core.stats import Counters, lease_id
 
 if TYPE_CHECKING:
     import threading
@@ -269,6 +269,14 @@ class PoolState(Generic[C]):
                 if wakeup.locked():  # not released yet, by a call that was interrupted
                     wakeup.release()
             self.quiescence_waiters.clear()
+
+    def last_lease(self, wanted: str) -> C | None:
+        """Return the connection of a lease after which no other one will get it; None if over."""
+        for record in self.records:
+            if record.state is LEASED and lease_id(record) == wanted:
+                record.expires_at = LONG_AGO
+                return record.connection
+        return None
 
     # ---- management ------------------------------------------------------------------------------
 

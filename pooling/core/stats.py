@@ -115,6 +115,7 @@ class Holder:
         note: what it was acquired for, if the caller said so, such as the path of a request.
         frames: where it was acquired; only known with `leak_after`.
         pinned: why it is kept until the end of the request, with `scope="transaction"`.
+        id: identifies the lease within its process.
     """
 
     thread: str
@@ -122,6 +123,7 @@ class Holder:
     note: str | None = None
     frames: StackSummary | None = None
     pinned: str | None = None
+    id: str = ""
 
     @property
     def stack(self) -> str | None:
@@ -305,7 +307,13 @@ def holder(record: PooledConnection[C], now: float) -> Holder:
         note=record.note,
         frames=record.stack,
         pinned=record.pin[1] if record.pin is not None and record.pin[0] is record.owner else None,
+        id=lease_id(record),
     )
+
+
+def lease_id(record: PooledConnection[C]) -> str:
+    """Return what identifies the present lease of a connection within the process."""
+    return f"{id(record.owner):x}-{round(record.since * 1e6):x}"
 
 
 def held_by(state: PoolState[C], thread: threading.Thread) -> int:

@@ -108,6 +108,7 @@ def _callers(key: str, parts: list[Part]) -> list[dict[str, Any]]:
             "seconds": caller["seconds"] + process.get("age", 0.0),
             "process": f"{process['host']}:{process['pid']}",
             "process_id": process["id"],
+            "disruptions": pool["disruptions"],
         }
         for process, pool in parts
         for caller in pool[key]

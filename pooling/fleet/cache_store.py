@@ -32,6 +32,10 @@ logger = logging.getLogger("pooling")
 
 T = TypeVar("T")
 
+COMMAND_LIFETIME = 60.0
+"""Seconds for which a command is run by processes that start meanwhile, and belongs to the
+history."""
+
 READ_TIMEOUT = 1.5
 """Seconds a reader waits for the cache."""
 
@@ -235,7 +239,9 @@ class CacheStore:
 
     def read_all(self) -> tuple[list[dict[str, Any]], Archive, list[dict[str, Any]]]:
         """Return all snapshots, the history and the commands."""
-        return self.read(), self._archive(), self.commands()
+        begin = time.time() - COMMAND_LIFETIME
+        recent = [command for command in self.commands() if command["time"] > begin]
+        return self.read(), self._archive(), recent
 
     def roll_archive(self, sent: list[dict[str, Any]]) -> None:
         """Add to the history what was published since, unless another process does so now."""

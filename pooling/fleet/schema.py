@@ -48,7 +48,8 @@ POOL = {
     "options": {field.name: ANY for field in dataclasses.fields(PoolConfig)},
     "configured": {"min_size": 0, "max_size": 0},
     "stats": STATS,
-    "holders": [{**CALLER, "pinned": Nullable(""), "stack": Nullable("")}],
+    "holders": [{**CALLER, "id": "", "pinned": Nullable(""), "stack": Nullable("")}],
+    "disruptions": [""],
     "more_holders": 0,
     "queue": [CALLER],
     "recent": [ANY],
@@ -64,6 +65,8 @@ SNAPSHOT = {
 COMMAND = {
     **dict.fromkeys(("id", "action", "pool", "user"), ""),
     "process": Nullable(""),
+    "lease": Nullable(""),
+    "configured": Nullable({"min_size": 0, "max_size": 0}),
     "time": 0,
     "arguments": {},
 }

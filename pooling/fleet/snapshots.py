@@ -139,11 +139,13 @@ def _pool(pool: Pool[Any], observed: Observed | None) -> dict[str, Any]:
         "holders": [
             {
                 **_caller(holder, redact),
+                "id": holder.id,
                 "pinned": holder.pinned,
                 "stack": redact(holder.stack) if position < MAX_STACKS else None,
             }
             for position, holder in enumerate(holders[:MAX_HOLDERS])
         ],
+        "disruptions": [] if driver is None else list(driver.disruptions),
         "more_holders": max(len(holders) - MAX_HOLDERS, 0),
         "queue": [_caller(caller, redact) for caller in queue[:MAX_HOLDERS]],
         "recent": [] if observed is None else observed.history.rows(),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import html
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
-from django.db import connections
+from django.db import OperationalError, connections
 from django.urls import reverse
 
 from pooling import Pool, fleet, get_pool
+from pooling.fleet import server_sessions as fleet_sessions
 from tests.admin.conftest import DO, PAGE, Staff, id_of, text
-from tests.support.databases import PostgresDatabase, SqliteDatabase, eventually
+from tests.support.databases import PATIENCE, PostgresDatabase, SqliteDatabase, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +36,11 @@ def do(client: Client, action: str, pool: str = "reports", **more: Any) -> Any:
     return client.post(reverse(DO), {"action": action, "pool": id_of(pool), **more}, follow=True)
 
 
+def asked(response: Any) -> str:
+    """Return what the user is asked."""
+    return html.unescape(response.text)
+
+
 def said(response: Any) -> list[str]:
     return [str(message) for message in response.context["messages"]]
 
@@ -45,10 +53,11 @@ def test_actions_that_affect_callers_are_confirmed(
     staff: Staff, pool: Pool[Any], action: str, more: dict[str, str]
 ) -> None:
     client = staff("view", "change")
-    before = pool.stats()
+    before = pool.config, pool.stats().discards, pool.stats().suspended, pool.stats().connects
     response = do(client, action, **more)
     assert response.templates[0].name == "pooling/confirm.html"
-    assert pool.stats() == before
+    after = pool.config, pool.stats().discards, pool.stats().suspended, pool.stats().connects
+    assert after == before
     assert not LogEntry.objects.exists()
     do(client, action, confirmed="yes", **more)
     [entry] = LogEntry.objects.all()
@@ -63,9 +72,75 @@ def test_drain(staff: Staff, pool: Pool[Any]) -> None:
     assert [entry.change_message for entry in LogEntry.objects.all()] == ["Drain"]
 
 
+@pytest.fixture
+def holder(reports: PostgresDatabase, pool: Pool[Any]) -> Iterator[dict[str, Any]]:
+    """A lease of the pool in the middle of a transaction, as the page knows it."""
+    wrapper = reports.wrapper(pool={"max_size": 5, "min_size": 1, "name": "reports"})
+    with wrapper.cursor() as cursor:
+        cursor.execute("BEGIN")
+    [process] = fleet.processes()
+    [seen] = [each for each in process["pools"] if each["name"] == "reports"]
+    [lease] = seen["holders"]
+    yield {"process": process["id"], "lease": lease["id"], "wrapper": wrapper}
+    wrapper.close()
+
+
+def test_cancel_a_query(staff: Staff, pool: Pool[Any], holder: dict[str, Any]) -> None:
+    wrapper = holder.pop("wrapper")
+    wrapper.inc_thread_sharing()
+    client = staff("change")
+    question = asked(do(client, "cancel", **holder))
+    assert "asked to cancel the query that runs in it now" in question
+
+    def sleep() -> str:
+        with pytest.raises(OperationalError) as caught, wrapper.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(60)")
+        return str(caught.value)
+
+    with ThreadPoolExecutor(1) as executor:
+        sleeping = executor.submit(sleep)
+        eventually(lambda: "active" in states(pool))
+        answer = do(client, "cancel", confirmed="yes", **holder)
+        assert said(answer) == ["Pool “reports” is asked to cancel a query in 1 process."]
+        assert "canceling statement due to user request" in sleeping.result(PATIENCE)
+    wrapper.dec_thread_sharing()
+    wrapper.close()
+    eventually(lambda: sum(pool.stats().discards.values()) == 1)
+    assert LogEntry.objects.get().change_message.startswith("Cancel query in process ")
+    assert said(do(client, "cancel", confirmed="yes", **holder)) == ["That lease has ended."]
+
+
+def states(pool: Pool[Any]) -> str:
+    sessions = fleet_sessions.read_outside(pool)["sessions"]
+    return " ".join(session["state"] for session in sessions)
+
+
+def test_end_a_session(
+    staff: Staff, reports: PostgresDatabase, pool: Pool[Any], holder: dict[str, Any]
+) -> None:
+    wrapper = holder.pop("wrapper")
+    client = staff("change")
+    assert "locks are freed" in asked(do(client, "terminate", **holder))
+    do(client, "terminate", confirmed="yes", **holder)
+    eventually(lambda: "transaction" not in states(pool))
+    with pytest.raises(OperationalError), wrapper.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    wrapper.close()
+    eventually(lambda: pool.stats().discards["broken"] == 1)
+    with wrapper.cursor() as cursor:
+        cursor.execute("SELECT 1")
+
+
 def test_resize(staff: Staff, pool: Pool[Any]) -> None:
     client = staff("change")
-    do(client, "resize", min_size="2", max_size="8")  # more hurts nobody
+    question = asked(do(client, "resize", min_size="2", max_size="8"))
+    assert "1 to 5" in question
+    assert "2 to 8" in question
+    assert "Together they may open 8 connections; the server has room for them." in question
+    assert '"OPTIONS": {"pool": {"min_size": 2, "max_size": 8, ...}}' in question
+    too_many = asked(do(client, "resize", min_size="2", max_size="5000"))
+    assert re.search(r"may open 5,000 connections; the server has room for \d+ only", too_many)
+    do(client, "resize", min_size="2", max_size="8", confirmed="yes")
     assert (pool.config.min_size, pool.config.max_size) == (2, 8)
     do(client, "resize", min_size="0", max_size="1", confirmed="yes")
     assert (pool.config.min_size, pool.config.max_size) == (0, 1)

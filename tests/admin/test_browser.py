@@ -217,7 +217,7 @@ def test_a_user_manages_the_pools(
     expect(default).to_contain_text("0 of 10 connections in use")
 
     # Fewer places: that is asked back.
-    default.get_by_role("button", name="Resize default").click()
+    default.get_by_role("button", name="Resize… default").click()
     expect(page.get_by_role("heading", name="Resize pool “default”?")).to_be_visible()
     assert_fits(page)
     page.get_by_role("button", name="Yes, resize").click()

@@ -90,6 +90,20 @@ def test_a_stale_handle_does_not_touch_the_next_lease(harness: PoolHarness) -> N
     lease.release()
 
 
+def test_a_disrupted_lease_is_the_last_of_its_connection(harness: PoolHarness) -> None:
+    pool = harness.pool(max_size=1, min_size=0)
+    lease = pool.acquire()
+    (holder,) = pool.holders()
+    seen: list[object] = []
+    assert pool._disrupt(holder.id, seen.append)
+    assert seen == [lease.connection]
+    lease.release()
+    with pool.acquire() as other:
+        assert other is not seen[0]
+        assert not pool._disrupt(holder.id, seen.append), "its lease is over"
+    assert len(seen) == 1
+
+
 def test_a_lease_over_gives_no_connection(harness: PoolHarness) -> None:
     """Scenario 38: use after release."""
     lease = harness.pool().acquire()

@@ -91,7 +91,8 @@ def entry(id_: str) -> dict[str, Any]:
 
 
 def command(time: float) -> dict[str, Any]:
-    named = {"id": "x", "action": "drain", "pool": "p", "process": None, "user": ""}
+    named: dict[str, Any] = {"id": "x", "action": "drain", "pool": "p", "process": None, "user": ""}
+    named |= {"lease": None, "configured": None}
     return {**named, "time": time, "arguments": {}}
 
 

@@ -39,6 +39,19 @@ def test_a_process_that_has_not_used_its_pool_publishes_nothing(start: Start) ->
     assert idle.ask("threading.active_count() - len(fleet.processes()[0]['pools'])") > 0
 
 
+def test_a_process_that_starts_later_takes_over_a_resize(start: Start) -> None:
+    first = start(max_size=4)
+    first.use()
+    first.ask("fleet.send('resize', 'default', max_size=5)")
+    first.ask("fleet.send('resize', 'default', max_size=7)")
+    later, other = start(max_size=4), start(max_size=6)
+    for member in (later, other):
+        member.use()
+        eventually(lambda member=member: member.ask("fleet.processes()[0]['done']"))
+    assert later.ask("get_pool().config.max_size") == 7
+    assert other.ask("get_pool().config.max_size") == 7, "within the minute all follow"
+
+
 def test_a_command_reaches_every_process_once(start: Start) -> None:
     first, second = start(max_size=4), start(max_size=4)
     for member in (first, second):

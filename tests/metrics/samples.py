@@ -60,6 +60,7 @@ def pool(name: str = "default", **stats: Any) -> dict[str, Any]:
         "configured": {"min_size": 1, "max_size": 10},
         "stats": {**numbers, **stats},
         "holders": [],
+        "disruptions": ["cancel"],
         "more_holders": 0,
         "queue": [],
         "recent": [],
@@ -69,7 +70,8 @@ def pool(name: str = "default", **stats: Any) -> dict[str, Any]:
 
 def holder(note: str | None, seconds: float, thread: str = "Thread-1") -> dict[str, Any]:
     """Return a lease of a snapshot."""
-    return {"thread": thread, "seconds": seconds, "note": note, "pinned": None, "stack": None}
+    about = {"thread": thread, "seconds": seconds, "note": note}
+    return {**about, "id": "1", "pinned": None, "stack": None}
 
 
 def process(

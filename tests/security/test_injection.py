@@ -100,7 +100,7 @@ def _snapshot(name: str) -> dict[str, Any]:
     for pool in snapshot["pools"]:
         pool.update(name=name, database=name, user=name, host=name, aliases=[name])
         pool["stats"]["last_error"] = name
-        texts = dict.fromkeys(("thread", "note", "pinned", "stack"), name)
+        texts = dict.fromkeys(("id", "thread", "note", "pinned", "stack"), name)
         pool["holders"] = [{**texts, "seconds": 1.0}]
     return snapshot  # type: ignore[no-any-return]
 
@@ -176,12 +176,15 @@ def test_an_order_can_do_no_more_than_the_buttons(sqlite: SqliteDatabase) -> Non
     wrapper.ensure_connection()
     pool = wrapper.resolve_pool()
     before = pool.config
+    order = {"id": "x", "pool": "ordered", "process": None, "configured": None, "time": 0.0}
+    order |= {"lease": pool.holders()[0].id, "arguments": {}}
     log = CommandLog()
     for number, action in enumerate(("close", "release", "__init__", "config", "_give_back", "")):
-        log.execute({"id": str(number), "pool": "ordered", "action": action, "arguments": {}})
+        log.execute({**order, "id": str(number), "action": action})
     assert not pool.closed
     assert pool.config == before
-    command = {"id": "x", "pool": "ordered", "action": "resize", "arguments": {"reset": "os.abort"}}
+    command = {**order, "action": "resize", "arguments": {"reset": "os.abort"}}
+    command["time"] = time.time()
     with pytest.raises((TypeError, ValueError)):
         log.execute(command)
     assert pool.config == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import math
 import os
 import re
@@ -74,6 +75,9 @@ TRANSIENT = (
 connect, so this goes by the English text: messages of a server with other `lc_messages` are not
 recognised. Any other error counts as permanent, and the caller gets it at once."""
 
+CANCEL_TIMEOUT = 5.0
+"""Seconds that a request to cancel a query may take."""
+
 READ_ONLY = ("in_hot_standby", "default_transaction_read_only")
 """Parameters with which a session refuses writes (SQLSTATE 25006). PostgreSQL reports both, since
 14: a change comes with the answer to the next query."""
@@ -92,6 +96,7 @@ def application_name() -> str:
 class PsycopgDriver(DatabaseDriver):
     """The common part of both drivers."""
 
+    disruptions = ("cancel", "terminate")
     session_functions = re.compile(r"\b(currval|lastval)\s*\(", re.IGNORECASE)
     _status: ClassVar[attrgetter[int]]
     """Read what is not 0 if a connection is closed or broken, as far as its driver knows."""
@@ -173,6 +178,15 @@ class PsycopgDriver(DatabaseDriver):
             raise self.operational_error("the connection is closed or a query is still running")
         if connection.autocommit != self._settings["AUTOCOMMIT"]:
             connection.autocommit = self._settings["AUTOCOMMIT"]
+
+    def terminate(self, connection: Any) -> None:
+        """Shut the socket down: the server rolls back, and the next use raises."""
+        number = connection.fileno()
+        copy = socket.socket(fileno=os.dup(number))
+        with copy, contextlib.suppress(OSError):
+            # Its holder may have closed it before it was copied, and the number may be another's.
+            if not connection.closed and connection.fileno() == number:
+                copy.shutdown(socket.SHUT_RDWR)
 
     def needs_rollback(self, connection: Any) -> bool:
         """Return True if a transaction is open. Raise if the driver could not roll it back."""
@@ -291,6 +305,10 @@ class Psycopg3Driver(PsycopgDriver):
         *("prepare_threshold", "prepared_max", "server_cursor_factory"),
     )
 
+    def cancel(self, connection: Any) -> None:
+        """Ask the server to cancel the running query, over a connection of libpq's own."""
+        connection.cancel_safe(timeout=CANCEL_TIMEOUT)
+
     def transaction_status(self, connection: Any) -> int:
         """Return libpq's transaction status."""
         return connection.pgconn.transaction_status  # type: ignore[no-any-return]
@@ -390,6 +408,10 @@ class Psycopg2Driver(PsycopgDriver):
     transaction_attributes = ("info.transaction_status", "autocommit", "status")
     lease_attributes = ("cursor_factory",)
     session_attributes = ("isolation_level", "readonly", "deferrable")
+
+    def cancel(self, connection: Any) -> None:
+        """Ask the server to cancel the running query, over a connection of libpq's own."""
+        connection.cancel()
 
     def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
         self._named_cursors: dict[Any, OpenCursors] = {}

@@ -181,6 +181,7 @@ class _Session:
 class SQLiteDriver(DatabaseDriver):
     """Open, test, reset and close SQLite connections."""
 
+    disruptions = ("cancel",)
     session_functions = re.compile(
         r"\b(last_insert_rowid|changes|total_changes)\s*\(", re.IGNORECASE
     )
@@ -366,6 +367,10 @@ class SQLiteDriver(DatabaseDriver):
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         self.forget(connection)
         SERIAL_CLOSER.close(connection)
+
+    def cancel(self, connection: sqlite3.Connection) -> None:
+        """Interrupt the running statement."""
+        connection.interrupt()
 
     def is_transient(self, error: BaseException) -> bool:
         """Tell whether others were only in the way: with a lock, or by replacing the file."""
