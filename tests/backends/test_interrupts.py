@@ -224,6 +224,7 @@ def test_an_interrupt_while_the_pool_is_looked_for_is_forgotten(numbers: Databas
     everywhere(once, event="line", folders=folders, at_least=50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reset", ["rollback", "session"])
 def test_a_worker_that_ends_at_any_bytecode_of_a_connect_leaves_no_session(
     database: Database, reset: str

@@ -232,6 +232,7 @@ def test_a_handler_at_any_bytecode_finds_no_half_taken_connection(
     handle_everywhere(numbers, story, act, "opcode", at_least=100, scope=scope)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("act", ACTS)
 def test_a_handler_at_any_line_of_a_first_lease_finds_no_half_taken_connection(
     numbers: Database,  # noqa: F811
@@ -256,7 +257,7 @@ def receiving() -> Iterator[None]:
         connection_created.disconnect(receive)
 
 
-@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("scope", ["request", pytest.param("transaction", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("story", [request_with_an_error, transaction_that_commits])
 def test_a_handler_at_any_line_finds_no_half_taken_connection(

@@ -176,7 +176,7 @@ def test_manage_py_test(production: Any, postgresql_url: str, vendor: str, paral
 
 
 @VENDORS
-@pytest.mark.parametrize("parallel", ["1", "2"])
+@pytest.mark.parametrize("parallel", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_manage_py_test_keepdb(
     production: Any, postgresql_url: str, vendor: str, parallel: str
 ) -> None:
@@ -191,7 +191,7 @@ def test_manage_py_test_keepdb(
 
 
 @VENDORS
-@pytest.mark.parametrize("parallel", ["1", "2"])
+@pytest.mark.parametrize("parallel", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_query_in_ready_does_not_lead_tests_to_production(
     production: Any, vendor: str, parallel: str
 ) -> None:

@@ -270,6 +270,7 @@ def test_random_requests_see_what_they_would_see_alone(
     run()
 
 
+@pytest.mark.slow
 def test_each_step_sees_what_each_other_has_left(
     compare: Callable[[list[list[str]]], None], database: Database
 ) -> None:

@@ -36,6 +36,7 @@ def experiments() -> list[list[str]]:
     return [shlex.split(each) for each in re.findall(r"\| `(--.+?)` \|", section)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", experiments(), ids=" ".join)
 def test_an_experiment_runs_as_the_page_says(options: list[str], tmp_path: Path) -> None:
     options = [each for each in options if not each.endswith(".html")]
@@ -67,6 +68,7 @@ def test_an_experiment_runs_as_the_page_says(options: list[str], tmp_path: Path)
         assert "<polyline" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_think_shows_what_a_lease_for_a_request_costs(tmp_path: Path) -> None:
     file = tmp_path / "think.json"
     contenders = ["stock", "pooled", *(["pgbouncer"] if find_program("pgbouncer") else [])]

@@ -106,6 +106,7 @@ def test_steady_workloads_share_their_turns_and_the_seconds(
         assert each["cpu_ms"] > 0, each
 
 
+@pytest.mark.slow
 def test_every_contender_does_every_workload(provider: DatabaseProvider) -> None:
     workloads = tuple(each for each in WORKLOADS.values() if each.name != "think")
     plan = Plan(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from tests.support.fakes import FakeConnection
 
-OPERATIONS = int(os.environ.get("POOLING_STRESS_OPERATIONS", "40000"))
+OPERATIONS = int(os.environ.get("POOLING_STRESS_OPERATIONS", "15000"))
 SEED = int(os.environ.get("POOLING_STRESS_SEED", str(time.time_ns() % 1_000_000)))
 THREADS, MOST = 12, 6
 
