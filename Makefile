@@ -128,6 +128,7 @@ rest() {
 		others="--ignore tests/bench --ignore tests/benchmarks --ignore tests/packaging"
 		others="$$others --ignore tests/soak --ignore tests/support --ignore tests/core/test_every_outcome.py"
 		both .venv-django60 psycopg "not slow and" tests $$others
+		both .venv-django60 psycopg "slow and" tests/django_suite
 		both .venv-django61 psycopg "" tests $$others
 	else
 		echo
