@@ -66,7 +66,16 @@ def read_pool_config(
     except PoolConfigError as error:
         problems += [f"{path}[{option!r}]: {problem}" for option, problem in error.problems]
     else:
-        problems += [f"{path}['reset']: {problem}" for problem in _unusable_reset(config.reset)]
+        functions = {
+            "reset": None if config.reset in RESETS else config.reset,
+            "connect_params": config.connect_params,
+        }
+        problems += [
+            f"{path}[{option!r}]: {problem}"
+            for option, function in functions.items()
+            if function is not None
+            for problem in _unusable(function)
+        ]
     return config, problems
 
 
@@ -109,13 +118,9 @@ def _suggestion(key: object) -> str:
     return f"the options are {', '.join(OPTIONS)}"
 
 
-def _unusable_reset(reset: str) -> list[str]:
-    if reset in RESETS:
-        return []
+def _unusable(function: str) -> list[str]:
     try:
-        function = import_string(reset)
+        found = import_string(function)
     except ImportError as error:
-        return [f"cannot import {reset!r}: {error}"]
-    if not callable(function):
-        return [f"{reset!r} is not a function"]
-    return []
+        return [f"cannot import {function!r}: {error}"]
+    return [] if callable(found) else [f"{function!r} is not a function"]

@@ -49,6 +49,7 @@ OPTION_HELP = {
     "ping_after": "idle seconds after which a connection is tested",
     "reset": "what is reset when a connection is released",
     "scope": "whether a lease lasts as long as its request or as its transaction",
+    "connect_params": "the function that supplies parameters for each connect",
     "leak_after": "seconds after which a lease is reported, with its stack",
     "name": "",
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.db.backends.signals import connection_created
 from django.utils.module_loading import import_string
 
+from pooling.backends.connect_params import ConnectParams
 from pooling.backends.identity import HiddenDict
 from pooling.core.config import RESETS, PoolConfig
 
@@ -87,6 +88,11 @@ class DatabaseDriver(abc.ABC):
         self._clean_fingerprints: dict[Any, object] = {}
         """What `_fingerprint` returns for each connection when it is clean. None before its first
         release, and with connections that are always in a transaction."""
+        self._connect_params: ConnectParams | None = None
+        if config.connect_params is not None:
+            self._connect_params = ConnectParams(
+                config.connect_params, config.timeout, self.operational_error
+            )
         self._user_reset: Callable[[Any], object] | None = None
         if config.reset not in RESETS:
             self._user_reset = import_string(config.reset)
@@ -156,8 +162,11 @@ class DatabaseDriver(abc.ABC):
     def connect(self) -> Any:
         """Open a connection and set up its session as the stock backend does."""
         opener = self.opener()
+        params = self.connection_params()
+        if self._connect_params is not None:
+            params = self._connect_params.get(params)
         try:
-            connection = opener.get_new_connection(self.connection_params())
+            connection = opener.get_new_connection(params)
         except Exception as error:
             _leave_out_frames(error, self._module)
             raise

@@ -42,6 +42,8 @@ class PoolConfig:
         scope: how long a lease of a Django database lasts: `"request"` (until Django ends the
             request), or `"transaction"` (as long as something depends on the session; needs
             `reset="session"`).
+        connect_params: the dotted path of a function that supplies parameters for each physical
+            connection of a Django database, such as a token.
         leak_after: a lease older than this is reported once, with the stack that acquired it.
         name: what logs, errors and metrics call the pool.
 
@@ -60,6 +62,7 @@ class PoolConfig:
     ping_after: float | None = 30.0
     reset: str = "rollback"
     scope: str = "request"
+    connect_params: str | None = None
     leak_after: float | None = None
     name: str = "pool"
 
@@ -76,6 +79,7 @@ class PoolConfig:
             *_seconds("ping_after", self.ping_after, zero=True),
             *_reset(self.reset),
             *_scope(self.scope, self.reset),
+            *_connect_params(self.connect_params),
             *_seconds("leak_after", self.leak_after),
             *_name(self.name),
         ]
@@ -132,6 +136,13 @@ def _scope(value: object, reset: object) -> _Problems:
         )
         return [("reset", problem)]
     return []
+
+
+def _connect_params(value: object) -> _Problems:
+    if value is None or (isinstance(value, str) and "." in value.strip(".")):
+        return []
+    problem = f"must be the dotted path of a function, or None, not {_shown(value)}"
+    return [("connect_params", problem)]
 
 
 def _name(value: object) -> _Problems:

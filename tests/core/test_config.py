@@ -16,7 +16,7 @@ COUNTS = {"min_size": 0, "max_size": 1, "max_waiting": 0, "max_uses": 1}
 """The options that are whole numbers, with the smallest value of each."""
 
 DURATIONS = ("timeout", "recycle", "max_idle", "fail_fast", "ping_after", "leak_after")
-OPTIONAL = {*DURATIONS, "max_waiting", "max_uses"}
+OPTIONAL = {*DURATIONS, "max_waiting", "max_uses", "connect_params"}
 
 
 def problems_of(**options: Any) -> dict[str, str]:
@@ -38,6 +38,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "ping_after": 30.0,
         "reset": "rollback",
         "scope": "request",
+        "connect_params": None,
         "leak_after": None,
         "name": "pool",
     }

@@ -78,6 +78,9 @@ recognised. Any other error counts as permanent, and the caller gets it at once.
 CANCEL_TIMEOUT = 5.0
 """Seconds that a request to cancel a query may take."""
 
+TRANSIENT_LOGIN = ("authentication failed", "is not permitted to log in", "does not exist")
+"""The same where `connect_params` supplies credentials, which may change at this very moment."""
+
 READ_ONLY = ("in_hot_standby", "default_transaction_read_only")
 """Parameters with which a session refuses writes (SQLSTATE 25006). PostgreSQL reports both, since
 14: a change comes with the answer to the next query."""
@@ -283,7 +286,8 @@ class PsycopgDriver(DatabaseDriver):
         if not isinstance(error, self.operational_error):
             return False
         text = str(error).lower()
-        return any(words in text for words in TRANSIENT)
+        words = TRANSIENT if self._connect_params is None else TRANSIENT + TRANSIENT_LOGIN
+        return getattr(error, "is_transient", False) or any(each in text for each in words)
 
     @abc.abstractmethod
     def send(self, connection: Any, sql: bytes) -> None:
