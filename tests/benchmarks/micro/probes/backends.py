@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
 import django
@@ -13,7 +16,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 from pooling.bench.processes import find_class
 
-from .base import LoopProbe
+from .base import WAIT_TIMEOUT, LoopProbe
 
 settings.configure(USE_TZ=True)
 django.setup()
@@ -80,6 +83,53 @@ class Request(LoopProbe):
 
     def close(self) -> None:
         self.adapter.close()
+
+
+class ThreadedRequest(Request):
+    """The same by several threads, which stay: persistent connections belong to them.
+
+    Args:
+        threads: how many, with a connection for each.
+    """
+
+    def __init__(self, adapter: str, config: RunConfig, query: str, threads: int) -> None:
+        super().__init__(adapter, replace(config, pool_size=threads))
+        self.query, self.threads = query, threads
+        self._executors = [ThreadPoolExecutor(1) for _ in range(threads)]
+        self._ready = threading.Barrier(threads)
+        self._run(1)
+
+    def trial(self, number: int) -> dict[str, float]:
+        """Return the seconds that each took, all threads together, and the processor's part."""
+        before = process_time()
+        share = max(number // self.threads, 1)
+        seconds, number = self._run(share), share * self.threads
+        return {"seconds": seconds / number, "processor": (process_time() - before) / number}
+
+    def _run(self, share: int) -> float:
+        """Let all threads begin together; return the seconds from the first to the last."""
+        futures = [each.submit(self._work, share) for each in self._executors]
+        times = [future.result(WAIT_TIMEOUT) for future in futures]
+        return max(end for _, end in times) - min(begin for begin, _ in times)
+
+    def _work(self, share: int) -> tuple[float, float]:
+        from django.db import close_old_connections
+
+        new_cursor = connections[self.connection.alias].cursor
+        self._ready.wait(WAIT_TIMEOUT)
+        begin = perf_counter()
+        for _ in range(share):
+            with new_cursor() as cursor:
+                cursor.execute(self.query)
+                cursor.fetchone()
+            close_old_connections()
+        return begin, perf_counter()
+
+    def close(self) -> None:
+        for each in self._executors:
+            each.submit(self.adapter.leave).result(WAIT_TIMEOUT)
+            each.shutdown()
+        super().close()
 
 
 class OrmRead(Request):
