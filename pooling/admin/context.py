@@ -50,6 +50,7 @@ OPTION_HELP = {
     "reset": "what is reset when a connection is released",
     "scope": "whether a lease lasts as long as its request or as its transaction",
     "connect_params": "the function that supplies parameters for each connect",
+    "replay_reads": "whether a read whose session has ended is run again",
     "leak_after": "seconds after which a lease is reported, with its stack",
     "name": "",
 }
@@ -297,6 +298,7 @@ def _facts(stats: dict[str, Any]) -> list[dict[str, str]]:
         ("Discarded", f"{discarded:,}", formatting.by_reason(stats["discards"])),
         ("Pinned", f"{sum(stats['pins'].values()):,}", formatting.by_reason(stats["pins"])),
         ("Recovered", f"{stats['recovered']:,}", "from holders that ended"),
+        ("Replayed reads", f"{stats['replayed']:,}", "whose session had ended"),
     ]
     return [{"label": label, "value": value, "note": note} for label, value, note in facts]
 

@@ -16,6 +16,7 @@ from django.utils.asyncio import async_unsafe
 from pooling import activity
 from pooling.backends.cursors import OpenCursors
 from pooling.backends.pool_lookup import PoolLookup
+from pooling.backends.replayed_reads import replaying, replays_reads
 from pooling.backends.transaction_scope import is_transaction_scoped, transaction_scoped
 from pooling.core import forks
 from pooling.core.errors import LeaseError, PoolClosed
@@ -70,14 +71,16 @@ class PooledDatabaseWrapper(PoolLookup):
     acquire_timeout: float | None = None
     """Seconds that this wrapper waits for a connection, if not the pool's `timeout`."""
 
-    request_scoped: ClassVar[type[PooledDatabaseWrapper] | None] = None
-    """The class of which this one is the variant with transaction scope, if it is one."""
+    plain_class: ClassVar[type[PooledDatabaseWrapper] | None] = None
+    """The class of which this one is a variant, made for options of the pool, if it is one."""
 
     def __new__(cls, settings_dict: dict[str, Any], *_: Any, **__: Any) -> Self:
-        """Return an object of the class for the scope in the settings."""
+        """Return an object of the class for the options in the settings."""
         chosen: Any = cls
         if is_transaction_scoped(settings_dict):
             chosen = transaction_scoped(chosen)
+        if replays_reads(settings_dict):
+            chosen = replaying(chosen)
         return super().__new__(chosen)  # type: ignore[no-any-return]
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = DEFAULT_DB_ALIAS) -> None:

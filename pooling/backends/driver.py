@@ -70,7 +70,7 @@ class DatabaseDriver(abc.ABC):
         self.receivers_have_run = False
         """Whether receivers of `connection_created` have set up sessions, for `alias`."""
         self._wrapper_class: type[PooledDatabaseWrapper] = _with_plain_settings(
-            wrapper.request_scoped or type(wrapper)
+            wrapper.plain_class or type(wrapper)
         )
         self._settings: Mapping[str, Any] = {}
         self._params: Mapping[str, Any] = {}
@@ -267,6 +267,14 @@ class DatabaseDriver(abc.ABC):
         """Return the function by which a statement reads what an earlier one left, if it does."""
         found = self.session_functions.search(sql)
         return None if found is None else found[1]
+
+    def session_has_ended(self, connection: Any) -> bool:  # noqa: ARG002
+        """Tell whether the server has ended the session, as far as the driver has noticed."""
+        return False
+
+    def is_plain_read(self, sql: Any) -> bool:  # noqa: ARG002
+        """Tell whether a statement certainly does nothing but read; see `replay_reads`."""
+        return False
 
     def mark_baseline(self, connection: Any) -> None:
         """Take the session as it is now for what leases begin with: receivers have set it up."""

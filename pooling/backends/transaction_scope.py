@@ -53,7 +53,7 @@ def transaction_scoped(wrapper_class: type) -> type:
     namespace = {
         "__module__": wrapper_class.__module__,
         "__qualname__": wrapper_class.__qualname__,
-        "request_scoped": wrapper_class,
+        "plain_class": wrapper_class,
     }
     return type(wrapper_class.__name__, (TransactionScope, wrapper_class), namespace)
 

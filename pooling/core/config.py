@@ -44,6 +44,8 @@ class PoolConfig:
             `reset="session"`).
         connect_params: the dotted path of a function that supplies parameters for each physical
             connection of a Django database, such as a token.
+        replay_reads: whether the first statement of a lease of a Django database, if it only reads,
+            is run once more when its session had ended.
         leak_after: a lease older than this is reported once, with the stack that acquired it.
         name: what logs, errors and metrics call the pool.
 
@@ -63,6 +65,7 @@ class PoolConfig:
     reset: str = "rollback"
     scope: str = "request"
     connect_params: str | None = None
+    replay_reads: bool = False
     leak_after: float | None = None
     name: str = "pool"
 
@@ -80,6 +83,7 @@ class PoolConfig:
             *_reset(self.reset),
             *_scope(self.scope, self.reset),
             *_connect_params(self.connect_params),
+            *_flag("replay_reads", self.replay_reads),
             *_seconds("leak_after", self.leak_after),
             *_name(self.name),
         ]
@@ -143,6 +147,12 @@ def _connect_params(value: object) -> _Problems:
         return []
     problem = f"must be the dotted path of a function, or None, not {_shown(value)}"
     return [("connect_params", problem)]
+
+
+def _flag(option: str, value: object) -> _Problems:
+    if isinstance(value, bool):
+        return []
+    return [(option, f"must be True or False, not {_shown(value)}")]
 
 
 def _name(value: object) -> _Problems:

@@ -166,6 +166,10 @@ class Pool(Generic[C]):
         """Count a lease that lasts until the end of its request, and show it in `holders`."""
         self._run_locked(lambda: self._state.pin(lease._record, reason))
 
+    def _count_replay(self) -> None:
+        """Count a read that is run again, since its session had ended."""
+        self._run_locked(self._state.count_replay)
+
     def _disrupt(self, lease_id: str, act: Callable[[C], None]) -> bool:
         """Call `act` with the connection of somebody's lease, while that is in use.
 

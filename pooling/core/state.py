@@ -270,6 +270,10 @@ class PoolState(Generic[C]):
                     wakeup.release()
             self.quiescence_waiters.clear()
 
+    def count_replay(self) -> None:
+        """Count a read that is run again."""
+        self.counters.replayed += 1
+
     def last_lease(self, wanted: str) -> C | None:
         """Return the connection of a lease after which no other one will get it; None if over."""
         for record in self.records:

@@ -65,6 +65,7 @@ class PoolStats:
         connects: connections opened.
         connect_errors: attempts to open one that failed.
         recovered: connections taken back from lost leases.
+        replayed: reads that were run again since their session had ended, with `replay_reads`.
         outage: set while every attempt to connect fails; None after one that succeeded.
         last_error: why connecting failed last, in the server's words; None if it never did.
         last_error_age: how many seconds ago that was.
@@ -94,6 +95,7 @@ class PoolStats:
     connects: int
     connect_errors: int
     recovered: int
+    replayed: int
     outage: Outage | None
     last_error: str | None
     last_error_age: float | None
@@ -163,6 +165,7 @@ class Counters:
         "pins",
         "recovered",
         "rejected",
+        "replayed",
         "retired_uses",
         "timeouts",
         "waited",
@@ -179,6 +182,7 @@ class Counters:
         self.connects = 0
         self.connect_errors = 0
         self.recovered = 0
+        self.replayed = 0
         self.last_error: str | None = None
         self.failed_at = 0.0
         """When connecting failed last (the pool's clock)."""
@@ -241,6 +245,7 @@ def snapshot(state: PoolState[C]) -> PoolStats:
         connects=counters.connects,
         connect_errors=counters.connect_errors,
         recovered=counters.recovered,
+        replayed=counters.replayed,
         outage=_outage(state, now),
         last_error=counters.last_error,
         last_error_age=None if counters.last_error is None else max(now - counters.failed_at, 0.0),

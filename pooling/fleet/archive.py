@@ -34,7 +34,16 @@ MAX_LEFT = 50
 NEW = 60.0
 """Seconds since its start for which a process seen for the first time is one that was started."""
 
-TOTALS = ("acquired", "waited", "timeouts", "rejected", "connects", "connect_errors", "recovered")
+TOTALS = (
+    "acquired",
+    "waited",
+    "timeouts",
+    "rejected",
+    "connects",
+    "connect_errors",
+    "recovered",
+    "replayed",
+)
 
 Archive = dict[str, Any]
 

@@ -176,6 +176,12 @@ METRICS = (
         key="recovered",
     ),
     Metric(
+        name="pooling_replayed",
+        kind="counter",
+        text="Reads that were run again since their session had ended.",
+        key="replayed",
+    ),
+    Metric(
         name="pooling_discards",
         kind="counter",
         text="Connections discarded, by reason.",

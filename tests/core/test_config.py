@@ -39,6 +39,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "reset": "rollback",
         "scope": "request",
         "connect_params": None,
+        "replay_reads": False,
         "leak_after": None,
         "name": "pool",
     }

@@ -44,6 +44,7 @@ def test_a_fresh_pool_has_all_zeros(harness: PoolHarness) -> None:
         "connects": 0,
         "connect_errors": 0,
         "recovered": 0,
+        "replayed": 0,
         "max_wait": 0.0,
         "outage": None,
         "last_error": None,

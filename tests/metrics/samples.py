@@ -41,6 +41,7 @@ def pool(name: str = "default", **stats: Any) -> dict[str, Any]:
         "connects": 0,
         "connect_errors": 0,
         "recovered": 0,
+        "replayed": 0,
         "outage": None,
         "last_error": None,
         "last_error_age": None,

@@ -39,7 +39,7 @@ def test_leases_are_recorded_with_their_place(wrapper: Any) -> None:
         wrapper.close()
     wrapper.ensure_connection()
     leases = recorder.leases
-    assert len(leases) == (2 if wrapper.request_scoped else 1)
+    assert len(leases) == (2 if wrapper.plain_class else 1)
     for lease in leases:
         assert lease.alias == "pooled"
         assert lease.place.startswith(f"{__file__}:")
@@ -54,7 +54,7 @@ def test_a_lease_that_goes_on_after_the_recording(wrapper: Any) -> None:
     (lease,) = recorder.leases
     assert lease.ended is None
     assert lease.held > 0
-    assert lease.pin == ("ensure_connection()" if wrapper.request_scoped else None)
+    assert lease.pin == ("ensure_connection()" if wrapper.plain_class else None)
     wrapper.close()
     assert lease.ended is None
     assert not {"connect", "_release"} & vars(wrapper).keys()
@@ -126,12 +126,12 @@ def expect_header(response: Any, leases: int) -> None:
 
 @pytest.mark.usefixtures("_middleware")
 def test_server_timing(wrapper: Any) -> None:
-    expect_header(Client().get("/query/"), 3 if wrapper.request_scoped else 1)
+    expect_header(Client().get("/query/"), 3 if wrapper.plain_class else 1)
 
 
 @pytest.mark.usefixtures("_middleware")
 def test_server_timing_of_an_asynchronous_view(wrapper: Any) -> None:
-    expect_header(async_to_sync(AsyncClient().get)("/answer/"), 3 if wrapper.request_scoped else 1)
+    expect_header(async_to_sync(AsyncClient().get)("/answer/"), 3 if wrapper.plain_class else 1)
 
 
 @pytest.mark.usefixtures("_middleware")

@@ -17,6 +17,7 @@ from pooling.backends.cursors import OpenCursors
 from pooling.backends.driver import DatabaseDriver
 from pooling.backends.postgresql import polling, server_cursors, session_tracking
 from pooling.backends.postgresql.deadlines import DEADLINES
+from pooling.backends.postgresql.sql_classifier import is_plain_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,6 +172,14 @@ class PsycopgDriver(DatabaseDriver):
         of them are reasons for a ping.
         """
         return not self._status(connection) and not self._readable[connection]()
+
+    def session_has_ended(self, connection: Any) -> bool:
+        """Return True if the connection is closed or broken."""
+        return bool(self._status(connection))
+
+    def is_plain_read(self, sql: Any) -> bool:
+        """Return True for queries without locks and functions that write."""
+        return is_plain_read(sql)
 
     def end_transaction(self, connection: Any) -> None:
         """Roll back what is open and restore the autocommit mode."""

@@ -161,6 +161,40 @@ def is_session_neutral(statement: object) -> bool:
     return _is_session_neutral(statement)
 
 
+READS = frozenset({"select", "table", "values", "with"})
+"""First words of statements that read, unless they contain one of `WRITES`."""
+
+WRITES = frozenset(
+    {
+        *("insert", "update", "delete", "merge", "into", "lock"),
+        *("for", "share"),  # row locks
+        *("nextval", "setval", "currval", "lastval", "pg_notify"),
+        *("pg_cancel_backend", "pg_terminate_backend", "txid_current"),
+        *("pg_advisory_xact_lock", "pg_advisory_xact_lock_shared"),
+        *("pg_try_advisory_xact_lock", "pg_try_advisory_xact_lock_shared"),
+    }
+)
+"""Words of statements that write, lock, or tell of the session, wherever they stand: a column with
+such a name only keeps a statement from being run again."""
+
+
+def is_plain_read(statement: object) -> bool:
+    """Return True if a statement does nothing but read, whatever was run in its session before.
+
+    False means "unknown"; see `is_session_neutral` for what is not seen.
+    """
+    if not isinstance(statement, str) or not is_session_neutral(statement):
+        return False
+    return _is_plain_read(statement)
+
+
+@lru_cache(CACHE_SIZE)
+def _is_plain_read(statement: str) -> bool:
+    words = [part.removeprefix('"').removesuffix('"') for part in _parts(statement) or ()]
+    first = next((word for word in words if word != "("), "")
+    return first in READS and WRITES.isdisjoint(words)
+
+
 CHANGES = (
     ("temporary table", r"\btemp(orary)?\b"),
     ("advisory lock", r"_advisory_(un)?lock"),
