@@ -22,6 +22,8 @@ from pooling.core import forks
 from pooling.core.errors import LeaseError, PoolClosed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pooling.backends.driver import DatabaseDriver
     from pooling.core.connection import Lease, PooledConnection
     from pooling.core.pool import Pool
@@ -71,8 +73,21 @@ class PooledDatabaseWrapper(PoolLookup):
     acquire_timeout: float | None = None
     """Seconds that this wrapper waits for a connection, if not the pool's `timeout`."""
 
+    mixins: ClassVar[Mapping[str, type]] = {}
+    """What is mixed into the classes that a wrapper names, by the name of the attribute: into
+    Django's or, where an engine has them, into those of another package."""
+
     plain_class: ClassVar[type[PooledDatabaseWrapper] | None] = None
     """The class of which this one is a variant, made for options of the pool, if it is one."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Mix what a pool needs into the classes that the wrapper names."""
+        super().__init_subclass__(**kwargs)
+        for name, mixin in cls.mixins.items():
+            named = getattr(cls, name, None)
+            if named is not None and not issubclass(named, mixin):
+                namespace = {"__module__": named.__module__, "__doc__": named.__doc__}
+                setattr(cls, name, type(named.__name__, (mixin, named), namespace))
 
     def __new__(cls, settings_dict: dict[str, Any], *_: Any, **__: Any) -> Self:
         """Return an object of the class for the options in the settings."""

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.conf import settings
 from django.db.backends.postgresql import base
 from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
 from pooling.backends.base import PooledDatabaseWrapper
+from pooling.backends.creation import PooledDatabaseCreation
 from pooling.backends.driver import driver_of
 from pooling.backends.identity import frozen
-from pooling.backends.postgresql.creation import DatabaseCreation
 from pooling.backends.postgresql.driver import PostgresDriver, PsycopgDriver
-from pooling.backends.postgresql.features import DatabaseFeatures
-from pooling.backends.postgresql.schema import DatabaseSchemaEditor
+from pooling.backends.postgresql.features import PooledFeatures
+from pooling.backends.postgresql.schema import PooledSchemaEditor
 from pooling.registry import REGISTRY
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Mapping
 
     from pooling.core.pool import Pool
 
 
-class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
-    """Django's PostgreSQL wrapper, leasing its connections from a pool."""
+if TYPE_CHECKING:
+    _Wrapper = base.DatabaseWrapper
+else:
+    _Wrapper = object
+
+
+class PooledPostgreSQL(PooledDatabaseWrapper, _Wrapper):
+    """Mixed into a PostgreSQL wrapper, of Django's or another package, it leases connections."""
 
     driver_class = PostgresDriver
-    creation_class = DatabaseCreation
-    features_class = DatabaseFeatures
-    SchemaEditorClass = DatabaseSchemaEditor
+    mixins: ClassVar[Mapping[str, type]] = {
+        "creation_class": PooledDatabaseCreation,
+        "features_class": PooledFeatures,
+        "SchemaEditorClass": PooledSchemaEditor,
+    }
 
     def find_pool(self) -> Pool[Any] | None:
         """Return the pool, and set the isolation level that its sessions have."""
@@ -76,3 +84,7 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
         if self._binding.pool is not None:
             self._binding.pool.close()
         return super().ensure_timezone()
+
+
+class DatabaseWrapper(PooledPostgreSQL, base.DatabaseWrapper):
+    """Django's PostgreSQL wrapper, leasing its connections from a pool."""

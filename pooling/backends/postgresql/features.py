@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import django
-from django.db.backends.postgresql import features
 from django.utils.functional import cached_property
 
 _HEALTH_CHECKS = "backends.base.test_base.ConnectionHealthChecksTests"
@@ -25,8 +24,16 @@ if django.VERSION >= (6, 1):  # a test that does not exist must not be named
     }
 
 
-class DatabaseFeatures(features.DatabaseFeatures):
-    """Django's."""
+if TYPE_CHECKING:
+    from django.db.backends.postgresql import features
+
+    _Features = features.DatabaseFeatures
+else:
+    _Features = object
+
+
+class PooledFeatures(_Features):
+    """Mixed into a PostgreSQL engine's features, it names tests of Django's that do not apply."""
 
     pool_test_skips: ClassVar[dict[str, set[str]]] = {
         "The pool refuses CONN_MAX_AGE, which this test sets; it tests connections by itself.": {

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from django.db.backends.postgresql import schema
+if TYPE_CHECKING:
+    from django.db.backends.postgresql import schema
 
 
-class DatabaseSchemaEditor(schema.DatabaseSchemaEditor):
-    """Django's, for sessions that outlive a request.
+if TYPE_CHECKING:
+    _Editor = schema.DatabaseSchemaEditor
+else:
+    _Editor = object
+
+
+class PooledSchemaEditor(_Editor):
+    """Mixed into a PostgreSQL engine's editor, for sessions that outlive a request.
 
     Django registers the types of `hstore` and `citext` with each new connection, if they exist.
     """

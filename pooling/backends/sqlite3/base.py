@@ -11,12 +11,12 @@ from django.db.backends.sqlite3 import base
 from django.utils.asyncio import async_unsafe
 
 from pooling.backends.base import PooledDatabaseWrapper
+from pooling.backends.creation import PooledDatabaseCreation
 from pooling.backends.identity import frozen
 from pooling.backends.sqlite3 import database_files
-from pooling.backends.sqlite3.creation import DatabaseCreation
 from pooling.backends.sqlite3.database_files import OPEN_FILES
 from pooling.backends.sqlite3.driver import SERIAL_CLOSER, SQLiteDriver
-from pooling.backends.sqlite3.features import DatabaseFeatures
+from pooling.backends.sqlite3.features import PooledFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -29,7 +29,7 @@ class _Cursor(base.SQLiteCursorWrapper):
     finalisers may run in the middle of SQLite's own code. It crashes if they use the connection.
     """
 
-    wrapper: DatabaseWrapper
+    wrapper: PooledSQLite
 
     def execute(self, *args: Any, **kwargs: Any) -> Any:
         """Run a statement."""
@@ -51,15 +51,23 @@ class _Cursor(base.SQLiteCursorWrapper):
 _EXECUTING = (_Cursor.execute.__code__, _Cursor.executemany.__code__)
 
 
-class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
-    """Django's SQLite wrapper, leasing its connections from a pool."""
+if TYPE_CHECKING:
+    _Wrapper = base.DatabaseWrapper
+else:
+    _Wrapper = object
+
+
+class PooledSQLite(PooledDatabaseWrapper, _Wrapper):
+    """Mixed into a SQLite wrapper, of Django's or another package, it leases connections."""
 
     driver_class = SQLiteDriver
     pool_defaults: ClassVar[Mapping[str, Any]] = {"max_idle": 1.0}
     """A file must not be open for long while it is not used: another process that opens what has
     replaced it in WAL mode would find the old log. To open it again takes about a millisecond."""
-    creation_class = DatabaseCreation
-    features_class = DatabaseFeatures
+    mixins: ClassVar[Mapping[str, type]] = {
+        "creation_class": PooledDatabaseCreation,
+        "features_class": PooledFeatures,
+    }
     init_commands: list[str]
     opened_file: database_files.FileId | None = None
     """The file at the path just before this wrapper opened it, None if there was none."""
@@ -158,3 +166,7 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
     def database_identity(self, name: Any) -> str:
         """Return `name` with the current directory filled in."""
         return str(database_files.absolute_name(name))
+
+
+class DatabaseWrapper(PooledSQLite, base.DatabaseWrapper):
+    """Django's SQLite wrapper, leasing its connections from a pool."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import TYPE_CHECKING
 
 from django.db.backends.sqlite3 import features
 from django.utils.functional import cached_property
@@ -21,8 +22,14 @@ _SCOPE_SKIPS = {
 }
 
 
-class DatabaseFeatures(features.DatabaseFeatures):
-    """Django's, with the tests of its suite that a pool rules out."""
+if TYPE_CHECKING:
+    _Features = features.DatabaseFeatures
+else:
+    _Features = object
+
+
+class PooledFeatures(_Features):
+    """Mixed into a SQLite engine's features: what asks the connection or does not apply."""
 
     @cached_property
     def max_query_params(self) -> int:  # type: ignore[override]
