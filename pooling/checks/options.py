@@ -18,7 +18,7 @@ from pooling.fleet.options import FleetOptions
 from pooling.metrics import access
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from django.apps import AppConfig
 
@@ -31,6 +31,9 @@ SETTING = (
     "activity",
     "metrics_token",
     "metrics_networks",
+    "replicas",
+    "max_replica_lag",
+    "stick_seconds",
     "processes",
     "threads",
 )
@@ -88,8 +91,37 @@ def check_setting(
         ]
         problems += _fleet_problems(given)
         problems += access.problems(given)
+        problems += replica_problems(given, [alias for alias, _, _ in pooled()])
     hint = "See pooling's documentation, docs/checks.md, for the options of POOLING."
     return [checks.Error(problem, hint=hint, id="pooling.E003") for problem in problems]
+
+
+def replica_problems(options: Mapping[str, Any], pooled: Iterable[str]) -> Iterator[str]:
+    """Yield what is wrong with these options of `settings.POOLING`.
+
+    Args:
+        options: the setting.
+        pooled: the aliases of `DATABASES` that have a pool.
+    """
+    for option, above in (("max_replica_lag", True), ("stick_seconds", False)):
+        value = options.get(option, 1)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0 <= value <= 86_400 or (above and not value):
+            wanted = "above" if above else "from"
+            yield f"POOLING[{option!r}]: must be a number of seconds {wanted} 0, not {value!r}"
+    replicas = options.get("replicas", {})
+    if not isinstance(replicas, Mapping) or not all(
+        isinstance(each, (list, tuple)) for each in replicas.values()
+    ):
+        yield "POOLING['replicas']: must map the alias of a primary to a list of aliases"
+        return
+    known = set(pooled)
+    members = [*replicas, *(alias for each in replicas.values() for alias in each)]
+    for alias in dict.fromkeys(members):
+        if alias not in known:
+            yield f"POOLING['replicas']: DATABASES has no {alias!r} with a pool"
+        if members.count(alias) > 1:
+            yield f"POOLING['replicas']: {alias!r} is there more than once"
 
 
 def _fleet_problems(given: Mapping[str, Any]) -> Iterator[str]:
