@@ -99,7 +99,7 @@ class PooledDatabaseWrapper(PoolLookup):
         return super().__new__(chosen)  # type: ignore[no-any-return]
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = DEFAULT_DB_ALIAS) -> None:
-        super().__init__(settings_dict, alias)
+        super().__init__(settings_dict, alias=alias)  # PostGIS looks for it by its name
         self._lease: Lease[Any] | None = None
         self._cursors = OpenCursors()
         self._delegating = False

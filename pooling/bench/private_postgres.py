@@ -214,6 +214,10 @@ class PrivatePostgres:
         )
         password.unlink()
 
+    def find_programs(self) -> Path:
+        """Return the folder of the server's programs, which its account can enter."""
+        return find_programs(self._account, Path(f"{self.folder}"))
+
     def hand_over(self, path: Path) -> None:
         """Let the server's account own a file."""
         if self._account:
@@ -222,7 +226,7 @@ class PrivatePostgres:
     def _create(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=temporary_parent(self._account)))
         atexit.register(self.close)
-        self._programs = find_programs(self._account, self.folder)
+        self._programs = self.find_programs()
         for path in (self.folder, *self.folder.rglob("*")):  # the watchdog removes the copy, too
             self.hand_over(path)
         self._watchdog = subprocess.Popen(  # noqa: S603

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,6 +39,11 @@ stats = get_pool().stats()
 assert len(sessions) <= stats.connects <= 2, (sessions, stats)
 assert Thing.objects.count() == 40
 """
+
+
+pytestmark = pytest.mark.skipif(
+    find_spec("django_tenants") is None, reason="the other packages are tested on Python 3.11"
+)
 
 
 class EngineProject:

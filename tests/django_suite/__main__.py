@@ -31,6 +31,7 @@ LABELS = (
 """What touches connections, transactions, cursors, test databases or threads."""
 
 STOCK, POOLED = "django.db.backends", "pooling.backends"
+STOCK_GIS = "django.contrib.gis.db.backends"
 LONGEST_TRACEBACK = 3000
 
 
@@ -60,7 +61,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "labels", nargs="*", help=f"what to run, as for runtests.py; default: {' '.join(LABELS)}"
     )
     engines = ("sqlite3", "postgresql")
-    parser.add_argument("--engine", action="append", choices=engines, help="default: both")
+    parser.add_argument(
+        "--engine",
+        action="append",
+        choices=(*engines, "postgis"),
+        help="default: the first two; PostGIS needs --url",
+    )
     parser.add_argument("--driver", action="append", choices=DRIVERS, help="default: psycopg")
     parser.add_argument(
         "--memory", action="store_true", help="SQLite in memory, where the pool stands aside"
@@ -92,7 +98,8 @@ def run_all(engine: str, variant: str, options: argparse.Namespace) -> bool:
     good = True
     with ExitStack() as stack:
         databases = make_databases(engine, variant, options, stack)
-        stock = run_one(with_engine(databases, f"{STOCK}.{engine}"), variant, options)
+        package = STOCK_GIS if engine == "postgis" else STOCK
+        stock = run_one(with_engine(databases, f"{package}.{engine}"), variant, options)
         for scope in options.scope:
             pooled = with_engine(databases, f"{POOLED}.{engine}", {"scope": scope})
             good &= report(stock, run_one(pooled, variant, options, f"scope={scope}"))
@@ -107,7 +114,7 @@ def run_one(
     print(*words, "...", flush=True)
     outcomes = suite.run(
         databases,
-        driver=variant if engine.endswith("postgresql") else "psycopg",
+        driver=variant if variant in DRIVERS else "psycopg",
         labels=options.labels or list(LABELS),
         parallel=options.parallel,
         timeout=options.timeout,
@@ -121,7 +128,7 @@ def make_databases(
     engine: str, variant: str, options: argparse.Namespace, stack: ExitStack
 ) -> dict[str, dict[str, Any]]:
     """Return entries for `DATABASES` without ENGINE; `stack` ends what serves them."""
-    if engine == "postgresql" and options.url:
+    if engine in ("postgresql", "postgis") and options.url:
         entry = settings_from_url(options.url, "")
         # Runs with different drivers may use one server at the same time.
         return {alias: {**entry, "NAME": f"suite_{variant}_{alias}"} for alias in suite.ALIASES}

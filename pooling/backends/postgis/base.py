@@ -1,0 +1,38 @@
+"""The pooled PostGIS backend. Needs GEOS and GDAL, as `django.contrib.gis` does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from django.contrib.gis.db.backends.postgis import base
+
+from pooling.backends.postgresql import features
+from pooling.backends.postgresql.base import PooledPostgreSQL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class PooledFeatures(features.PooledFeatures):
+    """Mixed into Django's features for PostGIS."""
+
+    pool_test_skips: ClassVar[dict[str, set[str]]] = {
+        **features.PooledFeatures.pool_test_skips,
+        "This test of Django's knows the stock engine by its name.": {
+            "gis_tests.inspectapp.tests.OGRInspectTest.test_time_field",
+        },
+    }
+
+
+class DatabaseWrapper(PooledPostgreSQL, base.DatabaseWrapper):
+    """Django's PostGIS wrapper, leasing its connections from a pool."""
+
+    mixins: ClassVar[Mapping[str, type]] = {
+        **PooledPostgreSQL.mixins,
+        "features_class": PooledFeatures,
+    }
+
+    def prepare_database(self) -> None:
+        """Create the extension, and renew sessions that do not know its types."""
+        super().prepare_database()
+        self.drain_database()
