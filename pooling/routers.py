@@ -279,12 +279,14 @@ class ReplicaRouter:
                 WORKERS.run(partial(replica.probe, pool, self._max_lag))
             if replica.lag is None or now - replica.known_at > PROBE_TIMEOUT:
                 continue
-            stats = pool.stats()
-            if stats.outage is not None:
-                replica.leave_out(stats.last_error or "the server is down")
+            # At this instant, without the lock: `stats()` would cost as much as a short query.
+            state = pool._state  # noqa: SLF001
+            if state.backoff.down_since is not None:
+                replica.leave_out(one_line(state.backoff.error_text))
                 continue
-            rank = (replica.alias != preferred, stats.leased, random.random())
-            candidates.append((rank, replica, pool, stats.leased >= pool.config.max_size))
+            leased = state.leased
+            rank = (replica.alias != preferred, leased, random.random())
+            candidates.append((rank, replica, pool, leased >= pool.config.max_size))
         for _, replica, pool, is_full in sorted(candidates, key=lambda each: each[0]):
             if is_full or self._answers(replica, pool):
                 return replica.alias

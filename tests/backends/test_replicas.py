@@ -183,6 +183,21 @@ def test_other_work_reads_from_the_primary_for_a_while(replicas: None) -> None:
     assert where() == "primary"
 
 
+def test_a_task_reads_what_it_has_written(replicas: None) -> None:
+    from celery import Celery
+
+    routers._connect_signals()  # which the router does where Celery is imported before it
+    app = Celery("replicas", set_as_current=False)
+
+    @app.task
+    def work() -> list[str]:
+        return [where(), *(where() for _ in [write()])]
+
+    before, after = work.apply().get()
+    assert (before != "primary", after) == (True, "primary")
+    assert where() != "primary", "the next task has written nothing"
+
+
 def test_the_replica_with_fewer_leases_is_read(replicas: None) -> None:
     pool: Any = connections["other"].resolve_pool()
     leases = [pool.acquire() for _ in range(2)]
