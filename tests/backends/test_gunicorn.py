@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 from tests.support.databases import eventually
@@ -143,6 +145,26 @@ def test_the_threads_of_a_gthread_worker_share_the_pool(
         stats = server.get("/stats")
         assert (stats["connects"], stats["leased"], stats["recovered"]) == (3, 0, 0)
     eventually(lambda: not postgresql.sessions())
+
+
+def test_requests_end_before_their_worker_when_it_is_terminated(
+    postgresql: PostgresDatabase, tmp_path: Path
+) -> None:
+    """scenario 34: SIGTERM lets requests end, waiting ones too, and then the sessions end."""
+    project = _project(postgresql, tmp_path, APPLICATION, max_size=2, timeout=SECONDS)
+    with (
+        Gate(postgresql) as gate,
+        gunicorn(project, "--worker-class", "gthread", "--threads", "5") as server,
+    ):
+        answers = server.get_at_once("/gate", 4)
+        eventually(lambda: len(gate.crowd()) == 2)
+        eventually(lambda: server.get("/stats")["waiting"] == 2)
+        os.kill(server.pid, signal.SIGTERM)
+        eventually(lambda: "Handling signal: term" in server.log)
+        assert not any(answer.done() for answer in answers)
+        gate.open()
+        assert len({answer.result(SECONDS)["session"] for answer in answers}) == 2
+        eventually(lambda: not postgresql.sessions())
 
 
 def _project(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TOKEN = "a-token-that-is-long-enough"
-URLS = ("/pooling/metrics", "/pooling/metrics.json")
+URLS = ("/pooling/metrics", "/pooling/metrics.json", "/pooling/ready")
 every_url = pytest.mark.parametrize("url", URLS)
 
 
