@@ -43,7 +43,8 @@ def things() -> Callable[[Database], type[Thing]]:
     """A function that creates the table of `Thing` in a database."""
 
     def create(database: Database) -> type[Thing]:
-        key = "serial" if database.vendor == "postgresql" else "integer"
+        keys = {"postgresql": "serial", "mysql": "integer AUTO_INCREMENT"}
+        key = keys.get(database.vendor, "integer")
         column = f"id {key} PRIMARY KEY" + " AUTOINCREMENT" * (database.vendor == "sqlite")
         database.execute(
             f"CREATE TABLE backends_thing ({column}, name varchar(100) NOT NULL UNIQUE)"

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from django.db.utils import ConnectionHandler
 
 from tests.support.databases import Database, PostgresDatabase, SqliteDatabase
+from tests.support.mariadb import MariaDatabase, PrivateMariaDB, driver, missing
 from tests.support.projects import THINGS_TABLE, Project
 from tests.support.servers import execute
 
@@ -94,3 +96,30 @@ def project(database: Database, tmp_path: Path) -> Project:
 def psycopg2() -> bool:
     """Whether this run is the one with psycopg2."""
     return os.environ.get("TEST_DRIVER") == "psycopg2"
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[PrivateMariaDB]:
+    """A private MariaDB for the whole test session."""
+    if reason := missing():
+        pytest.skip(reason)
+    driver()
+    with PrivateMariaDB() as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb(mariadb_server: PrivateMariaDB, allow_databases: None) -> Iterator[MariaDatabase]:
+    """An empty database on it."""
+    name = f"test_{uuid.uuid4().hex}"
+    mariadb_server.execute(f"CREATE DATABASE {name}")
+    database = MariaDatabase(mariadb_entry(mariadb_server, name), mariadb_server)
+    yield database
+    database.close()
+    mariadb_server.execute(f"DROP DATABASE IF EXISTS {name}")
+
+
+def mariadb_entry(server: PrivateMariaDB, name: str) -> dict[str, Any]:
+    """Return a complete entry of `DATABASES`."""
+    entry = {"ENGINE": "pooling.backends.mysql", "NAME": name, **server.login()}
+    return ConnectionHandler({"default": entry}).settings["default"]
