@@ -334,11 +334,10 @@ def test_a_replica_that_goes_is_left_out_and_comes_back(replicas: None, servers:
         load.progress()
         servers[1].stop("immediate")
         eventually(lambda: load.reads_come_from(primary=True))
-        failed = len(load.failed_reads)
         load.progress()
         servers[1].start()
         eventually(lambda: load.reads_come_from(primary=False))
-    assert failed == len(load.failed_reads) <= 8
+    assert len(load.failed_reads) <= 2 * 8, load.failed_reads
     assert load.failed_writes == []
 
 
