@@ -16,7 +16,7 @@ from django.utils.asyncio import async_unsafe
 from pooling import activity
 from pooling.backends.cursors import OpenCursors
 from pooling.backends.pool_lookup import PoolLookup
-from pooling.backends.replayed_reads import replaying, replays_reads
+from pooling.backends.replay_reads import replaying, replays_reads
 from pooling.backends.transaction_scope import is_transaction_scoped, transaction_scoped
 from pooling.core import forks
 from pooling.core.errors import LeaseError, PoolClosed
@@ -92,10 +92,10 @@ class PooledDatabaseWrapper(PoolLookup):
     def __new__(cls, settings_dict: dict[str, Any], *_: Any, **__: Any) -> Self:
         """Return an object of the class for the options in the settings."""
         chosen: Any = cls
+        if cls.driver_class.can_replay and replays_reads(settings_dict):
+            chosen = replaying(chosen)
         if is_transaction_scoped(settings_dict):
             chosen = transaction_scoped(chosen)
-        if replays_reads(settings_dict):
-            chosen = replaying(chosen)
         return super().__new__(chosen)  # type: ignore[no-any-return]
 
     def __init__(self, settings_dict: dict[str, Any], alias: str = DEFAULT_DB_ALIAS) -> None:
@@ -229,7 +229,7 @@ class PooledDatabaseWrapper(PoolLookup):
         """
         pool = self.resolve_pool()
         if pool is None:
-            return super().get_new_connection(conn_params)
+            return super().get_new_connection(self.with_supplied_params(conn_params))
         if self._lease is not None:
             self._discard_lease()
         lease = self._acquire(pool)

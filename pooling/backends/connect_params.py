@@ -74,8 +74,7 @@ class ConnectParams:
         if not call.done.wait(self._timeout):
             raise self._error(f"has not returned within {self._timeout:g} s", transient=True)
         if call.error is not None:
-            kind, text = type(call.error).__name__, one_line(call.error, LONGEST_TEXT)
-            raise self._error(f"failed with {kind}: {text}", transient=True) from call.error
+            raise self._error(f"failed with {call.error}", transient=True)
         return HiddenDict({**params, **self._checked(call.answer)})
 
     def _checked(self, answer: object) -> Mapping[str, Any]:
@@ -94,18 +93,30 @@ class ConnectParams:
         return error
 
 
+def without_values(
+    error: Exception, params: Mapping[str, Any], plain: Mapping[str, Any]
+) -> Exception:
+    """Return an error of connecting without the values of `params` that `plain` does not have."""
+    text = shown = str(error)
+    for name, value in params.items():
+        if value and isinstance(value, str) and plain.get(name) != value:
+            shown = shown.replace(value, f"<{name}>")
+    return error if shown == text else type(error)(shown)
+
+
 class _Call:
     """One call of the function, in a thread of its own."""
 
     def __init__(self) -> None:
         self.done = threading.Event()
         self.answer: object = None
-        self.error: Exception | None = None
+        self.error: str | None = None
+        """The text of its error. Not the error: its frames may hold what is secret."""
 
     def make(self, function: Callable[[Any], Any], params: HiddenDict) -> None:
         try:
             self.answer = function(params)
         except Exception as error:
-            self.error = error
+            self.error = f"{type(error).__name__}: {one_line(error, LONGEST_TEXT)}"
         finally:
             self.done.set()

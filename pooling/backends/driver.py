@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.db.backends.signals import connection_created
 from django.utils.module_loading import import_string
 
-from pooling.backends.connect_params import ConnectParams
+from pooling.backends.connect_params import ConnectParams, without_values
 from pooling.backends.identity import HiddenDict
 from pooling.core.config import RESETS, PoolConfig
 
@@ -53,6 +53,8 @@ class DatabaseDriver(abc.ABC):
     baseline_attributes: ClassVar[tuple[str, ...]] = ()
     """Others whose value `baseline` tells, for `end_transaction`."""
 
+    can_replay: ClassVar[bool] = False
+    """Whether there are `may_replay`, `has_ended` and `opened_at`, for `replay_reads`."""
     disruptions: ClassVar[tuple[str, ...]] = ()
     """Which of `cancel` and `terminate` there are."""
     session_functions: ClassVar[re.Pattern[str]]
@@ -162,14 +164,19 @@ class DatabaseDriver(abc.ABC):
     def connect(self) -> Any:
         """Open a connection and set up its session as the stock backend does."""
         opener = self.opener()
-        params = self.connection_params()
+        plain = params = self.connection_params()
         if self._connect_params is not None:
-            params = self._connect_params.get(params)
+            params = self._connect_params.get(plain)
+        failure: Exception | None = None
         try:
             connection = opener.get_new_connection(params)
         except Exception as error:
             _leave_out_frames(error, self._module)
-            raise
+            failure = without_values(error, params, plain)
+            if failure is error:
+                raise
+        if failure is not None:
+            raise failure  # here, where the other error is not its context
         try:
             opener.connection = connection
             self.set_up_session(opener)
@@ -268,13 +275,17 @@ class DatabaseDriver(abc.ABC):
         found = self.session_functions.search(sql)
         return None if found is None else found[1]
 
-    def session_has_ended(self, connection: Any) -> bool:  # noqa: ARG002
-        """Tell whether the server has ended the session, as far as the driver has noticed."""
-        return False
+    def may_replay(self, connection: Any, sql: object, params: object) -> bool:
+        """Tell whether a statement, the first one of its lease, may be run on another session."""
+        raise NotImplementedError
 
-    def is_plain_read(self, sql: Any) -> bool:  # noqa: ARG002
-        """Tell whether a statement certainly does nothing but read; see `replay_reads`."""
-        return False
+    def has_ended(self, connection: Any, error: BaseException | None) -> bool:
+        """Tell whether a statement has failed because its session ended. No round trip."""
+        raise NotImplementedError
+
+    def opened_at(self, connection: Any) -> float:
+        """Return when opening a connection began, on the system's clock."""
+        raise NotImplementedError
 
     def mark_baseline(self, connection: Any) -> None:
         """Take the session as it is now for what leases begin with: receivers have set it up."""

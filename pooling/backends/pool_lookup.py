@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from django.db.backends.base.base import NO_DB_ALIAS, BaseDatabaseWrapper
 from django.utils.functional import LazyObject, Promise
 
+from pooling.backends.connect_params import ConnectParams
 from pooling.backends.identity import HiddenDict, PoolKey, is_made_per_call
 from pooling.conf import pool_config
 from pooling.core.pool import Pool
@@ -189,6 +190,18 @@ class PoolLookup(BaseDatabaseWrapper):
         else:
             driver.add_alias(self.alias)
         return pool
+
+    def with_supplied_params(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Return the parameters of a connection without a pool, as `connect_params` changes them.
+
+        Such as the one that creates a test database. A pool's driver does it by itself.
+        """
+        config = pool_config(self.settings_dict, self.alias, self.pool_defaults)
+        if config is None or config.connect_params is None:
+            return params
+        wrapper: Any = self
+        error_class = wrapper.Database.OperationalError
+        return ConnectParams(config.connect_params, config.timeout, error_class).get(params)
 
     def can_be_pooled(self) -> bool:
         """Tell whether a second connection would reach the same database as the first."""

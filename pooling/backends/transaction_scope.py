@@ -53,7 +53,7 @@ def transaction_scoped(wrapper_class: type) -> type:
     namespace = {
         "__module__": wrapper_class.__module__,
         "__qualname__": wrapper_class.__qualname__,
-        "plain_class": wrapper_class,
+        "plain_class": getattr(wrapper_class, "plain_class", None) or wrapper_class,
     }
     return type(wrapper_class.__name__, (TransactionScope, wrapper_class), namespace)
 
@@ -144,6 +144,12 @@ class TransactionScope(_Wrapper):
         if self._thread_ident == get_ident() or self._thread_sharing_count:
             self._open_cursors.pop(number, None)
             self._release_if_free()
+
+    def _exchange_cursor(self, old: Any, new: Any) -> None:
+        """Note that a cursor of a new lease has taken the place of another."""
+        number = id(new)
+        self._open_cursors[number] = weakref.ref(new, partial(self._forget_cursor, number))
+        self._open_cursors.pop(id(old), None)
 
     def _release_if_free(self) -> None:
         """Release the lease if nothing depends on its session; pin it if something may."""

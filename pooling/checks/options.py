@@ -66,6 +66,7 @@ def check_pools(
         if config is not None:
             found += _ineffective_options(alias, _given(entry), config)
             found += _in_memory(alias, entry)
+            found += _replay(alias, entry, config)
             found += _atomic_requests(alias, entry, config)
     return found + _shared_single_connection()
 
@@ -237,6 +238,24 @@ def _without_effect(given: Mapping[str, Any], config: PoolConfig) -> Iterator[tu
                 ),
                 f"Make ping_after smaller than {name}, or set ping_after=None if that is intended.",
             )
+
+
+def _replay(alias: str, entry: Mapping[str, Any], config: PoolConfig) -> list[checks.CheckMessage]:
+    if not config.replay_reads:
+        return []
+    if not str(entry["ENGINE"]).endswith(("postgresql", "postgis")):
+        reason = "only sessions of PostgreSQL are followed"
+    elif entry.get("ATOMIC_REQUESTS") or not entry.get("AUTOCOMMIT", True):
+        reason = "with ATOMIC_REQUESTS, or without AUTOCOMMIT, reads are in transactions"
+    else:
+        return []
+    return [
+        checks.Warning(
+            f"DATABASES[{alias!r}]['OPTIONS']['pool']: replay_reads has no effect: {reason}",
+            hint="Remove replay_reads, or what keeps it from having an effect.",
+            id="pooling.W002",
+        )
+    ]
 
 
 def _atomic_requests(

@@ -91,6 +91,18 @@ def test_another_user_may_be_supplied(
     assert user(wrapper) == role
 
 
+def test_connections_without_a_pool_ask_it_too(
+    postgresql: PostgresDatabase, supplier: Supplier
+) -> None:
+    """Such as the one that creates a test database."""
+    supplier.answer = lambda: {"password": postgresql.entry["PASSWORD"]}
+    wrapper = postgresql.wrapper(pool=options(), PASSWORD=WRONG)
+    with wrapper._nodb_cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
+    assert len(supplier.calls) == 1
+
+
 def test_a_password_is_rotated_under_load(
     postgresql: PostgresDatabase, supplier: Supplier, settings_of_role: dict[str, Any]
 ) -> None:
@@ -201,6 +213,17 @@ def test_a_call_that_hangs_is_the_only_one(
     gate.set()
     wrapper.acquire_timeout = PATIENCE
     user(wrapper)
+
+
+def test_a_value_in_the_text_of_an_error_is_left_out(
+    postgresql: PostgresDatabase, supplier: Supplier
+) -> None:
+    supplier.answer = lambda: {"user": "v-token-shop-1234"}
+    wrapper = postgresql.wrapper(pool=options(timeout=0.2, fail_fast=None))
+    with pytest.raises(OperationalError) as caught:
+        wrapper.ensure_connection()
+    assert "<user>" in str(caught.value)
+    assert "v-token" not in str(caught.value)
 
 
 def test_what_it_supplies_is_shown_nowhere(

@@ -265,3 +265,19 @@ def test_they_are_registered(project: Project) -> None:
 
     for id_ in ("pooling.E002", "pooling.E003", "pooling.W001", "pooling.W005"):
         assert f"({id_})" in answer
+
+
+def test_replay_reads_without_effect(said: Any) -> None:
+    engine = "pooling.backends.postgresql"
+    replay = options(replay_reads=True)
+
+    assert said(ENGINE=engine, **replay) == []
+    for entry, reason in (
+        ({}, "only sessions of PostgreSQL are followed"),
+        ({"ENGINE": engine, "ATOMIC_REQUESTS": True}, "reads are in transactions"),
+        ({"ENGINE": engine, "AUTOCOMMIT": False}, "reads are in transactions"),
+    ):
+        ((id_, text),) = said(**replay, **entry)
+        assert id_ == "pooling.W002"
+        assert "replay_reads has no effect: " in text
+        assert text.endswith(reason)

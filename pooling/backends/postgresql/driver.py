@@ -18,6 +18,7 @@ from pooling.backends.driver import DatabaseDriver
 from pooling.backends.postgresql import polling, server_cursors, session_tracking
 from pooling.backends.postgresql.deadlines import DEADLINES
 from pooling.backends.postgresql.sql_classifier import is_plain_read
+from pooling.core.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +77,10 @@ TRANSIENT = (
 connect, so this goes by the English text: messages of a server with other `lc_messages` are not
 recognised. Any other error counts as permanent, and the caller gets it at once."""
 
+ENDED = frozenset({"57P01", "57P02", "57P03", "57P05"})
+"""SQLSTATEs with which a server ends a session: an administrator, a crash of another session, a
+shutdown, `idle_session_timeout`."""
+
 CANCEL_TIMEOUT = 5.0
 """Seconds that a request to cancel a query may take."""
 
@@ -100,6 +105,7 @@ def application_name() -> str:
 class PsycopgDriver(DatabaseDriver):
     """The common part of both drivers."""
 
+    can_replay = True
     disruptions = ("cancel", "terminate")
     session_functions = re.compile(r"\b(currval|lastval)\s*\(", re.IGNORECASE)
     _status: ClassVar[attrgetter[int]]
@@ -108,6 +114,7 @@ class PsycopgDriver(DatabaseDriver):
     def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
         self._readable: dict[Any, Callable[[], object]] = {}
         """For each open connection, a function that tells whether its socket is readable."""
+        self._opened_at: dict[Any, float] = {}
         self._seen_writable = False
         """Whether any session of this pool has ever accepted writes."""
         if config.reset == "session":
@@ -115,6 +122,7 @@ class PsycopgDriver(DatabaseDriver):
             self.lease_attributes = self.lease_attributes[:-1]  # type: ignore[misc]
             self.session_attributes = (*self.session_attributes, "cursor_factory")  # type: ignore[misc]
         super().__init__(wrapper, config)
+        self._interface_error = wrapper.Database.InterfaceError
 
     def update_settings(self, wrapper: Any) -> None:
         """Take over settings, and the time zone that Django derived from them."""
@@ -140,6 +148,13 @@ class PsycopgDriver(DatabaseDriver):
             bound = min(math.ceil(self.config.timeout), MAX_CONNECT_TIMEOUT)
             params.setdefault("connect_timeout", max(bound, MIN_CONNECT_TIMEOUT))
         return params
+
+    def connect(self) -> Any:
+        """Open a connection, and note when that began."""
+        began = SYSTEM_CLOCK.now()
+        connection = super().connect()
+        self._opened_at[connection] = began
+        return connection
 
     def on_connect(
         self,
@@ -172,14 +187,6 @@ class PsycopgDriver(DatabaseDriver):
         of them are reasons for a ping.
         """
         return not self._status(connection) and not self._readable[connection]()
-
-    def session_has_ended(self, connection: Any) -> bool:
-        """Return True if the connection is closed or broken."""
-        return bool(self._status(connection))
-
-    def is_plain_read(self, sql: Any) -> bool:
-        """Return True for queries without locks and functions that write."""
-        return is_plain_read(sql)
 
     def end_transaction(self, connection: Any) -> None:
         """Roll back what is open and restore the autocommit mode."""
@@ -243,6 +250,27 @@ class PsycopgDriver(DatabaseDriver):
             return session_tracking.UNTRACKED
         return changes.reason if changes.dirty else super().session_change(connection)
 
+    def may_replay(self, connection: Any, sql: object, params: object) -> bool:
+        """Return True if a statement is a plain read, and nothing is known to be in its session."""
+        changes = session_tracking.changes_of(connection)
+        return (
+            (changes is None or not changes.dirty)
+            and is_plain_read(sql, params)
+            and not self.is_in_transaction(connection)
+            and self._attributes(connection) == self._clean_attributes[connection]
+        )
+
+    def has_ended(self, connection: Any, error: BaseException | None) -> bool:
+        """Return True if a session has ended, as its driver or the server's error says."""
+        if not isinstance(error, (self.operational_error, self._interface_error)):
+            return False
+        state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
+        return bool(self._status(connection)) or state in ENDED
+
+    def opened_at(self, connection: Any) -> float:
+        """Return when opening a connection began, on the system's clock."""
+        return self._opened_at[connection]
+
     def mark_baseline(self, connection: Any) -> None:
         """Take the session's state, as receivers have set it up, for what leases begin with."""
         super().mark_baseline(connection)
@@ -288,6 +316,7 @@ class PsycopgDriver(DatabaseDriver):
     def close(self, connection: Any) -> None:
         """Close the connection."""
         self._readable.pop(connection, None)
+        self._opened_at.pop(connection, None)
         super().close(connection)
 
     def is_transient(self, error: BaseException) -> bool:

@@ -161,40 +161,6 @@ def is_session_neutral(statement: object) -> bool:
     return _is_session_neutral(statement)
 
 
-READS = frozenset({"select", "table", "values", "with"})
-"""First words of statements that read, unless they contain one of `WRITES`."""
-
-WRITES = frozenset(
-    {
-        *("insert", "update", "delete", "merge", "into", "lock"),
-        *("for", "share"),  # row locks
-        *("nextval", "setval", "currval", "lastval", "pg_notify"),
-        *("pg_cancel_backend", "pg_terminate_backend", "txid_current"),
-        *("pg_advisory_xact_lock", "pg_advisory_xact_lock_shared"),
-        *("pg_try_advisory_xact_lock", "pg_try_advisory_xact_lock_shared"),
-    }
-)
-"""Words of statements that write, lock, or tell of the session, wherever they stand: a column with
-such a name only keeps a statement from being run again."""
-
-
-def is_plain_read(statement: object) -> bool:
-    """Return True if a statement does nothing but read, whatever was run in its session before.
-
-    False means "unknown"; see `is_session_neutral` for what is not seen.
-    """
-    if not isinstance(statement, str) or not is_session_neutral(statement):
-        return False
-    return _is_plain_read(statement)
-
-
-@lru_cache(CACHE_SIZE)
-def _is_plain_read(statement: str) -> bool:
-    words = [part.removeprefix('"').removesuffix('"') for part in _parts(statement) or ()]
-    first = next((word for word in words if word != "("), "")
-    return first in READS and WRITES.isdisjoint(words)
-
-
 CHANGES = (
     ("temporary table", r"\btemp(orary)?\b"),
     ("advisory lock", r"_advisory_(un)?lock"),
@@ -280,3 +246,65 @@ def _may_open(parts: list[str], index: int) -> bool:
     if index and parts[index - 1] == ".":
         return parts[index - 2] == "pg_catalog" and part in FUNCTIONS
     return part in KEYWORDS or part.removeprefix('"').removesuffix('"') in FUNCTIONS
+
+
+READ_WORDS = frozenset({"select", "with", "values"})
+"""First words of statements that may be plain reads."""
+
+NOT_PLAIN = frozenset(
+    {
+        *("insert", "update", "delete", "merge", "into", "share", "lock", "copy", "call", "do"),
+        *("truncate", "refresh", "notify", "explain", "show", "table"),
+        *("nextval", "setval", "currval", "lastval", "pg_notify", "current_setting"),
+        *("pg_advisory_xact_lock", "pg_advisory_xact_lock_shared"),
+        *("pg_try_advisory_xact_lock", "pg_try_advisory_xact_lock_shared"),
+        *("pg_cancel_backend", "pg_terminate_backend", "txid_current"),
+    }
+)
+"""Words that no plain read contains: those of writes and locks (`FOR UPDATE`, `FOR SHARE`), and the
+neutral functions that do something, or tell of the session. A column of such a name, if it is not
+quoted or if the name is a function's, only makes the statement an ordinary one."""
+
+PLAIN_TYPES = frozenset(
+    {
+        *("bool", "bytes", "bytearray", "memoryview", "float", "int", "NoneType", "str"),
+        *("date", "datetime", "time", "timedelta", "Decimal", "UUID", "SafeString"),
+        *("Json", "Jsonb", "Inet", "IPv4Address", "IPv6Address"),
+        *("Int2", "Int4", "Int8", "IntNumeric"),  # psycopg's, in which Django wraps integers
+    }
+)
+"""Classes of parameters that a driver turns into values. What others become is not known:
+psycopg2's `AsIs` is SQL."""
+
+
+def is_plain_read(statement: object, params: object = None) -> bool:
+    """Return True if a statement only reads, so that running it twice is as good as once.
+
+    False means "unknown". Not seen is what it calls without naming it: views, row security,
+    operators, casts, and functions written like a column (`("row").function`).
+    """
+    if not isinstance(statement, str) or not is_session_neutral(statement):
+        return False
+    return _is_plain_read(statement) and _are_plain(params)
+
+
+@lru_cache(CACHE_SIZE)
+def _is_plain_read(statement: str) -> bool:
+    parts = _parts(statement) or []
+    first = next((part for part in parts if part != "("), "")
+    return first in READ_WORDS and NOT_PLAIN.isdisjoint(
+        part.removeprefix('"').removesuffix('"') if _is_function_name(part) else part
+        for part in parts
+    )
+
+
+def _is_function_name(part: str) -> bool:
+    return part[:1] == '"' and part[1:-1] in FUNCTIONS
+
+
+def _are_plain(params: object) -> bool:
+    if isinstance(params, dict):
+        params = list(params.values())
+    if isinstance(params, (list, tuple)):
+        return all(map(_are_plain, params))
+    return type(params).__name__ in PLAIN_TYPES
