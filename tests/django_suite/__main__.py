@@ -42,7 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     good = True
     for engine in options.engine:
         storage = ["memory" if options.memory else "files"]
-        for variant in storage if engine == "sqlite3" else options.driver:
+        variants = {"sqlite3": storage, "mysql": ["pymysql"]}.get(engine, options.driver)
+        for variant in variants:
             good &= run_all(engine, variant, options)
     print("no differences" if good else "there are differences")
     return 0 if good else 1
@@ -60,7 +61,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "labels", nargs="*", help=f"what to run, as for runtests.py; default: {' '.join(LABELS)}"
     )
     engines = ("sqlite3", "postgresql")
-    parser.add_argument("--engine", action="append", choices=engines, help="default: both")
+    parser.add_argument(
+        "--engine",
+        action="append",
+        choices=(*engines, "mysql"),
+        help="default: " + ", ".join(engines),
+    )
     parser.add_argument("--driver", action="append", choices=DRIVERS, help="default: psycopg")
     parser.add_argument(
         "--memory", action="store_true", help="SQLite in memory, where the pool stands aside"
@@ -107,7 +113,7 @@ def run_one(
     print(*words, "...", flush=True)
     outcomes = suite.run(
         databases,
-        driver=variant if engine.endswith("postgresql") else "psycopg",
+        driver=variant if variant in DRIVERS else "psycopg",
         labels=options.labels or list(LABELS),
         parallel=options.parallel,
         timeout=options.timeout,
@@ -130,6 +136,11 @@ def make_databases(
 
         server = stack.enter_context(PrivatePostgres(max_connections=200))
         return {alias: server.database_settings(name=alias) for alias in suite.ALIASES}
+    if engine == "mysql":
+        from tests.support.mariadb import PrivateMariaDB
+
+        maria = stack.enter_context(PrivateMariaDB())
+        return {alias: {"NAME": f"suite_{alias}", **maria.login()} for alias in suite.ALIASES}
     if options.memory:
         return {alias: {} for alias in suite.ALIASES}
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pooling-django-suite-")))
