@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from django.db import OperationalError
 
+from pooling.backends.postgresql import deadlines
 from tests.support.database_fixtures import mariadb_entry
 from tests.support.mariadb import MariaDatabase, PrivateMariaDB, driver, missing
 
@@ -98,6 +99,25 @@ def test_a_frozen_server_costs_bounded_time(own: MariaDatabase) -> None:
         pool.close()
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def test_a_session_of_a_frozen_server_costs_bounded_time(
+    own: MariaDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "ANSWER_TIMEOUT", 0.5)
+    wrapper = own.wrapper(pool={**POOL, "timeout": 1.5, "ping_after": 0})
+    own.session(wrapper)
+    wrapper.close()
+    pid = int(Path(f"{own.server.folder}/pid").read_text())
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        with pytest.raises(OperationalError):
+            wrapper.ensure_connection()
+        assert time.monotonic() - began < 5
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert isinstance(own.session(own.wrapper(pool=POOL)), int)
 
 
 def test_a_read_only_server_is_left_for_another(own: MariaDatabase) -> None:

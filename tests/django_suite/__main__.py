@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -42,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
     good = True
     for engine in options.engine:
         storage = ["memory" if options.memory else "files"]
-        variants = {"sqlite3": storage, "mysql": ["pymysql"]}.get(engine, options.driver)
+        mysql = [os.environ.get("TEST_MYSQL_DRIVER") or "pymysql"]
+        variants = {"sqlite3": storage, "mysql": mysql}.get(engine, options.driver)
         for variant in variants:
             good &= run_all(engine, variant, options)
     print("no differences" if good else "there are differences")

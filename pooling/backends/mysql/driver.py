@@ -113,6 +113,9 @@ class MySQLDriverBase(DatabaseDriver):
         with DEADLINES.limit(connection):
             super().set_up_session(opener)
         session_tracking.track(connection, self.tracked_class, self.restores)
+        if self.restores:
+            with DEADLINES.limit(connection):
+                connection.pooling_role = _role(connection)
         self._server_data = vars(opener).get("mysql_server_data", self._server_data)
 
     def on_connect(
@@ -168,8 +171,12 @@ class MySQLDriverBase(DatabaseDriver):
     def mark_baseline(self, connection: Any) -> None:
         """Take the session's state, as receivers have set it up, for what leases begin with."""
         super().mark_baseline(connection)
-        if connection.pooling_changes is not None:
-            connection.pooling_changes.clear(restored=False)
+        changes = connection.pooling_changes
+        if changes is not None and changes.dirty:
+            with DEADLINES.limit(connection):
+                connection.pooling_role = _role(connection)
+        if changes is not None:
+            changes.clear(restored=False)
 
     def needs_connection_created(self, connection: Any) -> bool:
         """Return True if the session was restored: what receivers had set up is gone."""
@@ -198,6 +205,9 @@ class MySQLDriverBase(DatabaseDriver):
                 cursor.execute("SET SESSION sql_mode = %s", (mode,))
             if command := params.get("init_command"):
                 cursor.execute(command)
+        if _role(connection) != connection.pooling_role:
+            # Left by SET ROLE in a stored function, which MariaDB's reset does not undo.
+            raise self.operational_error("the session has another role than at its beginning")
         opener = self.opener()
         opener.connection = connection
         opener.set_autocommit(self._settings["AUTOCOMMIT"])
@@ -308,6 +318,13 @@ MySQLDriver: type[MySQLDriverBase] = (
     PyMySQLDriver if MySQLdb.__name__ == "pymysql" else MySQLdbDriver
 )
 """The driver Django uses: the one that is imported as `MySQLdb`."""
+
+
+def _role(connection: Any) -> Any:
+    """Return the session's role."""
+    with contextlib.closing(connection.cursor()) as cursor:
+        cursor.execute("SELECT CURRENT_ROLE()")
+        return cursor.fetchone()[0]
 
 
 def _is_unknown_host(error: BaseException) -> bool:
