@@ -115,3 +115,20 @@ def _key_pid(connection: Any) -> int:
     if hasattr(connection, "get_backend_pid"):  # psycopg2
         return int(connection.get_backend_pid())
     return int(connection.info.backend_pid)
+
+
+def query_wait_timeout(alias: str) -> int:
+    """Return after how many seconds a MySQL or MariaDB server ends an idle session of an alias.
+
+    Raises:
+        django.db.Error: connecting or the query failed.
+    """
+    wrapper: Any = connections[alias]
+    params = {"connect_timeout": CONNECT_TIMEOUT, **wrapper.get_connection_params()}
+    with (
+        wrapper.wrap_database_errors,
+        contextlib.closing(wrapper.Database.connect(**params)) as connection,
+        contextlib.closing(connection.cursor()) as cursor,
+    ):
+        cursor.execute("SELECT @@wait_timeout")
+        return int(cursor.fetchone()[0])

@@ -9,8 +9,9 @@ from django.core.exceptions import ImproperlyConfigured
 from poolproject.environment import Environment
 
 POSTGRESQL = "pooling.backends.postgresql"
+MYSQL = "pooling.backends.mysql"
 SQLITE = "pooling.backends.sqlite3"
-ENGINES = {"postgres": POSTGRESQL, "postgresql": POSTGRESQL, "sqlite": SQLITE}
+ENGINES = {"postgres": POSTGRESQL, "postgresql": POSTGRESQL, "mysql": MYSQL, "sqlite": SQLITE}
 
 # Writers wait at BEGIN instead of failing in mid-transaction; WAL never blocks readers.
 SQLITE_OPTIONS = {
@@ -44,7 +45,8 @@ def parse_url(url: str) -> dict[str, Any]:
         )
     if scheme not in ENGINES:
         raise ImproperlyConfigured(
-            f"DATABASE_URL: no pooled database engine for {scheme!r}; use postgres:// or sqlite://."
+            f"DATABASE_URL: no pooled database engine for {scheme!r}; use postgres://, mysql:// or "
+            "sqlite://."
         )
     if ENGINES[scheme] == SQLITE and not rest.startswith("/") and rest not in {"", ":memory:"}:
         raise ImproperlyConfigured(

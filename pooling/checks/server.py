@@ -10,6 +10,7 @@ from django.db import connections
 
 from pooling import deployment, fleet, server_limits
 from pooling.backends.driver import driver_of
+from pooling.checks.mysql import check_wait_timeout
 from pooling.checks.options import pooled
 from pooling.fleet.snapshots import Redactor
 
@@ -33,10 +34,13 @@ def check_servers(
     aliases: dict[tuple[str, str], list[str]] = defaultdict(list)
     seen: dict[str, server_limits.Server] = {}
     sizes = {alias: config.max_size for alias, _, config in pooled()}
-    for alias, entry, _ in pooled():
+    for alias, entry, config in pooled():
         if alias not in (databases or ()):
             continue
         try:
+            if "mysql" in str(entry["ENGINE"]):
+                found += check_wait_timeout(alias, config)
+                continue
             if "postgresql" not in str(entry["ENGINE"]):
                 _try_sqlite_options(alias)
                 continue

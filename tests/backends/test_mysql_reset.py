@@ -83,6 +83,17 @@ def test_nothing_is_left_for_the_next_lease(
     assert stats.connects == (2 if case in ("database", "role") else 1)
 
 
+def test_a_role_that_a_function_has_set_is_not_left(mariadb: MariaDatabase, role: None) -> None:
+    mariadb.execute("CREATE FUNCTION f() RETURNS int BEGIN SET ROLE left_role; RETURN 1; END")
+    wrapper = mariadb.wrapper(pool=SESSION)
+    assert mariadb.value(wrapper, "SELECT f()") == 1
+    assert mariadb.value(wrapper, "SELECT CURRENT_ROLE()") == "left_role"
+    wrapper.close()
+    assert mariadb.value(wrapper, "SELECT CURRENT_ROLE()") is None
+    wrapper.close()
+    assert wrapper.resolve_pool().stats().connects == 2
+
+
 def test_sql_mode_and_init_command_are_there_again(mariadb: MariaDatabase) -> None:
     options = {"sql_mode": "ANSI_QUOTES", "init_command": "SET @mine = 7"}
     wrapper = mariadb.wrapper(pool=SESSION, OPTIONS=options)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -43,7 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
     good = True
     for engine in options.engine:
         storage = ["memory" if options.memory else "files"]
-        for variant in storage if engine == "sqlite3" else options.driver:
+        mysql = [os.environ.get("TEST_MYSQL_DRIVER") or "pymysql"]
+        variants = {"sqlite3": storage, "mysql": mysql}.get(engine, options.driver)
+        for variant in variants:
             good &= run_all(engine, variant, options)
     print("no differences" if good else "there are differences")
     return 0 if good else 1
@@ -64,8 +67,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--engine",
         action="append",
-        choices=(*engines, "postgis"),
-        help="default: the first two; PostGIS needs --url",
+        choices=(*engines, "mysql", "postgis"),
+        help="default: " + ", ".join(engines) + "; PostGIS needs --url",
     )
     parser.add_argument("--driver", action="append", choices=DRIVERS, help="default: psycopg")
     parser.add_argument(
@@ -137,6 +140,11 @@ def make_databases(
 
         server = stack.enter_context(PrivatePostgres(max_connections=200))
         return {alias: server.database_settings(name=alias) for alias in suite.ALIASES}
+    if engine == "mysql":
+        from tests.support.mariadb import PrivateMariaDB
+
+        maria = stack.enter_context(PrivateMariaDB())
+        return {alias: {"NAME": f"suite_{alias}", **maria.login()} for alias in suite.ALIASES}
     if options.memory:
         return {alias: {} for alias in suite.ALIASES}
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pooling-django-suite-")))

@@ -8,9 +8,12 @@ import os
 # Django's own settings for its tests, beside its runtests.py.
 from test_sqlite import *  # noqa: F403
 
+from tests.support import mariadb
 from tests.support.servers import choose_driver
 
 choose_driver()
 
 DATABASES = json.loads(os.environ["DJANGO_SUITE_DATABASES"])
+if any(entry["ENGINE"].endswith(".mysql") for entry in DATABASES.values()):
+    mariadb.driver()
 TEST_RUNNER = "tests.django_suite.recorder.Runner"

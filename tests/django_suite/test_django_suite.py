@@ -6,6 +6,7 @@ import pytest
 
 from pooling.core.config import SCOPES
 from tests.django_suite.__main__ import main
+from tests.support.mariadb import missing
 from tests.support.servers import DRIVERS
 
 pytestmark = pytest.mark.slow
@@ -39,3 +40,9 @@ def test_postgresql_passes_what_the_stock_engine_passes(
 ) -> None:
     """scenario 52, with both drivers, in both scopes."""
     run(capsys, "--engine", "postgresql", "--driver", driver, "--url", postgresql_url)
+
+
+def test_mariadb_passes_what_the_stock_engine_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    if reason := missing():
+        pytest.skip(reason)
+    run(capsys, "--engine", "mysql")

@@ -20,6 +20,7 @@ BENCHMARK = ("bench/", "management/commands/poolbench.py")
 ALL_TEXTS = (
     *("core/messages.py", "core/report.py", "core/config.py"),
     *("conf.py", "metrics/access.py", "checks/options.py", "checks/server.py", "checks/threads.py"),
+    "checks/mysql.py",
     *("fleet/board.py", "fleet/cache_store.py"),
 )
 """Modules that build messages from parts: every text of several words counts."""

@@ -119,7 +119,13 @@ def test_sizes_are_whole_numbers(monkeypatch: pytest.MonkeyPatch, name: str) -> 
     assert f"{name} must be a whole number" in refusal(monkeypatch, **{name: "2.5"})
 
 
-@pytest.mark.parametrize("scheme", ["mysql", "oracle", "postgis", "https", "Postgres"])
+def test_a_mysql_url_leads_to_the_pooled_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = config(monkeypatch, DATABASE_URL="mysql://me:hunter2@db.example:3307/shop")
+    assert entry["ENGINE"] == "pooling.backends.mysql"
+    assert (entry["NAME"], entry["USER"], entry["PORT"]) == ("shop", "me", 3307)
+
+
+@pytest.mark.parametrize("scheme", ["oracle", "postgis", "https", "Postgres"])
 def test_other_schemes_are_refused(monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
     message = refusal(monkeypatch, DATABASE_URL=f"{scheme}://me:hunter2@db.example/shop")
     assert f"no pooled database engine for '{scheme}'" in message

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db.backends.mysql import base
 
 from pooling.backends.base import PooledDatabaseWrapper
+from pooling.backends.creation import PooledDatabaseCreation
 from pooling.backends.identity import frozen
-from pooling.backends.mysql.creation import DatabaseCreation
 from pooling.backends.mysql.driver import MySQLDriver
-from pooling.backends.mysql.features import DatabaseFeatures
+from pooling.backends.mysql.features import PooledFeatures
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Mapping
 
 
-class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
-    """Django's MySQL wrapper, leasing its connections from a pool."""
+if TYPE_CHECKING:
+    _Wrapper = base.DatabaseWrapper
+else:
+    _Wrapper = object
+
+
+class PooledMySQL(PooledDatabaseWrapper, _Wrapper):
+    """Mixed into a MySQL wrapper, of Django's or another package, it leases connections."""
 
     driver_class = MySQLDriver
-    creation_class = DatabaseCreation
-    features_class = DatabaseFeatures
+    mixins: ClassVar[Mapping[str, type]] = {
+        "creation_class": PooledDatabaseCreation,
+        "features_class": PooledFeatures,
+    }
     credential_params = ("password", "passwd")
 
     def session_identity(self, params: dict[str, Any]) -> Hashable:
@@ -32,3 +40,7 @@ class DatabaseWrapper(PooledDatabaseWrapper, base.DatabaseWrapper):
         if identifying.get("conv") is base.django_conversions:
             del identifying["conv"]
         return frozen({**identifying, "isolation_level": self.isolation_level})
+
+
+class DatabaseWrapper(PooledMySQL, base.DatabaseWrapper):
+    """Django's MySQL wrapper, leasing its connections from a pool."""

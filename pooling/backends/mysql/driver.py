@@ -56,6 +56,7 @@ TRANSIENT = frozenset(
 caller gets it at once: 1044 (no right to the database), 1045 (wrong password), 1049 (no such
 database), 1129 (host blocked), 2005 (unknown host)."""
 
+REFUSED_LOGIN = 1045
 USER_LIMITS, LIMIT_OF_SESSIONS = 1226, "max_user_connections"
 """A limit of the account's is exceeded; only that of its sessions changes in a moment."""
 
@@ -113,6 +114,9 @@ class MySQLDriverBase(DatabaseDriver):
         with DEADLINES.limit(connection):
             super().set_up_session(opener)
         session_tracking.track(connection, self.tracked_class, self.restores)
+        if self.restores:
+            with DEADLINES.limit(connection):
+                connection.pooling_role = _role(connection)
         self._server_data = vars(opener).get("mysql_server_data", self._server_data)
 
     def on_connect(
@@ -168,8 +172,12 @@ class MySQLDriverBase(DatabaseDriver):
     def mark_baseline(self, connection: Any) -> None:
         """Take the session's state, as receivers have set it up, for what leases begin with."""
         super().mark_baseline(connection)
-        if connection.pooling_changes is not None:
-            connection.pooling_changes.clear(restored=False)
+        changes = connection.pooling_changes
+        if changes is not None and changes.dirty:
+            with DEADLINES.limit(connection):
+                connection.pooling_role = _role(connection)
+        if changes is not None:
+            changes.clear(restored=False)
 
     def needs_connection_created(self, connection: Any) -> bool:
         """Return True if the session was restored: what receivers had set up is gone."""
@@ -198,6 +206,9 @@ class MySQLDriverBase(DatabaseDriver):
                 cursor.execute("SET SESSION sql_mode = %s", (mode,))
             if command := params.get("init_command"):
                 cursor.execute(command)
+        if _role(connection) != connection.pooling_role:
+            # Left by SET ROLE in a stored function, which MariaDB's reset does not undo.
+            raise self.operational_error("the session has another role than at its beginning")
         opener = self.opener()
         opener.connection = connection
         opener.set_autocommit(self._settings["AUTOCOMMIT"])
@@ -212,9 +223,13 @@ class MySQLDriverBase(DatabaseDriver):
 
     def is_transient(self, error: BaseException) -> bool:
         """Return True if a failed connect is worth a retry; see `TRANSIENT`."""
+        if getattr(error, "is_transient", False):
+            return True
         if not isinstance(error, self._error) or not error.args:
             return False
         number = error.args[0]
+        if self._connect_params is not None and number == REFUSED_LOGIN:
+            return True  # the next call may supply what is valid by now
         if number == USER_LIMITS:
             return LIMIT_OF_SESSIONS in str(error)
         return number in TRANSIENT and not _is_unknown_host(error)
@@ -308,6 +323,13 @@ MySQLDriver: type[MySQLDriverBase] = (
     PyMySQLDriver if MySQLdb.__name__ == "pymysql" else MySQLdbDriver
 )
 """The driver Django uses: the one that is imported as `MySQLdb`."""
+
+
+def _role(connection: Any) -> Any:
+    """Return the session's role."""
+    with contextlib.closing(connection.cursor()) as cursor:
+        cursor.execute("SELECT CURRENT_ROLE()")
+        return cursor.fetchone()[0]
 
 
 def _is_unknown_host(error: BaseException) -> bool:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from django.db.backends.mysql import features
 from django.utils.functional import cached_property
 
 _HEALTH_CHECKS = "backends.base.test_base.ConnectionHealthChecksTests"
 
 
-class DatabaseFeatures(features.DatabaseFeatures):
-    """Django's."""
+if TYPE_CHECKING:
+    from django.db.backends.mysql import features
+
+    _Features = features.DatabaseFeatures
+else:
+    _Features = object
+
+
+class PooledFeatures(_Features):
+    """Mixed into a MySQL engine's features, it names tests of Django's that do not apply."""
 
     pool_test_skips: ClassVar[dict[str, set[str]]] = {
         "The pool refuses CONN_MAX_AGE, which this test sets; it tests connections by itself.": {

@@ -62,6 +62,8 @@ class TrackedConnection:
     """A statement may have begun a transaction, as far as the text tells."""
     pooling_failed: bool
     """The server has refused a write: it is read-only, after a fail-over perhaps."""
+    pooling_role: Any
+    """The role that leases begin with, if releases restore the session."""
     get_autocommit: Any
 
     @property
