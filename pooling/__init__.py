@@ -1,7 +1,7 @@
 """Database connection pooling for Django.
 
-Change `ENGINE` to `pooling.backends.postgresql` or `pooling.backends.sqlite3`; everything else is
-optional. Importing this package imports no Django.
+Change `ENGINE` to `pooling.backends.postgresql`, or to the engine of another database there;
+everything else is optional. Importing this package imports no Django.
 """
 
 from __future__ import annotations
