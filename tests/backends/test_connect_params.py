@@ -155,6 +155,7 @@ def test_what_it_raises_is_an_error_of_connecting(database: Database, supplier: 
     with pytest.raises(OperationalError, match=expected):
         wrapper.ensure_connection()
     supplier.answer = dict
+    wrapper.acquire_timeout = PATIENCE
     wrapper.ensure_connection()
     assert wrapper.resolve_pool().stats().last_error == expected
 

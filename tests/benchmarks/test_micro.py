@@ -135,7 +135,7 @@ def test_the_command_shows_targets_and_writes_files(
     out, err = capsys.readouterr()
     assert "core: acquire + release, 1 thread\n  pooling / psycopg_pool" in out
     assert "per waiter" in out
-    assert "4 targets: " in out
+    assert "3 targets: " in out
     assert err.splitlines() == ["core: acquire + release, 1 thread", "memory"]
     for file in files:
         assert "SQLAlchemy QueuePool" in file.read_text()
