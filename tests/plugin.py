@@ -63,11 +63,13 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the tests that use SQLite alone, which the PostgreSQL driver makes no difference to."""
+    """Mark the tests that use SQLite or MariaDB alone, whatever the PostgreSQL driver is."""
     fixtures = set(getattr(item, "fixturenames", ()))
     callspec = getattr(item, "callspec", None)
     chosen = callspec.params.get("database") if callspec else None
     if chosen == "sqlite" or ("sqlite" in fixtures and not fixtures & {"postgresql", "database"}):
+        item.add_marker("sqlite")
+    if fixtures & {"mariadb", "mariadb_server"}:
         item.add_marker("sqlite")
 
 
