@@ -24,12 +24,17 @@ class Guarded(Protocol):
     _lock: Any
 
 
-_guarded: weakref.WeakSet[Any] = weakref.WeakSet()
+_guarded: tuple[weakref.ref[Any], ...] = ()
+"""Replaced as a whole: threads look through it while another one imports an engine, say."""
+_registering = threading.RLock()
 
 
 def register_lock(guarded: Guarded) -> None:
     """Make `in_nested_call` look at the lock of an object that all pools of the process share."""
-    _guarded.add(guarded)
+    global _guarded
+    with _registering:
+        present = [each for each in _guarded if each() is not None]
+        _guarded = (*present, weakref.ref(guarded))
 
 
 def in_nested_call() -> bool:
@@ -38,7 +43,8 @@ def in_nested_call() -> bool:
     Then this is a signal handler or a finaliser in the middle of the locked code. The lock lets it
     pass, since it is re-entrant, but a worker would wait for it, so it must not wait for a worker.
     """
-    return any(each._lock._is_owned() for each in list(_guarded))
+    guarded = [each() for each in _guarded]
+    return any(each is not None and each._lock._is_owned() for each in guarded)
 
 
 def has_ended(thread: threading.Thread) -> bool:

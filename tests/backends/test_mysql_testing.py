@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import django
 from django.db import connections
 from django.test import TestCase
 
@@ -20,7 +21,9 @@ def test_a_test_database_is_made_cloned_and_destroyed(mariadb: MariaDatabase) ->
         mariadb.session(wrapper)
         original = mariadb.entry["NAME"]
         creation = wrapper.creation
-        created = creation.create_test_db(verbosity=0, autoclobber=True, serialize=False)
+        # Deprecated in Django 6.1, where it is False by itself.
+        options = {"serialize": False} if django.VERSION < (6, 1) else {}
+        created = creation.create_test_db(verbosity=0, autoclobber=True, **options)
         try:
             assert created == name
             assert mariadb.value(wrapper, "SELECT DATABASE()") == name

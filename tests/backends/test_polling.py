@@ -69,6 +69,7 @@ def test_a_descriptor_that_is_closed_counts_as_readable(
     assert is_readable()
 
 
+@pytest.mark.serial
 def test_the_interpreters_lock_is_kept(pair: tuple[socket.socket, socket.socket]) -> None:
     """A thread that waits for it does not run between two polls, which `select.poll` would let it.
 
