@@ -11,6 +11,7 @@ from django.utils.module_loading import import_string
 
 from pooling.backends.connect_params import ConnectParams, without_values
 from pooling.backends.identity import HiddenDict
+from pooling.core.clock import SYSTEM_CLOCK
 from pooling.core.config import RESETS, PoolConfig
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class DatabaseDriver(abc.ABC):
     """Others whose value `baseline` tells, for `end_transaction`."""
 
     can_replay: ClassVar[bool] = False
-    """Whether there are `may_replay`, `has_ended` and `opened_at`, for `replay_reads`."""
+    """Whether there are `may_replay` and `has_ended`, for `replay_reads`."""
     disruptions: ClassVar[tuple[str, ...]] = ()
     """Which of `cancel` and `terminate` there are."""
     session_functions: ClassVar[re.Pattern[str]]
@@ -83,6 +84,7 @@ class DatabaseDriver(abc.ABC):
         """Whether a release undoes what can be changed in a session."""
         self._baselines: dict[Any, dict[str, Any]] = {}
         """For each connection, the attributes that leases begin with."""
+        self._opened_at: dict[Any, float] = {}
         self._attributes = attrgetter(*self.lease_attributes, *self.session_attributes)
         self._clean_attributes: dict[Any, object] = {}
         """What `_attributes` returns for each connection as leases begin."""
@@ -163,6 +165,7 @@ class DatabaseDriver(abc.ABC):
 
     def connect(self) -> Any:
         """Open a connection and set up its session as the stock backend does."""
+        began = SYSTEM_CLOCK.now()
         opener = self.opener()
         plain = params = self.connection_params()
         if self._connect_params is not None:
@@ -178,6 +181,7 @@ class DatabaseDriver(abc.ABC):
         if failure is not None:
             raise failure  # here, where the other error is not its context
         try:
+            self._opened_at[connection] = began
             opener.connection = connection
             self.set_up_session(opener)
             opener.connection = None
@@ -214,6 +218,7 @@ class DatabaseDriver(abc.ABC):
     def forget(self, connection: Any) -> None:
         """Forget what was noted of a connection that is about to be closed."""
         self._baselines.pop(connection, None)
+        self._opened_at.pop(connection, None)
         self._clean_attributes.pop(connection, None)
         self._clean_fingerprints.pop(connection, None)
 
@@ -285,7 +290,7 @@ class DatabaseDriver(abc.ABC):
 
     def opened_at(self, connection: Any) -> float:
         """Return when opening a connection began, on the system's clock."""
-        raise NotImplementedError
+        return self._opened_at[connection]
 
     def mark_baseline(self, connection: Any) -> None:
         """Take the session as it is now for what leases begin with: receivers have set it up."""

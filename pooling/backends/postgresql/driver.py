@@ -18,7 +18,6 @@ from pooling.backends.driver import DatabaseDriver
 from pooling.backends.postgresql import polling, server_cursors, session_tracking
 from pooling.backends.postgresql.deadlines import DEADLINES
 from pooling.backends.postgresql.sql_classifier import is_plain_read
-from pooling.core.clock import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +113,6 @@ class PsycopgDriver(DatabaseDriver):
     def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
         self._readable: dict[Any, Callable[[], object]] = {}
         """For each open connection, a function that tells whether its socket is readable."""
-        self._opened_at: dict[Any, float] = {}
         self._seen_writable = False
         """Whether any session of this pool has ever accepted writes."""
         if config.reset == "session":
@@ -148,13 +146,6 @@ class PsycopgDriver(DatabaseDriver):
             bound = min(math.ceil(self.config.timeout), MAX_CONNECT_TIMEOUT)
             params.setdefault("connect_timeout", max(bound, MIN_CONNECT_TIMEOUT))
         return params
-
-    def connect(self) -> Any:
-        """Open a connection, and note when that began."""
-        began = SYSTEM_CLOCK.now()
-        connection = super().connect()
-        self._opened_at[connection] = began
-        return connection
 
     def on_connect(
         self,
@@ -267,10 +258,6 @@ class PsycopgDriver(DatabaseDriver):
         state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or ""
         return bool(self._status(connection)) or state in ENDED
 
-    def opened_at(self, connection: Any) -> float:
-        """Return when opening a connection began, on the system's clock."""
-        return self._opened_at[connection]
-
     def mark_baseline(self, connection: Any) -> None:
         """Take the session's state, as receivers have set it up, for what leases begin with."""
         super().mark_baseline(connection)
@@ -316,7 +303,6 @@ class PsycopgDriver(DatabaseDriver):
     def close(self, connection: Any) -> None:
         """Close the connection."""
         self._readable.pop(connection, None)
-        self._opened_at.pop(connection, None)
         super().close(connection)
 
     def is_transient(self, error: BaseException) -> bool:
