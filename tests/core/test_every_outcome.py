@@ -66,7 +66,7 @@ class SlowWorkers(UntracedWorkers):
 
     def run(self, job: Callable[[], None]) -> None:
         pending = self.injection.pool._state.pending if self.injection else ()
-        method = METHODS[pending[0].task] if pending else ""
+        method = METHODS[pending[0].kind] if pending else ""
         if method in self.never:
             self.never.discard(method)
             self.hanging.append(job)
