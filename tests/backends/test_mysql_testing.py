@@ -21,8 +21,8 @@ def test_a_test_database_is_made_cloned_and_destroyed(mariadb: MariaDatabase) ->
         mariadb.session(wrapper)
         original = mariadb.entry["NAME"]
         creation = wrapper.creation
-        # Deprecated in Django 6.1, where it is False by itself.
-        options = {"serialize": False} if django.VERSION < (6, 1) else {}
+        # Deprecated in Django 6.0, where it is off by itself.
+        options = {"serialize": False} if django.VERSION < (6, 0) else {}
         created = creation.create_test_db(verbosity=0, autoclobber=True, **options)
         try:
             assert created == name
