@@ -9,6 +9,8 @@ from pooling.core.clock import LONG_AGO
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pooling.core.errors import BudgetExhausted
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 """Seconds between attempts to connect to a server that is down: doubled each time, then jittered
 down by up to a half. The longest is short enough to notice a returning server within a second."""
@@ -90,6 +92,13 @@ class ConnectBackoff:
         self._failures += 1
         self.next_attempt = now + pause * (1 - self._random() / 2)
         self.next_refill = now + REFILL_PAUSE
+
+    def turned_away(self, error: BudgetExhausted, error_text: str, now: float) -> None:
+        """Note that the budget allows no other connection: the server is up, but try later."""
+        self.down_since = None
+        self.error, self.error_text = error, error_text
+        self.next_attempt = now + error.pause
+        self.next_refill = now + max(REFILL_PAUSE, error.pause)
 
     def refused(self, error_text: str, now: float) -> None:
         """Note that the server has answered with an error that another attempt does not mend."""

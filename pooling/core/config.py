@@ -46,6 +46,8 @@ class PoolConfig:
             connection of a Django database, such as a token.
         replay_reads: whether the first statement of a lease of a Django database, if it only reads,
             is run once more when its session had ended.
+        budget: the most connections that all processes with this option together have open to the
+            database, with PostgreSQL; needs `reset="session"`.
         leak_after: a lease older than this is reported once, with the stack that acquired it.
         name: what logs, errors and metrics call the pool.
 
@@ -66,6 +68,7 @@ class PoolConfig:
     scope: str = "request"
     connect_params: str | None = None
     replay_reads: bool = False
+    budget: int | None = None
     leak_after: float | None = None
     name: str = "pool"
 
@@ -84,6 +87,8 @@ class PoolConfig:
             *_scope(self.scope, self.reset),
             *_connect_params(self.connect_params),
             *_flag("replay_reads", self.replay_reads),
+            *_count("budget", self.budget, at_least=1, optional=True),
+            *_budget(self.budget, self.reset),
             *_seconds("leak_after", self.leak_after),
             *_name(self.name),
         ]
@@ -140,6 +145,16 @@ def _scope(value: object, reset: object) -> _Problems:
         )
         return [("reset", problem)]
     return []
+
+
+def _budget(value: object, reset: object) -> _Problems:
+    if value is None or reset == "session":
+        return []
+    problem = (
+        "must be 'session' with a budget, which is kept by a lock in the session that statements "
+        "may free; leave reset out"
+    )
+    return [("reset", problem)]
 
 
 def _connect_params(value: object) -> _Problems:

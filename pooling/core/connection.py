@@ -49,6 +49,8 @@ class DiscardReason(enum.StrEnum):
     """It is older than the last `drain`."""
     SURPLUS = "surplus"
     """The pool was made smaller by `resize`."""
+    BUDGET = "budget"
+    """Another process needed it more; see the option `budget`."""
     CLOSED = "closed"
     """The pool was closed."""
     LEAKED = "leaked"
@@ -67,6 +69,7 @@ class PooledConnection(Generic[C]):
         "context",
         "expires_at",
         "generation",
+        "idle_since",
         "leak_reported",
         "note",
         "owner",
@@ -89,6 +92,8 @@ class PooledConnection(Generic[C]):
         """How often the pool had been drained when it was opened; less than now means outdated."""
         self.since = now
         """When it came into its present state (the pool's clock)."""
+        self.idle_since = now
+        """Since when it was free before the present look at the budget, which is no use."""
         self.ping_due_at = now
         """Until when it may be used with the free liveness test alone."""
         self.expires_at = float("inf")

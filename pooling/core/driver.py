@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from pooling.core.budget import Probe
 
 C = TypeVar("C")
 
@@ -52,5 +55,17 @@ class Driver(Protocol[C]):
         """Tell whether a failed `connect` is worth another try in a moment.
 
         A server that restarts is; a wrong password is not.
+        """
+        ...
+
+
+class BudgetedDriver(Driver[C], Protocol):
+    """A driver for the option `budget`: its `connect` may raise `BudgetExhausted`."""
+
+    def probe(self, connection: C, *, in_demand: bool) -> Probe:
+        """Look whether other processes need this process's connections. Blocks; may raise.
+
+        Args:
+            in_demand: whether callers wait for the connection.
         """
         ...

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pooling.core.budget import BudgetUse
 
 
 class PoolError(Exception):
@@ -23,6 +26,23 @@ class TooManyWaiters(PoolError):
 
 class ServerDown(PoolError):
     """The server has been down for `fail_fast` seconds, so this caller was not made to wait."""
+
+
+class BudgetExhausted(PoolError):
+    """The budget of all processes together allows no other connection.
+
+    Drivers raise it from `connect`. Callers go on waiting, and see it as the cause of their
+    `PoolTimeout`.
+
+    Attributes:
+        use: how the budget is used.
+        pause: seconds until another attempt makes sense.
+    """
+
+    def __init__(self, message: str, use: BudgetUse | None = None, pause: float = 0.0) -> None:
+        super().__init__(message)
+        self.use = use
+        self.pause = pause
 
 
 class PoolClosed(PoolError):

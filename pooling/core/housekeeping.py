@@ -43,6 +43,8 @@ def maintain(state: PoolState[C]) -> tuple[list[Holder], float | None]:
     retire_idle(state, now)
     recover_lost_leases(state, now)
     mark_stalled(state, now)
+    state.lift_ceiling(now)
+    state.probe_idle(now)
     state.fill()
     return leaks(state, now), next_due(state, now)
 
@@ -61,7 +63,7 @@ def retirement_reason(
     if now >= record.expires_at:
         return DiscardReason.RECYCLED
     if len(state.records) > state.max_size:
-        return DiscardReason.SURPLUS
+        return DiscardReason["SURPLUS" if len(state.records) > state.config.max_size else "BUDGET"]
     if record.uses >= state.max_uses:
         return DiscardReason.USED_UP
     return None
@@ -155,6 +157,10 @@ def next_due(state: PoolState[C], now: float) -> float | None:
         due.append(max(state.unused_since + config.max_idle, now + FIRST_PAUSE))
     if config.leak_after is not None:
         due.append(now + config.leak_after)
+    if state.idle:
+        due.append(state.next_probe)
+    if state.waiters and state.ceiling_ends > now:
+        due.append(state.ceiling_ends)
     for record in state.records:
         if record.state is State.IDLE:
             due.append(record.expires_at)

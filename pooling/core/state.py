@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple
 
 from pooling.core import housekeeping
 from pooling.core.backoff import ConnectBackoff
+from pooling.core.budget import CEILING, PROBE_PAUSE
 from pooling.core.clock import LONG_AGO
 from pooling.core.connection import LEASED, DiscardReason, PooledConnection, State
 from pooling.core.driver import C
@@ -38,14 +39,19 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterable
 
+    from pooling.core.budget import BudgetUse, Probe
     from pooling.core.config import PoolConfig
     from pooling.core.connection import Lease
+    from pooling.core.errors import BudgetExhausted
 
 MAX_CONCURRENT_TESTS = 2
 """How many distrusted idle connections are tested at a time, beside those for waiting callers."""
 
 RECYCLE_SPREAD = 0.2
 """The part of `recycle` over which ages are spread (HikariCP: 0.25, psycopg_pool: 0.05)."""
+
+LONGEST_PROBE = 10.0
+"""Seconds after which another look at the budget is begun although the last one has not ended."""
 
 IDLE = State.IDLE
 
@@ -59,6 +65,8 @@ class TaskKind(enum.Enum):
     PING = enum.auto()
     RECOVER = enum.auto()
     """Clean what a lost lease has left behind."""
+    PROBE = enum.auto()
+    """Look whether other processes need a connection of the budget."""
     CLOSE = enum.auto()
 
 
@@ -79,7 +87,15 @@ class PoolState(Generic[C]):
     def __init__(
         self, config: PoolConfig, now: Callable[[], float], random: Callable[[], float]
     ) -> None:
+        self.ceiling: float = INFINITE
+        """The most connections that the budget leaves to this process for now."""
+        self.ceiling_ends = LONG_AGO
+        """Until when."""
         self.set_config(config)
+        self.next_probe = INFINITE if config.budget is None else LONG_AGO
+        """When to look at the budget again."""
+        self.budget_use: BudgetUse | None = None
+        """What was seen then."""
         self.now = now
         self.random = random
         """Returns a random number from 0 to 1."""
@@ -120,7 +136,7 @@ class PoolState(Generic[C]):
     def set_config(self, config: PoolConfig) -> None:
         """Use these options, with those that every release reads in their cheapest form."""
         self.config = config
-        self.max_size = config.max_size
+        self.max_size = int(min(config.max_size, self.ceiling))
         self.max_uses = sys.maxsize if config.max_uses is None else config.max_uses
         self.ping_after = INFINITE if config.ping_after is None else config.ping_after
         self.leak_after = config.leak_after
@@ -197,8 +213,12 @@ class PoolState(Generic[C]):
             or record.uses >= self.max_uses
             or record.generation != self.generation
             or len(self.records) > self.max_size
+            or now >= self.next_probe
         ):
             reason = housekeeping.retirement_reason(self, record, now)
+            if reason is None and now >= self.next_probe:
+                self.start_probe(record, now)
+                return
         if reason is not None:
             if reason is DiscardReason.BROKEN:
                 self._distrust_idle(record)
@@ -310,13 +330,16 @@ class PoolState(Generic[C]):
             dataclasses.replace(
                 self.config,
                 min_size=self.config.min_size if min_size is None else min_size,
-                max_size=self.max_size if max_size is None else max_size,
+                max_size=self.config.max_size if max_size is None else max_size,
             )
         )
-        while self.idle and len(self.records) > self.max_size:
-            self.discard(self.idle[0], DiscardReason.SURPLUS)
-            self.idle.popleft()
+        self._discard_surplus(DiscardReason.SURPLUS)
         self.fill()
+
+    def _discard_surplus(self, reason: DiscardReason) -> None:
+        while self.idle and len(self.records) > self.max_size:
+            self.discard(self.idle[0], reason)
+            self.idle.popleft()
 
     def suspend(self) -> None:
         """Serve no caller until `resume`."""
@@ -358,11 +381,16 @@ class PoolState(Generic[C]):
         ):
             self._open(now)
 
+    @property
+    def max_opening(self) -> int:
+        """How many connections may be opened at a time; with a budget, one may be turned away."""
+        return 1 if self.config.budget is not None else self.backoff.max_concurrent_connects
+
     def may_open(self, now: float) -> bool:
         """Tell whether a connect may be attempted now."""
         return (
             len(self.records) < self.max_size
-            and self.opening < self.backoff.max_concurrent_connects + len(self.stalled)
+            and self.opening < self.max_opening + len(self.stalled)
             and now >= self.backoff.next_attempt
         )
 
@@ -376,7 +404,7 @@ class PoolState(Generic[C]):
 
     def connect_error(self) -> BaseException | None:
         """Return why the pool cannot grow, if it would and the server does not let it."""
-        return self.backoff.error if len(self.records) < self.max_size else None
+        return self.backoff.error if len(self.records) < self.config.max_size else None
 
     # ---- tasks -----------------------------------------------------------------------------------
 
@@ -435,6 +463,8 @@ class PoolState(Generic[C]):
         if self.config.recycle is not None:
             record.expires_at = now + self.config.recycle * (1 - RECYCLE_SPREAD * self.random())
         record.ping_due_at = now + self.ping_after
+        if self.next_probe == LONG_AGO:
+            self.next_probe = now + PROBE_PAUSE
         self.opening -= 1
         self.counters.connected(now - record.since)
         self._end_task(record)
@@ -489,6 +519,59 @@ class PoolState(Generic[C]):
         self.keep_or_discard(record, reason, now)
         self.fill()
         self._notify_if_quiescent()
+
+    def turned_away(
+        self, record: PooledConnection[C], error: BudgetExhausted, error_text: str
+    ) -> None:
+        """Note that the budget allowed no connection. Callers go on waiting, as in a full pool."""
+        self.records.discard(record)
+        record.state = State.CLOSED
+        self.opening -= 1
+        self._end_task(record)
+        self.budget_use = error.use or self.budget_use
+        self.backoff.turned_away(error, error_text, self.now())
+        self._notify_if_quiescent()
+
+    def start_probe(self, record: PooledConnection[C], now: float) -> None:
+        """Have a worker look at the budget with a connection that is free."""
+        record.idle_since = record.since if record.state is IDLE else now
+        self.start_task(TaskKind.PROBE, record)
+        self.next_probe = now + LONGEST_PROBE
+
+    def probe_idle(self, now: float) -> None:
+        """Look at the budget, if that is due, with the idle connection that is needed least."""
+        if self.idle and now >= self.next_probe:
+            self.start_probe(self.idle[0], now)
+            self.idle.popleft()
+
+    def probed(self, record: PooledConnection[C], probe: Probe | None) -> None:
+        """Take a connection back, and give up what the probe says; None if it failed."""
+        now = self.now()
+        self._end_task(record)
+        self.next_probe = now + PROBE_PAUSE
+        reason: DiscardReason | None = DiscardReason.BROKEN
+        if probe is not None:
+            self.next_probe = now + probe.pause
+            self.budget_use = probe.use or self.budget_use
+            self._set_ceiling(INFINITE if probe.ceiling is None else probe.ceiling)
+            self.ceiling_ends = self.next_probe + CEILING
+            reason = DiscardReason.BUDGET if probe.give_up else None
+        self.keep_or_discard(record, reason, now)
+        if record.state is IDLE:  # a look is no use: it is as old as before, and again the first
+            record.since = record.idle_since
+            self.idle.rotate()
+        self._discard_surplus(DiscardReason.BUDGET)
+        self.fill()
+        self._notify_if_quiescent()
+
+    def _set_ceiling(self, ceiling: float) -> None:
+        self.ceiling = ceiling
+        self.set_config(self.config)
+
+    def lift_ceiling(self, now: float) -> None:
+        """Allow as many connections as the options do, if the last look was too long ago."""
+        if now >= self.ceiling_ends and self.ceiling != INFINITE:
+            self._set_ceiling(INFINITE)
 
     def requeue_for_test(self, record: PooledConnection[C], lease: Lease[C], since: float) -> bool:
         """Take a doubtful connection from `lease`, which waits again; False if the pool is closed.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from traceback import StackSummary
 
+    from pooling.core.budget import BudgetUse
     from pooling.core.driver import C
     from pooling.core.state import PoolState
 
@@ -72,6 +73,8 @@ class PoolStats:
         discards: connections thrown away, by reason.
         pins: leases with `scope="transaction"` that were kept until the end of the request, by
             reason.
+        budget: how the budget of all processes was used some seconds ago; None without the option
+            `budget`, and before the first look.
     """
 
     name: str
@@ -101,6 +104,7 @@ class PoolStats:
     last_error_age: float | None
     discards: Mapping[DiscardReason, int]
     pins: Mapping[str, int]
+    budget: BudgetUse | None
 
 
 HISTOGRAMS = ("waits", "holds", "opens")
@@ -226,7 +230,7 @@ def snapshot(state: PoolState[C]) -> PoolStats:
     return PoolStats(
         name=state.config.name,
         min_size=state.config.min_size,
-        max_size=state.max_size,
+        max_size=state.config.max_size,
         size=len(state.records),
         idle=len(state.idle),
         leased=state.leased,
@@ -251,6 +255,7 @@ def snapshot(state: PoolState[C]) -> PoolStats:
         last_error_age=None if counters.last_error is None else max(now - counters.failed_at, 0.0),
         discards=MappingProxyType(dict(counters.discards)),
         pins=MappingProxyType(dict(counters.pins)),
+        budget=state.budget_use,
     )
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Generic, cast
 
 from pooling.core import housekeeping, messages
 from pooling.core.connection import DiscardReason, PooledConnection
 from pooling.core.driver import C, Driver
+from pooling.core.errors import BudgetExhausted
 from pooling.core.state import Task, TaskKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pooling.core.budget import Probe
     from pooling.core.clock import Clock
+    from pooling.core.driver import BudgetedDriver
     from pooling.core.listener import Listener
     from pooling.core.pool import Pool
     from pooling.core.scheduler import Scheduler
@@ -109,6 +112,8 @@ class TaskRunner(Generic[C]):
             self._close(record, reason)
         elif kind is TaskKind.OPEN:
             self._open(record)
+        elif kind is TaskKind.PROBE:
+            self._probe(record)
         elif kind is TaskKind.PING:
             self._test(record, self._driver.ping, DiscardReason.BROKEN)
         else:
@@ -137,6 +142,10 @@ class TaskRunner(Generic[C]):
             connection = self._driver.connect()
         except BaseException as error:
             text = messages.error_text(error)
+            if isinstance(error, BudgetExhausted):
+                pool._run_locked(partial(pool._state.turned_away, record, error, text))
+                logger.info("%r: could not connect: %s", pool, text)
+                return
             server_down = pool._server_down if self._is_transient(error) else None
             pool._run_locked(partial(pool._state.not_opened, record, error, text, server_down))
             logger.warning("%r: could not connect: %s", pool, text)
@@ -176,6 +185,20 @@ class TaskRunner(Generic[C]):
         finally:
             self._pool._run_locked(lambda: self._pool._state.tested(record, reason))
             self.submit_pending()
+
+    def _probe(self, record: PooledConnection[C]) -> None:
+        """Look at the budget with a connection, and give up what others need more."""
+        state = self._pool._state
+        probe: Probe | None = None
+        try:
+            driver = cast("BudgetedDriver[C]", self._driver)
+            probe = driver.probe(record.connection, in_demand=bool(state.waiters))
+        except Exception as error:
+            logger.info("%r: a connection is broken: %s", self._pool, messages.error_text(error))
+        finally:
+            self._pool._run_locked(lambda: state.probed(record, probe))
+            self.submit_pending()
+            self.schedule_maintenance()
 
     def _close(self, record: PooledConnection[C], reason: DiscardReason | None) -> None:
         logger.info("%r: closing a connection (%s)", self._pool, reason)

@@ -16,7 +16,7 @@ COUNTS = {"min_size": 0, "max_size": 1, "max_waiting": 0, "max_uses": 1}
 """The options that are whole numbers, with the smallest value of each."""
 
 DURATIONS = ("timeout", "recycle", "max_idle", "fail_fast", "ping_after", "leak_after")
-OPTIONAL = {*DURATIONS, "max_waiting", "max_uses", "connect_params"}
+OPTIONAL = {*DURATIONS, "budget", "max_waiting", "max_uses", "connect_params"}
 
 
 def problems_of(**options: Any) -> dict[str, str]:
@@ -40,6 +40,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "scope": "request",
         "connect_params": None,
         "replay_reads": False,
+        "budget": None,
         "leak_after": None,
         "name": "pool",
     }

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pooling.core.errors import PoolClosed, PoolTimeout, TooManyWaiters
+from pooling.core.budget import BudgetUse, Probe
+from pooling.core.errors import BudgetExhausted, PoolClosed, PoolTimeout, TooManyWaiters
 from tests.support.fakes import (
     FakeOperationalError,
     ManualWorkers,
@@ -282,6 +283,22 @@ def maintain_with_a_leak(injection: InjectionHarness) -> None:
     injection.strike(injection.pool._tasks.maintain)
 
 
+def release_when_the_budget_is_looked_at(injection: InjectionHarness) -> None:
+    injection.pool = injection.harness.pool(max_size=2, budget=5, reset="session")
+    mine, _ = [injection.pool.acquire()], injection.hold()
+    injection.clock.advance(1.0)
+    injection.while_another_waits(lambda: injection.strike(mine.pop().release))
+
+
+def maintain_with_a_look_at_the_budget(injection: InjectionHarness) -> None:
+    injection.pool = injection.harness.pool(max_size=2, budget=5, reset="session")
+    injection.warm(2)
+    injection.clock.advance(1.0)
+    injection.driver.found = Probe(BudgetUse(5, 5, 2, 1), 0.5, ceiling=1)
+    injection.strike(injection.pool._tasks.maintain)
+    injection.driver.found = Probe(None, 0.5)
+
+
 # ---- workers, whose threads are another kind of victim -------------------------------------------
 #
 # Ctrl-C does not reach them, but `PyThreadState_SetAsyncExc` does, and a driver may raise
@@ -327,6 +344,24 @@ def fail_to_close_in_worker(injection: InjectionHarness) -> None:
     close_in_worker(injection)
 
 
+def look_at_the_budget_in_worker(injection: InjectionHarness) -> None:
+    injection.pool = injection.harness.pool(max_size=2, budget=5, reset="session")
+    mine: list[Any] = []
+    injection.clock.meanwhile(injection.let_others_work)
+    mine.append(injection.pool.acquire())
+    injection.clock.advance(1.0)
+    injection.driver.found = Probe(BudgetUse(5, 5, 2, 1), 0.5, ceiling=1, give_up=True)
+    mine.pop().release()
+    injection.strike(injection.work)
+    injection.driver.found = Probe(None, 0.5)
+
+
+def be_turned_away_in_worker(injection: InjectionHarness) -> None:
+    injection.pool = injection.harness.pool(max_size=2, budget=5, reset="session")
+    injection.driver.plan("connect", BudgetExhausted("budget 5 of 5 used", None, 0.2))
+    injection.while_another_waits(lambda: injection.strike(injection.work))
+
+
 JOBS: list[Callable[[InjectionHarness], None]] = [
     open_in_worker,
     fail_to_open_in_worker,
@@ -335,6 +370,8 @@ JOBS: list[Callable[[InjectionHarness], None]] = [
     clean_in_worker,
     close_in_worker,
     fail_to_close_in_worker,
+    look_at_the_budget_in_worker,
+    be_turned_away_in_worker,
 ]
 
 STORIES: list[Callable[[InjectionHarness], None]] = [
@@ -376,6 +413,8 @@ STORIES: list[Callable[[InjectionHarness], None]] = [
     maintain_with_old_idle_connections,
     maintain_with_too_few_connections,
     maintain_with_a_leak,
+    release_when_the_budget_is_looked_at,
+    maintain_with_a_look_at_the_budget,
 ]
 
 

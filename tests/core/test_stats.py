@@ -36,6 +36,7 @@ def test_a_fresh_pool_has_all_zeros(harness: PoolHarness) -> None:
         "closed": False,
         "acquired": 0,
         "waited": 0,
+        "budget": None,
         "waits": None,
         "holds": None,
         "opens": None,

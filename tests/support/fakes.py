@@ -13,6 +13,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from pooling.core.budget import Probe
 from pooling.core.clock import Clock
 from pooling.core.config import PoolConfig
 from pooling.core.listener import NULL_LISTENER, Listener
@@ -160,6 +161,8 @@ class FakeConnection:
     def __init__(self, number: int) -> None:
         self.number = number
         self.pings = self.resets = self.closes = 0
+        self.probes: list[bool] = []
+        """Looks at the budget: whether callers waited for the connection."""
         self.gone = False
         """Whether it was closed."""
         self.dead = False
@@ -184,6 +187,8 @@ class FakeDriver:
 
     def __init__(self) -> None:
         self.connections: list[FakeConnection] = []
+        self.found = Probe(None, 0.5)
+        """What a look at the budget finds."""
         self.faults: list[str] = []
         self._numbers = itertools.count(1)
         self._plans: dict[str, deque[Any]] = {}
@@ -226,6 +231,12 @@ class FakeDriver:
             self.faults.append(f"{connection} was closed again")
         self._use("close", connection)
         connection.gone = True  # after an interrupt, closing it once more is no fault
+
+    def probe(self, connection: FakeConnection, *, in_demand: bool) -> Probe:
+        connection.probes.append(in_demand)
+        self._use("probe", connection)
+        self._fail_if_dead(connection)
+        return self.found
 
     def is_transient(self, error: BaseException) -> bool:
         return isinstance(error, RefusedError)
