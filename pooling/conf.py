@@ -58,7 +58,7 @@ def read_pool_config(
         return None, problems
     options, unknown = _renamed(given)
     problems += [f"{path}: {problem}" for problem in unknown]
-    if options.get("scope") == "transaction":
+    if options.get("scope") == "transaction" or options.get("budget") is not None:
         options.setdefault("reset", "session")
     config = None
     try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import abc
+from contextlib import nullcontext
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.signals import connection_created
 from django.utils.module_loading import import_string
 
@@ -17,17 +19,30 @@ from pooling.core.config import RESETS, PoolConfig
 if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from pooling.backends.base import PooledDatabaseWrapper
+    from pooling.core.budget import Probe
     from pooling.core.pool import Pool
+
+
+_NOTHING_TO_HOLD = nullcontext()
 
 
 def driver_of(pool: Pool[Any]) -> DatabaseDriver | None:
     """Return the driver of a pool, None if it is not one of a Django database."""
     driver = pool._driver
     return driver if isinstance(driver, DatabaseDriver) else None
+
+
+def no_budget(alias: str, reason: str) -> str:
+    """Say that an engine has no budget."""
+    return (
+        f"DATABASES[{alias!r}]['OPTIONS']['pool']['budget']: there is none with this engine: "
+        f"{reason}; leave it out and limit max_size"
+    )
 
 
 class DatabaseDriver(abc.ABC):
@@ -54,6 +69,8 @@ class DatabaseDriver(abc.ABC):
     baseline_attributes: ClassVar[tuple[str, ...]] = ()
     """Others whose value `baseline` tells, for `end_transaction`."""
 
+    no_budget: ClassVar[str | None] = "its sessions are not counted"
+    """Why there is no `budget` with this engine; None if there is."""
     can_replay: ClassVar[bool] = False
     """Whether there are `may_replay` and `has_ended`, for `replay_reads`."""
     disruptions: ClassVar[tuple[str, ...]] = ()
@@ -63,6 +80,8 @@ class DatabaseDriver(abc.ABC):
     the name."""
 
     def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
+        if config.budget is not None and self.no_budget is not None:
+            raise ImproperlyConfigured(no_budget(wrapper.alias, self.no_budget))
         self.config = config
         self.alias = wrapper.alias
         self.vendor: str = wrapper.vendor
@@ -170,27 +189,35 @@ class DatabaseDriver(abc.ABC):
         plain = params = self.connection_params()
         if self._connect_params is not None:
             params = self._connect_params.get(plain)
-        failure: Exception | None = None
-        try:
-            connection = opener.get_new_connection(params)
-        except Exception as error:
-            _leave_out_frames(error, self._module)
-            failure = without_values(error, params, plain)
-            if failure is error:
+        with self.connecting():
+            failure: Exception | None = None
+            try:
+                connection = opener.get_new_connection(params)
+            except Exception as error:
+                _leave_out_frames(error, self._module)
+                failure = without_values(error, params, plain)
+                if failure is error:
+                    raise
+            if failure is not None:
+                raise failure  # here, where the other error is not its context
+            try:
+                self._opened_at[connection] = began
+                opener.connection = connection
+                self.set_up_session(opener)
+                opener.connection = None
+                self._note_baseline(connection)
+                self.on_connect(connection, opener)
+                return connection  # here, where an interrupt still closes it
+            except BaseException:
+                self.close(connection)
                 raise
-        if failure is not None:
-            raise failure  # here, where the other error is not its context
-        try:
-            self._opened_at[connection] = began
-            opener.connection = connection
-            self.set_up_session(opener)
-            opener.connection = None
-            self._note_baseline(connection)
-            self.on_connect(connection, opener)
-            return connection  # here, where an interrupt still closes it
-        except BaseException:
-            self.close(connection)
-            raise
+
+    def know_demand(self, has_demand: Callable[[], bool]) -> None:  # noqa: B027 - for a budget
+        """Take a function that tells whether callers wait for a connection."""
+
+    def connecting(self) -> AbstractContextManager[object]:
+        """Return a context manager in which a connection is opened and its session set up."""
+        return _NOTHING_TO_HOLD
 
     def on_connect(  # noqa: B027 - not all have to
         self, connection: Any, opener: PooledDatabaseWrapper
@@ -299,6 +326,10 @@ class DatabaseDriver(abc.ABC):
     def needs_connection_created(self, connection: Any) -> bool:  # noqa: ARG002
         """Tell whether the session was restored, so that receivers have to set it up again."""
         return False
+
+    def probe(self, connection: Any, *, in_demand: bool) -> Probe:
+        """Look whether other processes need this process's connections; see `no_budget`."""
+        raise NotImplementedError
 
     def add_server_cursor(self, connection: Any, cursor: Any) -> None:  # noqa: B027 - most have none
         """Note a server-side cursor that the connection's lease has made."""

@@ -173,7 +173,9 @@ class PoolLookup(BaseDatabaseWrapper):
             wrapper: Any = self
             driver = self.driver_class(wrapper, config)
             driver.update_params(params, credentials, self.params_attributes)
-            return Pool(driver, config, listener=_REGISTERING_LISTENER)
+            pool: Pool[Any] = Pool(driver, config, listener=_REGISTERING_LISTENER)
+            driver.know_demand(lambda: bool(pool._state.waiters))
+            return pool
 
         pool = REGISTRY.find(own)
         if pool is None and not any(map(is_made_per_call, params.values())):

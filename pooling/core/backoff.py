@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pooling.core.clock import LONG_AGO
+from pooling.core.errors import BudgetExhausted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from pooling.core.errors import BudgetExhausted
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 0.5
 """Seconds between attempts to connect to a server that is down: doubled each time, then jittered
@@ -99,6 +98,11 @@ class ConnectBackoff:
         self.error, self.error_text = error, error_text
         self.next_attempt = now + error.pause
         self.next_refill = now + max(REFILL_PAUSE, error.pause)
+
+    def room_was_seen(self) -> None:
+        """Note that the budget has room again."""
+        if isinstance(self.error, BudgetExhausted):
+            self.next_attempt = self.next_refill = LONG_AGO
 
     def refused(self, error_text: str, now: float) -> None:
         """Note that the server has answered with an error that another attempt does not mend."""

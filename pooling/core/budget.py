@@ -21,14 +21,16 @@ PROBES_PER_SECOND = 100
 """How many such looks all processes together make: with more of them, each looks less often. It
 does not matter who looks, as long as somebody does who can give."""
 
-ATTEMPT_PAUSE = 0.2
-"""Seconds between two attempts of a process that was turned away, at least."""
+ATTEMPT_PAUSE, LONGEST_ATTEMPT_PAUSE = 0.2, 60.0
+"""Seconds between two attempts of a pool that was turned away."""
 
 HOPELESS_PAUSE = 2.0
-"""The same of a process that has its share: it waits for others to want less."""
+"""The same of a pool that has its share, at first, and doubled each time: it waits for others to
+want less. A look that finds room ends its pause."""
 
-ATTEMPTS_PER_SECOND = 50
-"""How many such attempts all processes together make; each costs the server a connect."""
+MOST_WANTING = 80
+"""How many pools wait on the server at a time. With more of them each lengthens its pauses, so that
+they make about a hundred attempts a second together: each costs the server a connect."""
 
 CEILING = 2.0
 """Seconds for which a process keeps to what it was told to have at most, beyond its next look: it
@@ -43,8 +45,12 @@ EAGERNESS = 0.25
 unable: all its connections may be in use."""
 
 
+POOL_BITS = 7
+"""The last bits of a pool's number tell the pools of a process apart, the others the processes."""
+
+
 class Share(NamedTuple):
-    """What one process has of a budget."""
+    """What one pool of one process has of a budget."""
 
     connections: int
     wants: bool
@@ -61,7 +67,8 @@ class BudgetUse(NamedTuple):
     """Processes whose callers wait for a connection that the budget does not allow."""
 
     def __str__(self) -> str:
-        return f"budget {self.used} of {self.limit} used by {self.processes} processes"
+        processes = f"{self.processes} process" + "es" * (self.processes != 1)
+        return f"budget {self.used} of {self.limit} used by {processes}"
 
 
 class Probe(NamedTuple):
@@ -78,12 +85,12 @@ class Probe(NamedTuple):
 
 
 def use_of(shares: Mapping[int, Share], limit: int) -> BudgetUse:
-    """Return what people want to know of the shares of all processes, by process."""
+    """Return what people want to know of the shares of all pools, by number."""
     return BudgetUse(
         limit,
         sum(share.connections for share in shares.values()),
-        sum(share.connections > 0 for share in shares.values()),
-        sum(share.wants for share in shares.values()),
+        len({pool >> POOL_BITS for pool, share in shares.items() if share.connections}),
+        len({pool >> POOL_BITS for pool, share in shares.items() if share.wants}),
     )
 
 
@@ -108,33 +115,41 @@ def fair_share(shares: Iterable[Share], limit: int) -> float:
     return left / sharing
 
 
-def may_hope(shares: Mapping[int, Share], process: int, limit: int) -> bool:
-    """Tell whether a process may have one connection more, now or as soon as another gives one up.
+class _Overview:
+    """What all pools together have, and how far they are from sharing it."""
 
-    It gets no more than its share, and none from a process that would then have fewer.
+    def __init__(self, shares: Mapping[int, Share], limit: int) -> None:
+        self.free = limit - sum(share.connections for share in shares.values())
+        self.richest = max(share.connections for share in shares.values())
+        self.share = fair_share(shares.values(), limit)
+        self.ceiling = max(math.ceil(self.share), 1)
+
+    def may_hope(self, own: int) -> bool:
+        return own < self.ceiling and (own == 0 or self.free > 0 or self.richest >= own + 2)
+
+
+def may_hope(shares: Mapping[int, Share], pool: int, limit: int) -> bool:
+    """Tell whether a pool may have one connection more, now or as soon as another gives one up.
+
+    It gets no more than its share, and none from one that would then have fewer.
     """
-    own = shares[process].connections
-    return own < _ceiling(shares, limit) and (
-        own == 0
-        or use_of(shares, limit).used < limit
-        or any(each.connections >= own + 2 for each in shares.values())
-    )
+    return _Overview(shares, limit).may_hope(shares[pool].connections)
 
 
 def probe(
     shares: Mapping[int, Share],
-    process: int,
+    pool: int,
     limit: int,
     *,
     in_demand: bool,
     age: float,
     random: Callable[[], float],
 ) -> Probe:
-    """Decide what a process gives up for others.
+    """Decide what a pool gives up for others.
 
     Args:
-        shares: what each process has, the one that asks included.
-        process: the one that asks.
+        shares: what each pool has, the one that asks included.
+        pool: the one that asks.
         limit: the budget.
         in_demand: whether callers of its own wait for the connection that it looks with.
         age: for how many seconds it has had that connection.
@@ -142,32 +157,22 @@ def probe(
     """
     use = use_of(shares, limit)
     pause = probe_pause(len(shares), random)
-    needy = [
-        each.connections
-        for number, each in shares.items()
-        if each.wants and number != process and may_hope(shares, number, limit)
-    ]
-    if len(needy) <= limit - use.used:
+    wanting = [each.connections for number, each in shares.items() if each.wants and number != pool]
+    if not wanting:
         return Probe(use, pause)
-    own, share = shares[process].connections, fair_share(shares.values(), limit)
-    ceiling = _ceiling(shares, limit)
+    overview = _Overview(shares, limit)
+    needy = list(filter(overview.may_hope, wanting))
+    if len(needy) <= overview.free:
+        return Probe(use, pause)
+    own, share, ceiling = shares[pool].connections, overview.share, overview.ceiling
     if own > ceiling:
         return Probe(use, pause, ceiling)
     takes_turns = share < own == 1 and min(needy) == 0 and (age >= TURN or not in_demand)
     if own < min(needy) + 2 and not takes_turns:
         return Probe(use, pause, ceiling)
     missing = sum(max(int(share) - connections, 1) for connections in needy)
-    richer = sum(
-        (each.connections, number) > (own, process)
-        for number, each in shares.items()
-        if number != process
-    )
+    richer = sum((each.connections, number) > (own, pool) for number, each in shares.items())
     return Probe(use, pause, ceiling, give_up=richer < missing or random() < EAGERNESS)
-
-
-def _ceiling(shares: Mapping[int, Share], limit: int) -> int:
-    """Return the most connections that a process may have while others want some."""
-    return max(math.ceil(fair_share(shares.values(), limit)), 1)
 
 
 def probe_pause(processes: int, random: Callable[[], float]) -> float:
@@ -175,13 +180,13 @@ def probe_pause(processes: int, random: Callable[[], float]) -> float:
     return max(PROBE_PAUSE, processes / PROBES_PER_SECOND) * (0.75 + random() / 2)
 
 
-def attempt_pause(wanting: int, random: Callable[[], float], *, hopeful: bool) -> float:
-    """Return how many seconds a process that was turned away waits before it tries again.
+def attempt_pause(last: float, wanting: int, *, hopeful: bool) -> float:
+    """Return how many seconds a pool that was turned away waits before it tries again.
 
     Args:
-        wanting: how many processes want a connection.
-        random: returns a random number from 0 to 1.
+        last: how long it has waited before, if it was as hopeful then, else 0.
+        wanting: how many pools want a connection and wait for it on the server at this moment.
         hopeful: whether `may_hope`.
     """
-    least = ATTEMPT_PAUSE if hopeful else HOPELESS_PAUSE
-    return max(least, wanting / ATTEMPTS_PER_SECOND) * (0.75 + random() / 2)
+    factor, least = (wanting / MOST_WANTING, ATTEMPT_PAUSE) if hopeful else (2.0, HOPELESS_PAUSE)
+    return min(max(least, last * factor), LONGEST_ATTEMPT_PAUSE)

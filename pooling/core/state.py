@@ -552,7 +552,10 @@ class PoolState(Generic[C]):
         reason: DiscardReason | None = DiscardReason.BROKEN
         if probe is not None:
             self.next_probe = now + probe.pause
-            self.budget_use = probe.use or self.budget_use
+            if probe.use is not None:
+                self.budget_use = probe.use
+                if probe.use.used < probe.use.limit:
+                    self.backoff.room_was_seen()
             self._set_ceiling(INFINITE if probe.ceiling is None else probe.ceiling)
             self.ceiling_ends = self.next_probe + CEILING
             reason = DiscardReason.BUDGET if probe.give_up else None

@@ -44,6 +44,24 @@ def test_the_next_attempt_comes_when_the_driver_says(harness: PoolHarness) -> No
     assert harness.clock.now() - begin == pytest.approx(7.1)
 
 
+def test_a_look_that_finds_room_ends_the_pause(harness: PoolHarness) -> None:
+    pool = harness.pool(timeout=60.0, **BUDGET)
+    pool.acquire().release()
+    harness.driver.plan("connect", turned_away(pause=50.0))
+    lease = pool.acquire()
+    begin = harness.clock.now()
+
+    def use_the_first() -> None:
+        harness.clock.advance(1.0)
+        lease.release()
+
+    harness.driver.found = Probe(FULL._replace(used=5), 0.5)
+    harness.clock.meanwhile(use_the_first)
+    pool.acquire()
+    pool.acquire()
+    assert harness.clock.now() - begin < 2.0
+
+
 def test_a_full_budget_is_no_outage(harness: PoolHarness) -> None:
     pool = harness.pool(timeout=20.0, fail_fast=2.0, **BUDGET)
     harness.driver.always("connect", turned_away())

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pooling.core import budget
-from pooling.core.budget import Share, fair_share, may_hope, probe, use_of
+from pooling.core.budget import POOL_BITS, Share, fair_share, may_hope, probe, use_of
 
 if TYPE_CHECKING:
     from pooling.core.budget import Probe
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def shares_of(*connections: int, wanting: set[int] | None = None) -> dict[int, Share]:
     """Return the shares of processes 0, 1, 2 ...; by default all of them want more."""
     return {
-        number: Share(each, wanting is None or number in wanting)
+        number << POOL_BITS: Share(each, wanting is None or number in wanting)
         for number, each in enumerate(connections)
     }
 
@@ -32,7 +32,9 @@ def look(
     age: float = 60.0,
     luck: float = 0.99,
 ) -> Probe:
-    return probe(shares, process, limit, in_demand=in_demand, age=age, random=lambda: luck)
+    return probe(
+        shares, process << POOL_BITS, limit, in_demand=in_demand, age=age, random=lambda: luck
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,9 +78,9 @@ def test_the_richest_gives_to_who_has_none() -> None:
 
 def test_what_differs_by_one_is_fair() -> None:
     shares = shares_of(2, 2, 1, 1)
-    for process in shares:
+    for process in range(4):
         assert not look(shares, process, 6, luck=0.0).give_up
-        assert not may_hope(shares, process, 6)
+        assert not may_hope(shares, process << POOL_BITS, 6)
 
 
 def test_processes_beyond_the_budget_take_turns() -> None:
@@ -91,9 +93,19 @@ def test_processes_beyond_the_budget_take_turns() -> None:
 def test_looks_and_attempts_of_a_fleet_are_bounded() -> None:
     assert budget.probe_pause(5, lambda: 0.5) == budget.PROBE_PAUSE
     assert 2_000 / budget.probe_pause(2_000, lambda: 0.5) <= budget.PROBES_PER_SECOND
-    pause = budget.attempt_pause(2_000, lambda: 0.5, hopeful=True)
-    assert 2_000 / pause <= budget.ATTEMPTS_PER_SECOND
-    assert budget.attempt_pause(1, lambda: 0.5, hopeful=False) == budget.HOPELESS_PAUSE
+    few, many = budget.MOST_WANTING // 2, budget.MOST_WANTING * 2
+    assert budget.attempt_pause(0.0, many, hopeful=True) == budget.ATTEMPT_PAUSE
+    assert budget.attempt_pause(4.0, many, hopeful=True) == 8.0
+    assert budget.attempt_pause(4.0, few, hopeful=True) == 2.0
+    assert budget.attempt_pause(50.0, many, hopeful=True) == budget.LONGEST_ATTEMPT_PAUSE
+    assert budget.attempt_pause(0.0, 1, hopeful=False) == budget.HOPELESS_PAUSE
+    assert budget.attempt_pause(4.0, 1, hopeful=False) == 8.0
+
+
+def test_the_pools_of_a_process_count_as_one() -> None:
+    shares = {0: Share(2, wants=True), 1: Share(1, wants=False), 1 << POOL_BITS: Share(0, True)}
+    assert str(use_of(shares, 4)) == "budget 3 of 4 used by 1 process"
+    assert use_of(shares, 4).wanting == 2
 
 
 DEMANDS = st.lists(st.integers(0, 12), min_size=1, max_size=12)
@@ -114,7 +126,7 @@ def test_a_fleet_comes_to_rest_at_shares_that_are_fair(
 
     def shares() -> dict[int, Share]:
         return {
-            number: Share(each, each < demand)
+            number << POOL_BITS: Share(each, each < demand)
             for number, (each, demand) in enumerate(zip(has, demands, strict=True))
         }
 
@@ -126,7 +138,8 @@ def test_a_fleet_comes_to_rest_at_shares_that_are_fair(
                 has[number] = min(has[number], found.ceiling)
             has[number] -= found.give_up
         for number in sorted(range(len(demands)), key=lambda each: has[each]):
-            if shares()[number].wants and may_hope(shares(), number, limit):
+            pool = number << POOL_BITS
+            if shares()[pool].wants and may_hope(shares(), pool, limit):
                 has[number] += use_of(shares(), limit).used < limit
         assert sum(has) <= limit
         if has == before:

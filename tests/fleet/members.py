@@ -102,7 +102,7 @@ class Member:
     def kill(self) -> None:
         """Kill it at once."""
         self.process.kill()
-        self.process.wait(PATIENCE)
+        self.end()
 
     def end(self) -> str:
         """End it and return what it wrote to stderr."""

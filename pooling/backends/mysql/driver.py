@@ -73,6 +73,10 @@ class MySQLDriverBase(DatabaseDriver):
     """The common part of both drivers."""
 
     disruptions = ("cancel", "terminate")
+    no_budget = (
+        "its sessions cannot see who holds a lock (GET_LOCK), so nobody would know whose "
+        "connection to give up"
+    )
     session_functions = re.compile(
         r"\b(last_insert_id|row_count|found_rows|lastval)\s*\(", re.IGNORECASE
     )

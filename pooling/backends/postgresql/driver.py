@@ -16,15 +16,18 @@ from django.db.backends.postgresql.psycopg_any import IsolationLevel, is_psycopg
 from pooling.backends.cursors import OpenCursors
 from pooling.backends.driver import DatabaseDriver
 from pooling.backends.postgresql import polling, server_cursors, session_tracking
+from pooling.backends.postgresql.budget import LOST, Budget
 from pooling.backends.postgresql.deadlines import DEADLINES
 from pooling.backends.postgresql.sql_classifier import is_plain_read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
     from pooling.backends.base import PooledDatabaseWrapper
+    from pooling.core.budget import Probe
     from pooling.core.config import PoolConfig
 
 IDLE, IN_TRANSACTION, IN_ERROR = 0, 2, 3
@@ -104,6 +107,7 @@ def application_name() -> str:
 class PsycopgDriver(DatabaseDriver):
     """The common part of both drivers."""
 
+    no_budget = None
     can_replay = True
     disruptions = ("cancel", "terminate")
     session_functions = re.compile(r"\b(currval|lastval)\s*\(", re.IGNORECASE)
@@ -113,6 +117,7 @@ class PsycopgDriver(DatabaseDriver):
     def __init__(self, wrapper: PooledDatabaseWrapper, config: PoolConfig) -> None:
         self._readable: dict[Any, Callable[[], object]] = {}
         """For each open connection, a function that tells whether its socket is readable."""
+        self.budget = None if config.budget is None else Budget(self, config.budget, config.timeout)
         self._seen_writable = False
         """Whether any session of this pool has ever accepted writes."""
         if config.reset == "session":
@@ -147,6 +152,17 @@ class PsycopgDriver(DatabaseDriver):
             params.setdefault("connect_timeout", max(bound, MIN_CONNECT_TIMEOUT))
         return params
 
+    def know_demand(self, has_demand: Callable[[], bool]) -> None:
+        """Take a function that tells whether callers wait for a connection."""
+        if self.budget is not None:
+            self.budget.has_demand = has_demand
+
+    def connecting(self) -> AbstractContextManager[object]:
+        """Hold what keeps the connects of this process to this database apart, with a budget."""
+        if self.budget is None:
+            return super().connecting()
+        return self.budget.connecting(*(self._settings[name] for name in ("HOST", "PORT", "NAME")))
+
     def on_connect(
         self,
         connection: Any,
@@ -166,10 +182,14 @@ class PsycopgDriver(DatabaseDriver):
 
     def set_up_session(self, opener: BaseDatabaseWrapper) -> None:
         """Do what Django does with a new connection, in bounded time."""
+        if self.budget is not None:
+            self.budget.take(opener.connection)
         with DEADLINES.limit(opener.connection):
             super().set_up_session(opener)
         if self.config.reset == "session":
             self.track(opener.connection)
+            if self.budget is not None:
+                session_tracking.keep_slot(opener.connection, self.budget.keep)
 
     def is_alive(self, connection: Any) -> bool:
         """Return False if the idle socket is readable.
@@ -290,7 +310,13 @@ class PsycopgDriver(DatabaseDriver):
         nothing.
         """
         _, time_zone = self._time_zone
-        if names := self.ask(connection, session_tracking.restoring(time_zone)):
+        hold, again = ("", "") if self.budget is None else self.budget.around(connection)
+        names = self.ask(connection, hold + session_tracking.restoring(time_zone, again))
+        if LOST in names and self.budget is not None:
+            names.remove(LOST)
+            if not self.budget.keep(connection):
+                raise self.operational_error("another session has taken its slot of the budget")
+        if names:
             self.send(connection, session_tracking.deallocating(names).encode())
         opener = self.opener()
         opener.connection = connection
@@ -299,6 +325,18 @@ class PsycopgDriver(DatabaseDriver):
         if not connection.autocommit:
             connection.commit()
         opener.connection = None
+
+    def probe(self, connection: Any, *, in_demand: bool) -> Probe:
+        """Look whether other processes need this process's connections."""
+        if self.budget is None:
+            return super().probe(connection, in_demand=in_demand)
+        return self.budget.probe(connection, in_demand=in_demand)
+
+    def forget(self, connection: Any) -> None:
+        """Forget what was noted of a connection that is about to be closed."""
+        super().forget(connection)
+        if self.budget is not None:
+            self.budget.forget(connection)
 
     def close(self, connection: Any) -> None:
         """Close the connection."""
@@ -538,10 +576,21 @@ class Psycopg2Driver(PsycopgDriver):
             connection.isolation_level = IsolationLevel(level)
 
     def ask(self, connection: Any, sql: str) -> list[str]:
-        """Run statements; return the first column of the last answer."""
-        with DEADLINES.limit(connection), connection.cursor() as cursor:
+        """Run statements; return the first column of the last answer.
+
+        They are the pool's own: no cursor of the user's tracks them.
+        """
+        extensions: Any = self._wrapper_class.Database.extensions
+        own = self.transaction_status(connection) == IDLE
+        with (
+            DEADLINES.limit(connection),
+            extensions.connection.cursor(connection, cursor_factory=extensions.cursor) as cursor,
+        ):
             cursor.execute(sql)
-            return [row[0] for row in cursor.fetchall()]
+            rows = cursor.fetchall()
+            if own and not connection.autocommit:
+                connection.rollback()
+        return [row[0] for row in rows]
 
     def ping(self, connection: Any) -> None:
         """Send a trivial query; psycopg2 rejects empty ones."""

@@ -6,11 +6,15 @@ The cursors of a tracked connection classify each statement before they run it. 
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pooling.backends.postgresql import server_cursors
 from pooling.backends.postgresql.sql_classifier import change_of, is_session_neutral
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RESTORE_SESSION = (
     "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; "
@@ -24,6 +28,9 @@ PREPARED_BY_SQL = "SELECT name FROM pg_catalog.pg_prepared_statements WHERE from
 must stay: it would not notice that they are gone."""
 
 
+MAY_UNLOCK = re.compile(r"unlock|discard", re.IGNORECASE)
+"""Statements that may free the session's slot of a budget."""
+
 UNTRACKED = "cursor class that is not tracked"
 ATTRIBUTE = "attribute of the driver's connection"
 """Changes that are no statement."""
@@ -32,7 +39,7 @@ ATTRIBUTE = "attribute of the driver's connection"
 class SessionChanges:
     """What was noted of a session."""
 
-    __slots__ = ("dirty", "named_cursors", "reason", "restored")
+    __slots__ = ("dirty", "keep_slot", "named_cursors", "reason", "restored")
 
     def __init__(self) -> None:
         self.dirty = False
@@ -41,6 +48,8 @@ class SessionChanges:
         """What has done that first, in a few words."""
         self.named_cursors = 0
         """psycopg2's server-side cursors that are not closed; those declared `WITH HOLD` stay."""
+        self.keep_slot: Callable[[Any], object] | None = None
+        """Takes the session's slot of a budget again."""
         self.restored = False
         """The session was restored: what receivers of `connection_created` set is gone, too."""
 
@@ -55,17 +64,18 @@ class SessionChanges:
             self.mark(change_of(statement))
 
 
-def restoring(time_zone: str | None) -> str:
+def restoring(time_zone: str | None, before_answer: str = "") -> str:
     """Return the message that restores a session, and answers with `PREPARED_BY_SQL`.
 
     Args:
         time_zone: what Django would set next, in a round trip of its own.
+        before_answer: what comes before that.
     """
     if not time_zone:
-        return RESTORE_SESSION + PREPARED_BY_SQL
+        return RESTORE_SESSION + before_answer + PREPARED_BY_SQL
     name = time_zone.replace("'", "''")
     zone = f"SELECT pg_catalog.set_config('TimeZone', '{name}', false); "
-    return RESTORE_SESSION + zone + PREPARED_BY_SQL
+    return RESTORE_SESSION + zone + before_answer + PREPARED_BY_SQL
 
 
 def deallocating(names: list[str]) -> str:
@@ -160,6 +170,27 @@ class _Psycopg2Connection:
 def _mixed(mixin: type, base: type) -> type:
     """Return a subclass of `base` with its name, whose objects take no more memory."""
     return type(base.__name__, (mixin, base), {"__slots__": (), "__module__": base.__module__})
+
+
+class _SlotKeepingCursor:
+    """Mixed into a class of cursors, it takes a session's slot again that a statement may free."""
+
+    __slots__ = ()
+    connection: Any
+
+    def execute(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        result = super().execute(query, *args, **kwargs)  # type: ignore[misc]
+        if MAY_UNLOCK.search(query if isinstance(query, str) else repr(query)):
+            self.connection.pooling_changes.keep_slot(self.connection)
+        return result
+
+
+def keep_slot(connection: Any, keep: Callable[[Any], object]) -> None:
+    """Call `keep` with the tracked connection after each statement that may free its slot."""
+    changes = getattr(connection, "pooling_changes", None)
+    if changes is not None and isinstance(connection.cursor_factory, type):
+        changes.keep_slot = keep
+        connection.cursor_factory = _mixed(_SlotKeepingCursor, connection.cursor_factory)
 
 
 def track_psycopg3(connection: Any) -> None:

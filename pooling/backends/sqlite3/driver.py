@@ -182,6 +182,7 @@ class SQLiteDriver(DatabaseDriver):
     """Open, test, reset and close SQLite connections."""
 
     disruptions = ("cancel",)
+    no_budget = "a file has no server that would count the sessions of all processes"
     session_functions = re.compile(
         r"\b(last_insert_rowid|changes|total_changes)\s*\(", re.IGNORECASE
     )
