@@ -51,6 +51,7 @@ OPTION_HELP = {
     "scope": "whether a lease lasts as long as its request or as its transaction",
     "connect_params": "the function that supplies parameters for each connect",
     "replay_reads": "whether a read whose session has ended is run again",
+    "budget": "the most connections of all processes together",
     "leak_after": "seconds after which a lease is reported, with its stack",
     "name": "",
 }
@@ -297,10 +298,20 @@ def _facts(stats: dict[str, Any]) -> list[dict[str, str]]:
         ("Connect errors", f"{stats['connect_errors']:,}", f"{stats['connects']:,} opened"),
         ("Discarded", f"{discarded:,}", formatting.by_reason(stats["discards"])),
         ("Pinned", f"{sum(stats['pins'].values()):,}", formatting.by_reason(stats["pins"])),
+        *_budget(stats["budget"]),
         ("Recovered", f"{stats['recovered']:,}", "from holders that ended"),
         ("Replayed reads", f"{stats['replayed']:,}", "whose session had ended"),
     ]
     return [{"label": label, "value": value, "note": note} for label, value, note in facts]
+
+
+def _budget(use: dict[str, int] | None) -> list[tuple[str, str, str]]:
+    if use is None:
+        return []
+    note = f"used by {plural(use['processes'], 'process', 'processes')}"
+    if use["wanting"]:
+        note += f", {use['wanting']} of them {'wants' if use['wanting'] == 1 else 'want'} more"
+    return [("Budget", f"{use['used']:,} of {use['limit']:,}", note)]
 
 
 def _unheard(name: str, pool: dict[str, Any]) -> str:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.core import checks
 from django.db import connections
+from django.db.utils import load_backend
 
+from pooling.backends.driver import no_budget
 from pooling.conf import SYNONYMS, persistent, read_pool_config
 from pooling.fleet.cache_store import FleetError, load_cache
 from pooling.fleet.options import FleetOptions
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from django.apps import AppConfig
 
+    from pooling.backends.driver import DatabaseDriver
     from pooling.core.config import PoolConfig
 
 ENGINES = "pooling.backends."
@@ -68,6 +71,7 @@ def check_pools(
             found += _in_memory(alias, entry)
             found += _replay(alias, entry, config)
             found += _atomic_requests(alias, entry, config)
+            found += _budget(alias, entry, config)
     return found + _shared_single_connection()
 
 
@@ -256,6 +260,17 @@ def _replay(alias: str, entry: Mapping[str, Any], config: PoolConfig) -> list[ch
             id="pooling.W002",
         )
     ]
+
+
+def _budget(alias: str, entry: Mapping[str, Any], config: PoolConfig) -> list[checks.CheckMessage]:
+    if config.budget is None:
+        return []
+    driver_class: type[DatabaseDriver] = load_backend(entry["ENGINE"]).DatabaseWrapper.driver_class
+    reason = driver_class.no_budget
+    if reason is None:
+        return []
+    hint = "A budget needs PostgreSQL."
+    return [checks.Error(no_budget(alias, reason), hint=hint, id="pooling.E001")]
 
 
 def _atomic_requests(

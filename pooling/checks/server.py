@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from django.apps import AppConfig
 
+    from pooling.core.config import PoolConfig
+
 
 def check_servers(
     app_configs: Sequence[AppConfig] | None,  # noqa: ARG001 - the signature of a system check
@@ -33,7 +35,7 @@ def check_servers(
     found: list[checks.CheckMessage] = []
     aliases: dict[tuple[str, str], list[str]] = defaultdict(list)
     seen: dict[str, server_limits.Server] = {}
-    sizes = {alias: config.max_size for alias, _, config in pooled()}
+    configs = {alias: config for alias, _, config in pooled()}
     for alias, entry, config in pooled():
         if alias not in (databases or ()):
             continue
@@ -52,8 +54,9 @@ def check_servers(
             aliases[(str(entry.get("HOST")), str(entry.get("PORT")))].append(alias)
         else:
             found += _pooler(alias, entry, server)
+            found += _budget(alias, config, server)
     for group in aliases.values():
-        found += _room(group, sizes, seen[group[0]])
+        found += _room([configs[alias] for alias in group], group, seen[group[0]])
     return found
 
 
@@ -87,6 +90,22 @@ def _pooler(
     return []
 
 
+def _budget(
+    alias: str, config: PoolConfig, server: server_limits.Server
+) -> list[checks.CheckMessage]:
+    if config.budget is None or server.pooler == "session":
+        return []
+    return [
+        checks.Error(
+            f"DATABASES[{alias!r}]['OPTIONS']['pool']['budget']: there is a PgBouncer or another "
+            f"proxy in front of the server (pool mode: {server.pooler}); a budget counts sessions "
+            "by their locks, and there they are not the pool's",
+            hint="Leave budget out: the proxy limits the connections. Or connect to the server.",
+            id="pooling.E005",
+        )
+    ]
+
+
 def _processes(group: Sequence[str]) -> tuple[int, str | None]:
     """Return how many processes use these aliases, and how that is known."""
     processes = deployment.processes()
@@ -100,19 +119,24 @@ def _processes(group: Sequence[str]) -> tuple[int, str | None]:
 
 
 def _room(
-    group: Sequence[str], sizes: Mapping[str, int], server: server_limits.Server
+    configs: Sequence[PoolConfig], group: Sequence[str], server: server_limits.Server
 ) -> list[checks.CheckMessage]:
     number, source = _processes(group)
-    together = sum(sizes[alias] for alias in group)
+    together = sum(config.max_size for config in configs)
     wanted = number * together
+    how = f"{number} process{'es' * (number != 1)} x max_size={together}"
+    if all(config.budget is not None for config in configs):
+        budget = sum(config.budget or 0 for config in configs)
+        if budget + number < wanted:
+            wanted = budget + number
+            how = f"{number} process{'es' * (number != 1)}, one more than budget={budget} each"
     if wanted <= server.room:
         return []
     origin = "at least" if source is None else f"according to {source}:"
     return [
         checks.Warning(
             f"DATABASES: {' + '.join(repr(alias) for alias in group)} may open {wanted} "
-            f"connections ({origin} {number} process{'es' * (number != 1)} x "
-            f"max_size={together}), but the server has room for {server.room} "
+            f"connections ({origin} {how}), but the server has room for {server.room} "
             f"(max_connections={server.max_connections}, of which {server.reserved} reserved)",
             hint=(
                 "Lower max_size, use fewer processes, raise max_connections, or put PgBouncer "

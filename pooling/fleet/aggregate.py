@@ -132,6 +132,11 @@ def _now(parts: list[Part]) -> dict[str, Any]:
         ),
         "suspended": all(stats["suspended"] for _, stats in many),
         "outage": _outage([(age, stats["outage"]) for age, stats in many if stats["outage"]]),
+        "budget": max(
+            (stats["budget"] for _, stats in many if stats["budget"]),
+            key=lambda budget: int(budget["processes"]),
+            default=None,
+        ),
         "last_error": newest[1],
         "last_error_age": newest[0],
     }

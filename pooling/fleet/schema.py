@@ -10,6 +10,7 @@ import dataclasses
 import math
 from typing import Any
 
+from pooling.core.budget import BudgetUse
 from pooling.core.config import PoolConfig
 from pooling.core.histogram import BUCKETS
 from pooling.core.stats import HISTOGRAMS, PoolStats
@@ -37,6 +38,7 @@ STATS = {
     **dict.fromkeys(HISTOGRAMS, DURATIONS),
     "discards": {},
     "pins": {},
+    "budget": Nullable(dict.fromkeys(BudgetUse._fields, 0)),
     "outage": Nullable({"seconds": 0, "refused": 0, "next_attempt": Nullable(0), "answered": 0}),
     "last_error": Nullable(""),
     "last_error_age": Nullable(0),

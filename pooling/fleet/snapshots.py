@@ -176,6 +176,7 @@ def _stats(stats: PoolStats, redact: Redactor) -> dict[str, Any]:
     numbers["outage"] = None if stats.outage is None else dataclasses.asdict(stats.outage)
     numbers["discards"] = {str(reason): count for reason, count in stats.discards.items()}
     numbers["pins"] = dict(stats.pins)
+    numbers["budget"] = None if stats.budget is None else stats.budget._asdict()
     return numbers
 
 

@@ -10,6 +10,7 @@ from django.db import connections
 from django.utils.connection import ConnectionDoesNotExist
 
 from pooling.conf import pool_config
+from pooling.core.budget import BudgetUse
 from pooling.fleet.aggregate import aggregate, pool_state
 from pooling.fleet.archive import counted
 from pooling.fleet.server_sessions import grouped, occupancy
@@ -110,7 +111,8 @@ def render(
     """
     parts = []
     if processes:
-        parts += [_table(processes, width), _holders(processes), _errors(processes)]
+        parts += [_table(processes, width), _budgets(processes)]
+        parts += [_holders(processes), _errors(processes)]
     else:
         parts.append("No process has a pool in use.")
     if isolation_reason is not None:
@@ -118,6 +120,15 @@ def render(
     if problem is not None:
         parts.append(f"Other processes may be missing: {problem}.")
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _budgets(processes: Sequence[dict[str, Any]]) -> str:
+    """Return a line for each pool with a budget."""
+    return "\n".join(
+        f"pool {_plain(pool['name'])!r}: {BudgetUse(**pool['stats']['budget'])}"
+        for pool in aggregate(processes)
+        if pool["stats"]["budget"] is not None
+    )
 
 
 def clock_and_rates(

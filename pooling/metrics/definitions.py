@@ -61,6 +61,11 @@ def _discards(stats: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield str(reason), count
 
 
+def _budget(stats: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    if stats["budget"] is not None:
+        yield from ((kind, stats["budget"][kind]) for kind in ("limit", "used"))
+
+
 def _pins(stats: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield from stats["pins"].items()
 
@@ -207,6 +212,13 @@ METRICS = (
         text="How long the first caller in the queue has waited; 0 if none waits.",
         key="max_wait",
         unit="s",
+    ),
+    Metric(
+        name="pooling_budget_connections",
+        kind="gauge",
+        text="The most connections of all processes together, and how many are in use.",
+        label="kind",
+        parts=_budget,
     ),
     Metric(
         name="pooling_suspended",

@@ -281,3 +281,10 @@ def test_replay_reads_without_effect(said: Any) -> None:
         assert id_ == "pooling.W002"
         assert "replay_reads has no effect: " in text
         assert text.endswith(reason)
+
+
+def test_a_budget_needs_a_server_that_counts(said: Any) -> None:
+    assert said(ENGINE="pooling.backends.postgresql", **options(budget=5)) == []
+    ((id_, text),) = said(**options(budget=5))
+    assert id_ == "pooling.E001"
+    assert "['budget']: there is none with this engine: a file has no server" in text

@@ -206,6 +206,24 @@ def test_a_proxy_that_does_not_tell_its_mode_is_called_that(server: Any, said: A
         assert said(**through(bouncer), DISABLE_SERVER_SIDE_CURSORS=True) == []
 
 
+@pytest.mark.parametrize("mode", ["session", "transaction", "unknown"])
+def test_a_budget_needs_sessions_of_its_own(server: Any, said: Any, mode: str) -> None:
+    console = mode != "unknown"
+    with Bouncer(server, mode=mode if console else "session", console=console) as bouncer:
+        found = said(**through(bouncer), pool={"budget": 5}, DISABLE_SERVER_SIDE_CURSORS=True)
+        assert [id_ for id_, _ in found] == ["pooling.E005"] * (mode != "session")
+        assert all(f"pool mode: {mode}" in text for _, text in found)
+
+
+def test_a_budget_is_what_all_processes_may_open(said: Any, settings: Any) -> None:
+    settings.POOLING = {"processes": 10, "publish_every": None}
+    assert said(pool={"max_size": 50, "budget": 40}) == []
+    ((id_, text),) = said(pool={"max_size": 50, "budget": 200})
+    assert id_ == "pooling.W006"
+    assert "may open 210 connections" in text
+    assert "10 processes, one more than budget=200 each" in text
+
+
 def test_they_belong_to_the_option_database(
     postgresql: PostgresDatabase, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
