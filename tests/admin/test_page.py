@@ -423,3 +423,19 @@ def test_the_graphs_have_gaps_and_the_events(staff: Staff) -> None:
     found = staff("view").get(reverse("admin:pooling_connectionpool_history"), {"range": "600"})
     assert {"from", "to", "pools", "events"} <= found.json().keys()
     assert staff().get(reverse("admin:pooling_connectionpool_history")).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("wanting", "note"),
+    [
+        (0, "used by 12 processes"),
+        (1, "used by 12 processes, 1 of them wants more"),
+        (3, "used by 12 processes, 3 of them want more"),
+    ],
+)
+def test_the_budget_of_all_processes_is_shown(wanting: int, note: str) -> None:
+    use = {"limit": 60, "used": 58, "processes": 12, "wanting": wanting}
+    [total] = aggregate([process(pool(budget=use)), process(pool(), pid=2)])
+    facts = {fact["label"]: fact for fact in context._facts(total["stats"])}
+    assert facts["Budget"] == {"label": "Budget", "value": "58 of 60", "note": note}
+    assert "Budget" not in {fact["label"] for fact in context._facts(pool()["stats"])}

@@ -368,3 +368,9 @@ def test_a_server_that_is_away_is_said_with_its_error(postgresql: PostgresDataba
     assert "Sessions on the server of pool 'away': " in stdout.getvalue()
     assert "refused" in stdout.getvalue()
     assert planted not in stdout.getvalue()
+
+
+def test_the_budget_is_a_line_under_the_table() -> None:
+    use = {"limit": 60, "used": 58, "processes": 12, "wanting": 1}
+    text = poolstats_table.render([process(pool(budget=use))], isolation_reason=None, problem=None)
+    assert "\npool 'default': budget 58 of 60 used by 12 processes\n" in text

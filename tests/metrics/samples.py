@@ -47,6 +47,7 @@ def pool(name: str = "default", **stats: Any) -> dict[str, Any]:
         "last_error_age": None,
         "discards": {str(reason): 0 for reason in DiscardReason},
         "pins": {},
+        "budget": None,
     }
     return {
         "id": f"id of {name}",

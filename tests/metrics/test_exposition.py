@@ -161,3 +161,14 @@ def test_names_follow_the_rules_of_their_formats() -> None:
             "create_time",
         )
     ]
+
+
+@READERS
+def test_a_budget_has_a_limit_and_what_is_used(openmetrics: bool, read: Any) -> None:
+    use = {"limit": 60, "used": 58, "processes": 12, "wanting": 1}
+    text = render(families([process(pool(budget=use), pool("other"))]), openmetrics=openmetrics)
+    found = values(text, read)
+    budgets = {
+        key[2:]: value for key, value in found.items() if key[0].endswith("budget_connections")
+    }
+    assert sorted(value for value in budgets.values()) == [58, 60]
