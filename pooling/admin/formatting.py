@@ -7,6 +7,8 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from pooling.core.budget import BudgetUse
+from pooling.fleet.aggregate import budget_is_used_up
 from pooling.fleet.snapshots import QUANTILES, application_name
 from pooling.formatting import NOTHING, duration, milliseconds, plural
 
@@ -94,6 +96,9 @@ def health(pool: dict[str, Any]) -> tuple[str, str]:
     if full and waiting:
         longest = f", the first for {duration(stats['max_wait'])}"
         return "bad", (f"Exhausted{within(full)}: all connections are in use and {queue}{longest}.")
+    if waiting and not stats["idle"] and budget_is_used_up(stats):
+        longest = f", the first for {duration(stats['max_wait'])}"
+        return "bad", f"Exhausted: {BudgetUse(**stats['budget'])}, and {queue}{longest}."
     if waiting:
         return "busy", f"{queue} for a connection that is being opened."
     silent = len(pool["parts"]) - parts

@@ -51,7 +51,14 @@ def pool_state(process: dict[str, Any], stats: dict[str, Any]) -> str:
         return "down"
     if stats["suspended"]:
         return "suspended"
-    return "exhausted" if stats["waiting"] and stats["leased"] >= stats["max_size"] else "ok"
+    full = stats["leased"] >= stats["max_size"] or budget_is_used_up(stats)
+    return "exhausted" if stats["waiting"] and full else "ok"
+
+
+def budget_is_used_up(stats: dict[str, Any]) -> bool:
+    """Tell whether all processes together had all connections that a budget allows."""
+    budget = stats["budget"]
+    return budget is not None and budget["used"] >= budget["limit"]
 
 
 def with_states(processes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -254,6 +254,7 @@ def pool_entry(silent: bool = False, **numbers: Any) -> dict[str, Any]:
     return found
 
 
+USED_UP = {"limit": 60, "used": 60, "processes": 12, "wanting": 1}
 OUTAGE = {"seconds": 32.0, "refused": 4043, "next_attempt": 0.3, "answered": False}
 
 
@@ -268,6 +269,11 @@ OUTAGE = {"seconds": 32.0, "refused": 4043, "next_attempt": 0.3, "answered": Fal
             "Exhausted: all connections are in use and 1 caller waits, the first for 2.5 s.",
         ),
         ({"waiting": 2, "leased": 1, "size": 1}, "busy", "2 callers wait for a connection"),
+        (
+            {"waiting": 2, "leased": 1, "size": 1, "max_wait": 1.5, "budget": USED_UP},
+            "bad",
+            "Exhausted: budget 60 of 60 used by 12 processes, and 2 callers wait, the first for",
+        ),
         ({"suspended": 1, "waiting": 3}, "bad", "Suspended: no connection is lent"),
         ({"outage": OUTAGE, "idle": 2, "size": 2}, "bad", "Server unreachable since "),
         ({"outage": {**OUTAGE, "answered": True}}, "bad", "The server refuses connections since "),

@@ -370,7 +370,8 @@ def test_a_server_that_is_away_is_said_with_its_error(postgresql: PostgresDataba
     assert planted not in stdout.getvalue()
 
 
-def test_the_budget_is_a_line_under_the_table() -> None:
-    use = {"limit": 60, "used": 58, "processes": 12, "wanting": 1}
-    text = poolstats_table.render([process(pool(budget=use))], isolation_reason=None, problem=None)
-    assert "\npool 'default': budget 58 of 60 used by 12 processes\n" in text
+def test_the_budget_is_a_line_under_the_table(show: Any) -> None:
+    use = {"limit": 60, "used": 60, "processes": 12, "wanting": 1}
+    text = show(process(pool(budget=use, waiting=1)))
+    assert "\npool 'default': budget 60 of 60 used by 12 processes\n" in text
+    assert rows(text)[-1][-1] == "exhausted"
