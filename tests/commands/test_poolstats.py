@@ -374,4 +374,4 @@ def test_the_budget_is_a_line_under_the_table(show: Any) -> None:
     use = {"limit": 60, "used": 60, "processes": 12, "wanting": 1}
     text = show(process(pool(budget=use, waiting=1)))
     assert "\npool 'default': budget 60 of 60 used by 12 processes\n" in text
-    assert rows(text)[-1][-1] == "exhausted"
+    assert "exhausted" in text.split("\n\n")[0]
