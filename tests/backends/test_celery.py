@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from typing import TYPE_CHECKING
 
 from tests.support.databases import eventually
@@ -96,6 +98,10 @@ def _ask_for(project: Project, task: str) -> None:
 
 def _results(database: Database, worker: Program, count: int) -> list[list[int]]:
     worker.assert_running()
+    return _rows(database, count)
+
+
+def _rows(database: Database, count: int) -> list[list[int]]:
     rows = database.execute("SELECT name FROM things_thing")
     return [json.loads(name) for (name,) in rows] if len(rows) == count else []
 
@@ -137,4 +143,26 @@ def test_the_threads_worker_gives_back_after_every_task(
         tasks = eventually(lambda: _results(postgresql, worker, 18))
         assert {session for session, _, _ in tasks} == set(postgresql.sessions())
         assert {(connects, recovered) for _, connects, recovered in tasks} == {(2, 0)}
+    eventually(lambda: not postgresql.sessions())
+
+
+def test_tasks_end_before_their_worker_when_it_is_terminated(
+    postgresql: PostgresDatabase, tmp_path: Path
+) -> None:
+    """scenario 34: SIGTERM lets tasks end that have begun, waiting ones too, then the sessions."""
+    postgresql.entry["OPTIONS"]["pool"] = {"min_size": 0, "max_size": 2}
+    project = Project(tmp_path / "project", {"default": postgresql.entry})
+    project.migrate()
+    project.write("application.py", APPLICATION)
+    _ask_for(project, "for _ in range(4): pass_gate.delay()")
+    with Gate(postgresql) as gate, _worker(project, "threads", 4) as worker:
+        eventually(lambda: worker.log.count(" ready."))
+        eventually(lambda: len(gate.crowd()) == 2)
+        eventually(lambda: worker.log.count(" received") == 4)
+        os.kill(worker.pid, signal.SIGTERM)
+        eventually(lambda: "Warm shutdown" in worker.log)
+        assert len(postgresql.sessions()) == 2
+        gate.open()
+        tasks = eventually(lambda: _rows(postgresql, 4))
+        assert {connects for _, connects, _ in tasks} == {2}
     eventually(lambda: not postgresql.sessions())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -80,4 +82,24 @@ def test_200_requests_share_5_connections(
         # Five connections were ever opened, so there were never more than five at a time.
         assert (stats["connects"], stats["connect_errors"], stats["recovered"]) == (5, 0, 0)
     assert postgresql.execute("SELECT count(*) FROM things_thing") == [(200,)]
+    eventually(lambda: not postgresql.sessions())
+
+
+def test_requests_end_before_the_server_when_it_is_terminated(
+    postgresql: PostgresDatabase, tmp_path: Path
+) -> None:
+    """scenario 34: SIGTERM lets requests end, waiting ones too, and then the sessions end."""
+    postgresql.entry["OPTIONS"]["pool"] = {"min_size": 0, "max_size": 2, "timeout": SECONDS}
+    project = Project(tmp_path / "project", {"default": postgresql.entry})
+    project.write("application.py", APPLICATION)
+    project.write("urls.py", URLS)
+    with Gate(postgresql) as gate, uvicorn(project) as server:
+        answers = server.get_at_once("/gate", 4)
+        eventually(lambda: len(gate.crowd()) == 2)
+        eventually(lambda: server.get("/stats")["waiting"] == 2)
+        os.kill(server.pid, signal.SIGTERM)
+        eventually(lambda: "Shutting down" in server.log)
+        assert not any(answer.done() for answer in answers)
+        gate.open()
+        assert len({answer.result(SECONDS)["session"] for answer in answers}) == 2
     eventually(lambda: not postgresql.sessions())
