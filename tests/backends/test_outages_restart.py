@@ -58,14 +58,19 @@ class Crowd:
 
     A request acquires a connection, selects and releases, as Django does it.
 
+    Args:
+        database: what they query.
+        pool: options beside those of `POOL`.
+
     Attributes:
         failed: the requests that did.
         longest: the longest that a request took, in seconds.
         done: how many there were.
     """
 
-    def __init__(self, database: PostgresDatabase) -> None:
+    def __init__(self, database: PostgresDatabase, **pool: object) -> None:
         self._database = database
+        self._pool = {**POOL, **pool}
         self._may_go = threading.Event()
         self._may_go.set()
         self._end = False
@@ -87,6 +92,10 @@ class Crowd:
         for future in self._futures:
             future.result()
 
+    def wrapper(self) -> Any:
+        """Return another wrapper of the threads' pool."""
+        return self._database.wrapper(pool=self._pool)
+
     def rest(self) -> None:
         """Let everybody finish the request at hand and begin no other."""
         self._may_go.clear()
@@ -106,7 +115,7 @@ class Crowd:
             time.sleep(0.002)
 
     def _work(self) -> None:
-        wrapper = self._database.wrapper(pool=POOL)
+        wrapper = self.wrapper()
         while not self._end:
             if not self._may_go.is_set():
                 self._resting.release()

@@ -66,7 +66,9 @@ TRANSIENT = (
     "too many clients already",
     "remaining connection slots are reserved",
     "too many connections for",
-    "no more connections allowed",  # PgBouncer
+    # PgBouncer: it is full, or has no connection to the server yet.
+    *("no more connections allowed", "query_wait_timeout", "client_login_timeout"),
+    "server login has been failing",
     "could not fork new process",
     "canceling authentication due to timeout",
     "resource temporarily unavailable",  # a Unix socket whose backlog is full
