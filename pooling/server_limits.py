@@ -29,11 +29,15 @@ class Server:
         reserved: connections reserved for superusers and special roles.
         pooler: pool mode of the PgBouncer in front of the server ("session", "transaction",
             "statement"), "unknown" for a proxy whose mode cannot be read, None without a proxy.
+        pooler_size: connections that PgBouncer opens for the database and a user; None if unknown.
+        prepares: whether PgBouncer keeps track of prepared statements (`max_prepared_statements`).
     """
 
     max_connections: int
     reserved: int
     pooler: str | None
+    pooler_size: int | None = None
+    prepares: bool = False
 
     @property
     def room(self) -> int:
@@ -55,21 +59,16 @@ def query_server(alias: str) -> Server:
         # On connecting, a server sends its process id as part of the cancellation key. PgBouncer
         # sends a key of its own instead, so the id differs from that of pg_backend_pid().
         key_pid = _key_pid(connection)
-    pooler = None
-    if key_pid != pid:
-        pooler = _mode(wrapper.Database, params) or "unknown"
-    return Server(
-        limits.pop("max_connections"),
-        sum(limits.values()),
-        pooler,
-    )
+    server = Server(limits.pop("max_connections"), sum(limits.values()), None)
+    return server if key_pid == pid else _with_pooler(server, wrapper.Database, params)
 
 
-def _mode(module: Any, params: dict[str, Any]) -> str | None:
-    """Read the pool mode of the database from PgBouncer's console, None if access is denied.
+def _with_pooler(server: Server, module: Any, params: dict[str, Any]) -> Server:
+    """Add what PgBouncer's console tells of the database; the mode is "unknown" without access.
 
     The console admits the users in `admin_users` and `stats_users`.
     """
+    server = dataclasses.replace(server, pooler="unknown")
     name = str(params.get("dbname") or params.get("database") or "")
     console: dict[str, Any] = {
         key: params[key] for key in ("host", "port", "user", "password") if key in params
@@ -79,13 +78,20 @@ def _mode(module: Any, params: dict[str, Any]) -> str | None:
         contextlib.suppress(Exception),
         _connected(module, console) as connection,
     ):
+        database: dict[str, Any] = {}
         for row in _named_rows(connection, "SHOW DATABASES"):
-            if row.get("name") == name and row.get("pool_mode"):
-                return str(row["pool_mode"])
-        for row in _named_rows(connection, "SHOW CONFIG"):
-            if row.get("key") == "pool_mode":
-                return str(row["value"])
-    return None
+            if row.get("name") == name:
+                database = row
+        config = {row["key"]: row["value"] for row in _named_rows(connection, "SHOW CONFIG")}
+        size = database.get("pool_size")
+        reserve = database.get("reserve_pool_size", database.get("reserve_pool"))  # before 1.24
+        return dataclasses.replace(
+            server,
+            pooler=str(database.get("pool_mode") or config["pool_mode"]),
+            pooler_size=None if size is None else int(size) + int(reserve or 0),
+            prepares=int(config.get("max_prepared_statements", 0)) > 0,
+        )
+    return server
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from pooling.checks.options import pooled
 from pooling.fleet.snapshots import Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from django.apps import AppConfig
 
@@ -55,6 +55,7 @@ def check_servers(
         else:
             found += _pooler(alias, entry, server)
             found += _budget(alias, config, server)
+            found += _pooler_modes(alias, entry, config, server)
     for group in aliases.values():
         found += _room([configs[alias] for alias in group], group, seen[group[0]])
     return found
@@ -104,6 +105,62 @@ def _budget(
             id="pooling.E005",
         )
     ]
+
+
+def _pooler_modes(
+    alias: str, entry: Mapping[str, Any], config: PoolConfig, server: server_limits.Server
+) -> Iterator[checks.CheckMessage]:
+    """Report what PgBouncer's pool mode makes fail, or wait."""
+    name = f"DATABASES[{alias!r}]"
+    if server.pooler == "statement":
+        yield checks.Warning(
+            f"{name}: PgBouncer is in statement mode, which refuses transactions",
+            hint=(
+                "Set pool_mode = transaction for this database: atomic(), migrations and tests "
+                "need transactions."
+            ),
+            id="pooling.W011",
+        )
+    if server.pooler in ("transaction", "statement") and (
+        lost := list(_lost(entry, config, server))
+    ):
+        yield checks.Warning(
+            f"{name}: PgBouncer is in {server.pooler} mode, in which these options "
+            f"fail or reach other clients: {', '.join(lost)}",
+            hint="Remove them, or set pool_mode = session for this database.",
+            id="pooling.W012",
+        )
+    number, source = _processes([alias])
+    size, wanted = server.pooler_size, number * config.max_size
+    if config.budget is not None:
+        wanted = min(wanted, config.budget + number)
+    if server.pooler == "session" and size is not None and wanted > size:
+        origin = "at least" if source is None else f"according to {source}:"
+        yield checks.Warning(
+            f"{name}: the pools may open {wanted} connections ({origin} {number} "
+            f"process{'es' * (number != 1)}, max_size={config.max_size}), but PgBouncer is in "
+            f"session mode and has {size} for this database",
+            hint=(
+                "Each connection of a pool, an idle one too, occupies one of PgBouncer's, and the "
+                "next one waits for query_wait_timeout. Set pool_mode = transaction, lower "
+                "max_size, or raise default_pool_size."
+            ),
+            id="pooling.W013",
+        )
+
+
+def _lost(
+    entry: Mapping[str, Any], config: PoolConfig, server: server_limits.Server
+) -> Iterator[str]:
+    options = entry.get("OPTIONS", {})
+    implied = config.scope == "transaction" or config.budget is not None  # E005
+    if config.reset != "rollback" and not implied:
+        yield f"reset={config.reset!r}"
+    if options.get("assume_role"):
+        yield "OPTIONS['assume_role']"
+    prepared = options.get("prepare_threshold") is not None and options.get("server_side_binding")
+    if prepared and not server.prepares:
+        yield "prepared statements (OPTIONS['prepare_threshold'])"
 
 
 def _processes(group: Sequence[str]) -> tuple[int, str | None]:

@@ -1,4 +1,4 @@
-"""Something that looks like a PgBouncer to its clients, since there is none to be had here.
+"""A fake PgBouncer, for answers of its console that the real one gives only with other settings.
 
 It does the two things by which one is known: it replaces the server's process id in the key for
 cancelling by a number of its own, and answers to the database name `pgbouncer` with a console.
