@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import Error, OperationalError, connections, transaction
+from django.db.backends.postgresql.psycopg_any import IsolationLevel
 
 from pooling import DiscardReason
 from tests.backends.test_outages_restart import THREADS, Crowd, request
@@ -223,14 +224,15 @@ def test_transaction_mode_loses_server_side_cursors_outside_of_transactions(
             assert len(list(iterator)) == 49
 
 
-def test_transaction_mode_knows_no_prepared_statements(
-    bounced: Callable[..., PgBouncer], psycopg2: bool
+@pytest.mark.parametrize("mode", MODES)
+def test_only_session_mode_has_prepared_statements(
+    bounced: Callable[..., PgBouncer], psycopg2: bool, mode: str
 ) -> None:
     """Django turns them off, unless OPTIONS have `prepare_threshold` and `server_side_binding`."""
     if psycopg2:
         pytest.skip("psycopg2 prepares no statements")
     off = {"max_prepared_statements": 0} if version() >= (1, 21) else {}
-    database = bounced(1, pool_mode="transaction", **off).database
+    database = bounced(1, pool_mode=mode, **off).database
     binding = {"server_side_binding": True}
 
     def use(name: str, **options: Any) -> None:
@@ -240,8 +242,13 @@ def test_transaction_mode_knows_no_prepared_statements(
                 cursor.execute("SELECT %s::int", [number])
                 assert cursor.fetchone() == (number,)
         wrapper.close()
+        if mode == "session":
+            wrapper.resolve_pool().drain()  # PgBouncer resets the session for the next client
 
     use("first", prepare_threshold=0, **binding)
+    if mode == "session":
+        use("second", prepare_threshold=0, **binding)
+        return
     with pytest.raises(Error, match=r'prepared statement "\w+" already exists'):
         use("second", prepare_threshold=0, **binding)
     use("third", prepare_threshold=0)
@@ -267,6 +274,18 @@ def test_transaction_mode_loses_what_a_client_sets_and_no_reset_finds_it(
         ask(wrapper, "SET LOCAL statement_timeout = 23456")
         with in_transaction(database):
             assert ask(wrapper, "SHOW statement_timeout") == "23456ms"
+
+
+def test_transaction_mode_has_isolation_levels_in_transactions(
+    bounced: Callable[..., PgBouncer],
+) -> None:
+    database = bounced(2, pool_mode="transaction").database
+    level = {"isolation_level": IsolationLevel.SERIALIZABLE}
+    wrapper = database.wrapper(OPTIONS=level)
+    ask(wrapper, "SELECT 1")
+    with in_transaction(database) as other, transaction_of(database, wrapper):
+        assert ask(wrapper, "SHOW transaction_isolation") == "serializable"
+        assert ask(other, "SHOW transaction_isolation") == "read committed"
 
 
 def test_transaction_mode_loses_the_role(bounced: Callable[..., PgBouncer], role: str) -> None:
@@ -558,6 +577,23 @@ def test_a_connect_is_tried_again_while_pgbouncer_is_full(
         drain_all(database)
         future.result(PATIENCE)
     assert pool.stats().connects == 1
+
+
+def test_a_database_that_is_disabled_is_refused_at_once(bounced: Callable[..., PgBouncer]) -> None:
+    """DISABLE and ENABLE; idle connections go on."""
+    bouncer = bounced()
+    name = bouncer.direct.entry["NAME"]
+    first, second = (bouncer.database.wrapper(pool=EVERY) for _ in range(2))
+    ask(first, "SELECT 1")
+    bouncer.console(f"DISABLE {name}")
+    with pytest.raises(OperationalError, match="is disabled"):
+        ask(second, "SELECT 1")
+    assert second.resolve_pool().stats().connect_errors == 1
+    first.close()
+    request(second)
+
+    bouncer.console(f"ENABLE {name}")
+    assert ask(first, "SELECT 1") == ask(second, "SELECT 1") == 1
 
 
 @pytest.mark.parametrize("pool", [{}, {"scope": "transaction"}], ids=SCOPES)

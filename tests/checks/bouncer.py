@@ -24,6 +24,7 @@ class Bouncer:
         server: where to connect: the arguments of `socket.connect`, by its family.
         databases: the answer to SHOW DATABASES: pairs of a name and a mode, which may be None.
         mode: what SHOW CONFIG says.
+        prepared: what it says of `max_prepared_statements`, which PgBouncer has since 1.21.
         console: whether the console lets anybody in.
     """
 
@@ -33,11 +34,14 @@ class Bouncer:
         *,
         databases: tuple[tuple[str, str | None], ...] = (),
         mode: str = "session",
+        prepared: int | None = None,
         console: bool = True,
     ) -> None:
         self.server = server
         self.databases = databases
-        self.mode = mode
+        self.config = [("pool_mode", mode)]
+        if prepared is not None:
+            self.config.append(("max_prepared_statements", str(prepared)))
         self.console = console
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -115,7 +119,7 @@ class Bouncer:
             if statement == "SHOW DATABASES":
                 client.sendall(_rows(("name", "pool_mode"), self.databases))
             elif statement == "SHOW CONFIG":
-                client.sendall(_rows(("key", "value"), (("pool_mode", self.mode),)))
+                client.sendall(_rows(("key", "value"), self.config))
             else:
                 client.sendall(_packed(b"E", b"SERROR\0C42601\0Minvalid command\0\0"))
             client.sendall(_packed(b"Z", b"I"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from configparser import ConfigParser
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from django.db import connections
 
 from pooling.checks import check_servers
 from tests.checks.test_options import texts
+from tests.docs.examples import REPOSITORY, blocks
 from tests.support.pgbouncer import ADMIN, PgBouncer, missing, version
 
 if TYPE_CHECKING:
@@ -98,6 +101,26 @@ def test_transaction_mode_without_them_is_left_in_peace(
     bouncer = pgbouncer("transaction")
 
     assert checked(bouncer, **NO_CURSORS, pool={"scope": scope, "max_size": 10**6}) == {}
+
+
+def test_the_settings_on_the_page_about_pgbouncer_are_left_in_peace(
+    postgresql: PostgresDatabase, checked: Any, settings: Any
+) -> None:
+    """PgBouncer takes them, and the checks have nothing to say."""
+    page = blocks(REPOSITORY / "docs/pgbouncer.md")
+    (ini,) = [block.code for block in page if block.language == "ini"]
+    shown = ConfigParser()
+    shown.read_string(ini)
+    (code,) = [block.code for block in page if block.language == "python"]
+    entry = ast.literal_eval(code.partition("DATABASES = ")[2])["default"]
+    settings.POOLING = {"processes": 40}
+    users = {"stats_users": postgresql.entry["USER"]}
+    with PgBouncer(postgresql, **{**shown["pgbouncer"], **users}) as bouncer:
+        assert bouncer.setting("query_wait_timeout") == "10"
+        assert int(bouncer.setting("max_client_conn")) == 40 * entry["OPTIONS"]["pool"]["max_size"]
+        cursors = entry["DISABLE_SERVER_SIDE_CURSORS"]
+        pool = entry["OPTIONS"]["pool"]
+        assert checked(bouncer, DISABLE_SERVER_SIDE_CURSORS=cursors, pool=pool) == {}
 
 
 def test_statement_mode_is_warned_of(pgbouncer: Any, checked: Any) -> None:

@@ -192,6 +192,16 @@ def test_pgbouncer_in_transaction_mode_wants_no_server_side_cursors(
         assert {id_ for id_, _ in said(**through(bouncer), **no_cursors)} == unusable
 
 
+@pytest.mark.parametrize(("prepared", "ids"), [(0, {"pooling.W012"}), (100, set())])
+def test_a_pgbouncer_that_tracks_prepared_statements_may_have_them(
+    server: Any, said: Any, prepared: int, ids: set[str]
+) -> None:
+    options = {"prepare_threshold": 5, "server_side_binding": True}
+    changes = {"DISABLE_SERVER_SIDE_CURSORS": True, "OPTIONS": options}
+    with Bouncer(server, mode="transaction", prepared=prepared) as bouncer:
+        assert {id_ for id_, _ in said(**through(bouncer), **changes)} == ids
+
+
 def test_pgbouncer_in_session_mode_is_left_in_peace(
     postgresql: PostgresDatabase, server: Any, said: Any
 ) -> None:
