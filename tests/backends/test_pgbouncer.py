@@ -29,6 +29,8 @@ pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
 
 SCOPES = ["request", "transaction"]
 MODES = ["session", "transaction"]
+UNPOOLED = ["transaction", "statement"]
+"""The modes in which a client has no session of its own."""
 ROUNDS = 3
 EVERY = {"timeout": PATIENCE, "fail_fast": None}
 """Options of pools whose callers wait until the server is back."""
@@ -65,6 +67,23 @@ def in_transaction(database: PostgresDatabase) -> Iterator[Any]:
         ask(wrapper, "SELECT 1")
         yield wrapper
     wrapper.close()
+
+
+@contextmanager
+def another_query(bouncer: PgBouncer) -> Iterator[None]:
+    """Keep the connection that PgBouncer would use next busy with a long query, and cancel it."""
+    wrapper = bouncer.database.wrapper(pool={"name": "other"})
+    wrapper.inc_thread_sharing()
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(ask, wrapper, "SELECT pg_sleep(60)")
+        eventually(lambda: running(bouncer.database, "pg_sleep"))
+        try:
+            yield
+        finally:
+            wrapper.resolve_pool()._driver.cancel(wrapper.connection)
+            with pytest.raises(OperationalError, match="canceling statement"):
+                future.result(PATIENCE)
+            wrapper.close()
 
 
 def discarded(wrapper: Any) -> int:
@@ -172,12 +191,13 @@ def test_transaction_mode_serves_the_orm(
     assert 1 <= len(database.sessions()) <= 2
 
 
+@pytest.mark.parametrize("mode", UNPOOLED)
 @pytest.mark.parametrize("pool", [{}, {"scope": "transaction"}], ids=SCOPES)
-def test_transaction_mode_keeps_each_clients_time_zone(
-    bounced: Callable[..., PgBouncer], pool: dict[str, Any]
+def test_each_client_keeps_its_time_zone(
+    bounced: Callable[..., PgBouncer], mode: str, pool: dict[str, Any]
 ) -> None:
     """PgBouncer itself sets it before it passes a query on to a connection of another client's."""
-    database = bounced(1, pool_mode="transaction").database
+    database = bounced(1, pool_mode=mode).database
     zones = ("Europe/Vienna", "Asia/Tokyo")
     wrappers = [database.wrapper(TIME_ZONE=zone, pool=pool) for zone in zones]
     for _ in range(3):
@@ -187,14 +207,17 @@ def test_transaction_mode_keeps_each_clients_time_zone(
     assert len(database.sessions()) == 1
 
 
+@pytest.mark.parametrize("mode", UNPOOLED)
 @pytest.mark.parametrize("pool", [{}, {"scope": "transaction"}], ids=SCOPES)
-def test_transaction_mode_loses_server_side_cursors_outside_of_transactions(
+def test_server_side_cursors_are_lost_outside_of_transactions(
     bounced: Callable[..., PgBouncer],
     things: Callable[[PostgresDatabase], type[Thing]],
+    mode: str,
     pool: dict[str, Any],
 ) -> None:
     """They work with `DISABLE_SERVER_SIDE_CURSORS`, or in a transaction."""
-    database = bounced(2, pool_mode="transaction").database
+    bouncer = bounced(2, pool_mode=mode)
+    database = bouncer.database
     model = things(database)
     database.execute(
         "INSERT INTO backends_thing (name) SELECT 'thing ' || n FROM generate_series(1, 50) n"
@@ -206,7 +229,7 @@ def test_transaction_mode_loses_server_side_cursors_outside_of_transactions(
             with database.known_as("pooled", wrapper):
                 iterator = model.objects.using("pooled").iterator(chunk_size=10)
                 next(iterator)
-                with in_transaction(database):
+                with another_query(bouncer):
                     return len(list(iterator))
         finally:
             wrapper.close()
@@ -215,6 +238,8 @@ def test_transaction_mode_loses_server_side_cursors_outside_of_transactions(
     with pytest.raises((Error, driver().Error), match=r'cursor ".+" does not exist'):
         read()
     assert read(DISABLE_SERVER_SIDE_CURSORS=True) == 49
+    if mode == "statement":
+        return
 
     wrapper = database.wrapper(pool=pool)
     with database.known_as("pooled", wrapper), transaction.atomic(using="pooled"):
@@ -259,16 +284,47 @@ def test_only_session_mode_has_prepared_statements(
 @pytest.mark.parametrize(
     "pool", [{}, {"reset": "session"}, {"reset": "always"}, {"scope": "transaction"}], ids=str
 )
+@pytest.mark.parametrize(
+    ("statement", "question", "lost", "left"),
+    [
+        ("SET statement_timeout = 12345", "SHOW statement_timeout", "0", "12345ms"),
+        (
+            "CREATE TEMPORARY TABLE leftover (id integer)",
+            "SELECT to_regclass('leftover')::text",
+            None,
+            "leftover",
+        ),
+        (
+            "SELECT pg_advisory_lock(42)",
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+            0,
+            1,
+        ),
+        ("LISTEN news", "SELECT count(*) FROM pg_listening_channels()", 0, 1),
+    ],
+    ids=["SET", "temporary table", "advisory lock", "LISTEN"],
+)
 def test_transaction_mode_loses_what_a_client_sets_and_no_reset_finds_it(
-    bounced: Callable[..., PgBouncer], pool: dict[str, Any]
+    bounced: Callable[..., PgBouncer],
+    pool: dict[str, Any],
+    statement: str,
+    question: str,
+    lost: Any,
+    left: Any,
 ) -> None:
+    """The client does not have it in its next transaction, and another one does."""
     database = bounced(2, pool_mode="transaction").database
     wrapper = database.wrapper(pool=pool)
-    ask(wrapper, "SET statement_timeout = 12345")
+    ask(wrapper, statement)
     with in_transaction(database) as other:
-        assert ask(wrapper, "SHOW statement_timeout") == "0"
+        assert ask(wrapper, question) == lost
         wrapper.close()
-        assert ask(other, "SHOW statement_timeout") == "12345ms"
+        assert ask(other, question) == left
+
+
+def test_transaction_mode_keeps_set_local(bounced: Callable[..., PgBouncer]) -> None:
+    database = bounced(2, pool_mode="transaction").database
+    wrapper = database.wrapper()
 
     with transaction_of(database, wrapper):
         ask(wrapper, "SET LOCAL statement_timeout = 23456")
@@ -321,7 +377,7 @@ def test_options_for_the_server_are_refused_at_once(
     assert ask(database.wrapper(OPTIONS=options), "SHOW statement_timeout") == "0"
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [*MODES, "statement"])
 def test_a_query_is_cancelled_through_pgbouncer(
     bounced: Callable[..., PgBouncer], mode: str
 ) -> None:
@@ -558,6 +614,35 @@ def assert_waits_for(server: PrivatePostgres, wrapper: Any, text: str) -> None:
         future.result(PATIENCE)
 
 
+def test_queries_fail_while_pgbouncer_has_no_server_and_no_longer(
+    own: PostgresDatabase, server: PrivatePostgres
+) -> None:
+    """PgBouncer still accepts connections, so the pool's own waiting does not help."""
+    with PgBouncer(own, pool_mode="transaction", query_wait_timeout=1, server_login_retry=1) as it:
+        wrapper = it.database.wrapper(pool=EVERY)
+        request(wrapper)
+        server.stop()
+        try:
+            for text in ("query_wait_timeout", "server login has been failing"):
+                with pytest.raises(OperationalError, match=error_text(text)):
+                    request(wrapper)
+        finally:
+            server.start()
+        eventually(lambda: serves(wrapper))
+        request(wrapper)
+        stats = wrapper.resolve_pool().stats()
+        assert stats.discards[DiscardReason.BROKEN] == stats.connects - 1
+        assert stats.connect_errors == 0
+
+
+def serves(wrapper: Any) -> bool:
+    try:
+        request(wrapper)
+    except OperationalError:
+        return False
+    return True
+
+
 def test_a_connect_is_tried_again_while_pgbouncer_is_full(
     bounced: Callable[..., PgBouncer],
 ) -> None:
@@ -639,3 +724,22 @@ def test_a_query_that_waited_too_long_loses_its_connection(
 def drain_all(database: PostgresDatabase) -> None:
     """Close the connections of the other client's pool, which keep their place in session mode."""
     database.wrapper(pool={"name": "other"}).resolve_pool().drain()
+
+
+# Moving away
+
+
+def test_processes_with_and_without_pgbouncer_serve_one_site(
+    bounced: Callable[..., PgBouncer],
+    postgresql: PostgresDatabase,
+    things: Callable[[PostgresDatabase], type[Thing]],
+) -> None:
+    """A change of HOST and PORT is all there is to it, in either direction."""
+    through, direct = bounced(pool_mode="transaction").database, postgresql
+    model = things(direct)
+    for turn in range(2):
+        for name, database in (("through", through), ("direct", direct)):
+            with database.alias("pooled"):
+                model.objects.using("pooled").create(name=f"{name} {turn}")
+                assert model.objects.using("pooled").filter(name__endswith=turn).exists()
+    assert direct.execute("SELECT count(*) FROM backends_thing") == [(4,)]
