@@ -1,4 +1,4 @@
-"""Connection limits of a PostgreSQL server, and detection of a PgBouncer in front of it."""
+"""Connection limits of a database server, and detection of a PgBouncer in front of it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIMITS = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Server:
-    """Limits of a PostgreSQL server.
+    """Limits of a PostgreSQL, MySQL or MariaDB server.
 
     Attributes:
         max_connections: the server's setting.
@@ -31,17 +31,21 @@ class Server:
             "statement"), "unknown" for a proxy whose mode cannot be read, None without a proxy.
         pooler_size: connections that PgBouncer opens for the database and a user; None if unknown.
         prepares: whether PgBouncer keeps track of prepared statements (`max_prepared_statements`).
+        max_user_connections: MySQL's limit of the user, None without one.
+        wait_timeout: after how many seconds MySQL ends an idle session.
     """
 
     max_connections: int
     reserved: int
-    pooler: str | None
+    pooler: str | None = None
     pooler_size: int | None = None
     prepares: bool = False
+    max_user_connections: int | None = None
+    wait_timeout: int | None = None
 
     @property
     def room(self) -> int:
-        """Connections available to ordinary users."""
+        """Connections available to ordinary users, all together."""
         return self.max_connections - self.reserved
 
 
@@ -53,6 +57,8 @@ def query_server(alias: str) -> Server:
     """
     wrapper: Any = connections[alias]
     params = wrapper.get_connection_params()
+    if wrapper.vendor == "mysql":
+        return _query_mysql(wrapper, params)
     with wrapper.wrap_database_errors, _connected(wrapper.Database, params) as connection:
         limits = {name: int(value) for name, value in _rows(connection, LIMITS)}
         ((pid,),) = _rows(connection, "SELECT pg_backend_pid()")
@@ -61,6 +67,17 @@ def query_server(alias: str) -> Server:
         key_pid = _key_pid(connection)
     server = Server(limits.pop("max_connections"), sum(limits.values()), None)
     return server if key_pid == pid else _with_pooler(server, wrapper.Database, params)
+
+
+def _query_mysql(wrapper: Any, params: dict[str, Any]) -> Server:
+    params = {"connect_timeout": CONNECT_TIMEOUT, **params}
+    with (
+        wrapper.wrap_database_errors,
+        contextlib.closing(wrapper.Database.connect(**params)) as connection,
+    ):
+        statement = "SELECT @@max_connections, @@max_user_connections, @@wait_timeout"
+        ((most, most_of_user, wait_timeout),) = _rows(connection, statement)
+    return Server(most, 0, max_user_connections=most_of_user or None, wait_timeout=wait_timeout)
 
 
 def _with_pooler(server: Server, module: Any, params: dict[str, Any]) -> Server:
@@ -121,20 +138,3 @@ def _key_pid(connection: Any) -> int:
     if hasattr(connection, "get_backend_pid"):  # psycopg2
         return int(connection.get_backend_pid())
     return int(connection.info.backend_pid)
-
-
-def query_wait_timeout(alias: str) -> int:
-    """Return after how many seconds a MySQL or MariaDB server ends an idle session of an alias.
-
-    Raises:
-        django.db.Error: connecting or the query failed.
-    """
-    wrapper: Any = connections[alias]
-    params = {"connect_timeout": CONNECT_TIMEOUT, **wrapper.get_connection_params()}
-    with (
-        wrapper.wrap_database_errors,
-        contextlib.closing(wrapper.Database.connect(**params)) as connection,
-        contextlib.closing(connection.cursor()) as cursor,
-    ):
-        cursor.execute("SELECT @@wait_timeout")
-        return int(cursor.fetchone()[0])

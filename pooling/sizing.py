@@ -48,6 +48,7 @@ class Facts:
         spindles: disks of the server that work independently.
         max_connections: of the server.
         reserved: connections of the server that are reserved.
+        max_user_connections: how many of them the user may have, None without such a limit.
         pooler: mode of a PgBouncer in front of the server, whose limits then apply.
         measured: the measurement of the pools.
     """
@@ -61,6 +62,7 @@ class Facts:
     spindles: int = 1
     max_connections: int | None = None
     reserved: int = 0
+    max_user_connections: int | None = None
     pooler: str | None = None
     measured: Measured | None = None
 
@@ -223,10 +225,13 @@ def _room(facts: Facts) -> Step:
     if facts.max_connections is None:
         return Step(name, "unknown, or no limit", None)
     room = facts.max_connections - facts.reserved
+    limit = f"({facts.max_connections} - {facts.reserved} reserved)"
+    if facts.max_user_connections is not None and facts.max_user_connections < room:
+        room = facts.max_user_connections
+        name, limit = "max_user_connections", str(room)
     result = max(room // facts.processes, 1)
     formula = (
-        f"({facts.max_connections} - {facts.reserved} reserved) / "
-        f"{_count(facts.processes, 'process', 'es')} "
+        f"{limit} / {_count(facts.processes, 'process', 'es')} "
         f"({facts.processes_source}) = {room / facts.processes:.1f} per process at most"
     )
     if room < facts.processes:
@@ -264,7 +269,7 @@ def _unknown(facts: Facts) -> Iterable[str]:
         yield "The cores and disks of the database server: set --server-cores and --spindles."
     elif facts.cores_source:
         yield f"Whether the database server uses these cores alone ({facts.cores_source})."
-    yield "Other clients of the server: other projects, cron jobs, psql."
+    yield "Other clients of the server: other projects, cron jobs, psql or mysql."
     yield "The number of processes during a deployment that runs two versions in parallel."
 
 

@@ -10,7 +10,7 @@ from pooling.admin import charts, formatting
 from pooling.fleet.aggregate import aggregate, pool_state
 from pooling.fleet.archive import TIERS, fold, wait_quantile
 from pooling.fleet.history import COLUMNS
-from pooling.fleet.server_sessions import SERVER_SESSIONS, grouped, occupancy
+from pooling.fleet.server_sessions import SERVER_SESSIONS, VENDORS, grouped, occupancy
 from pooling.fleet.snapshots import application_name, identity_of
 from pooling.formatting import duration, milliseconds, plural
 from pooling.formatting import number as number_text
@@ -56,6 +56,9 @@ OPTION_HELP = {
     "name": "",
 }
 
+
+TITLES = {"postgresql": "PostgreSQL", "mysql": "MySQL", "sqlite": "SQLite"}
+"""Names of the vendors."""
 
 RANGES = (
     # label, tier of the archive, seconds and number of the rows in the table
@@ -272,7 +275,7 @@ def _history(tiers: dict[str, list[list[Any]]], tier: str) -> list[dict[str, Any
 
 def _location(pool: dict[str, Any]) -> str:
     """Return the database and the aliases of a pool."""
-    vendor = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}.get(pool["vendor"], pool["vendor"])
+    vendor = TITLES.get(pool["vendor"], pool["vendor"])
     server = ":".join(filter(None, (pool["host"], pool["port"])))
     parts = [f"{vendor}, {pool['database']}"]
     parts += [f"on {server}"] if server else []
@@ -390,7 +393,7 @@ def _part(process: dict[str, Any], pool: dict[str, Any]) -> dict[str, Any]:
 
 def servers(pool: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the answers of the servers, as far as this process can query them."""
-    if pool["vendor"] != "postgresql":
+    if pool["vendor"] not in VENDORS:
         return []
     mine = [own for own in REGISTRY.pools() if identity_of(own)["id"] == pool["id"]]
     answers = [SERVER_SESSIONS.read(own) for own in mine]

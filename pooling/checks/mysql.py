@@ -6,19 +6,14 @@ from typing import TYPE_CHECKING
 
 from django.core import checks
 
-from pooling import server_limits
-
 if TYPE_CHECKING:
     from pooling.core.config import PoolConfig
 
 
-def check_wait_timeout(alias: str, config: PoolConfig) -> list[checks.CheckMessage]:
-    """Compare the server's `wait_timeout` with the time that the pool keeps idle sessions.
-
-    Raises:
-        django.db.Error: connecting or the query failed.
-    """
-    wait_timeout = server_limits.query_wait_timeout(alias)
+def check_wait_timeout(
+    alias: str, config: PoolConfig, wait_timeout: int
+) -> list[checks.CheckMessage]:
+    """Compare the server's `wait_timeout` with the time that the pool keeps idle sessions."""
     # `min_size` connections stay idle until they are replaced for their age.
     option = "recycle" if config.min_size or config.max_idle is None else "max_idle"
     kept = getattr(config, option)

@@ -12,6 +12,7 @@ from pooling import deployment, fleet, server_limits
 from pooling.backends.driver import driver_of
 from pooling.checks.mysql import check_wait_timeout
 from pooling.checks.options import pooled
+from pooling.fleet.server_sessions import VENDORS
 from pooling.fleet.snapshots import Redactor
 
 if TYPE_CHECKING:
@@ -33,31 +34,42 @@ def check_servers(
     down.
     """
     found: list[checks.CheckMessage] = []
-    aliases: dict[tuple[str, str], list[str]] = defaultdict(list)
+    servers: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    users: dict[tuple[str, ...], list[str]] = defaultdict(list)
     seen: dict[str, server_limits.Server] = {}
     configs = {alias: config for alias, _, config in pooled()}
     for alias, entry, config in pooled():
         if alias not in (databases or ()):
             continue
         try:
-            if "mysql" in str(entry["ENGINE"]):
-                found += check_wait_timeout(alias, config)
-                continue
-            if "postgresql" not in str(entry["ENGINE"]):
+            vendor = connections[alias].vendor
+            if vendor not in VENDORS:
                 _try_sqlite_options(alias)
                 continue
             server = seen[alias] = server_limits.query_server(alias)
         except Exception as error:
             found.append(_connect_failure(alias, entry, error))
             continue
-        if server.pooler is None:
-            aliases[(str(entry.get("HOST")), str(entry.get("PORT")))].append(alias)
-        else:
+        if server.wait_timeout is not None:
+            found += check_wait_timeout(alias, config, server.wait_timeout)
+        if server.pooler is not None:
             found += _pooler(alias, entry, server)
             found += _budget(alias, config, server)
             found += _pooler_modes(alias, entry, config, server)
-    for group in aliases.values():
-        found += _room([configs[alias] for alias in group], group, seen[group[0]])
+            continue
+        address = (vendor, str(entry.get("HOST")), str(entry.get("PORT")))
+        servers[address].append(alias)
+        if server.max_user_connections is not None:
+            users[(*address, str(entry.get("USER")))].append(alias)
+    for group in servers.values():
+        server = seen[group[0]]
+        limit = f"max_connections={server.max_connections}, of which {server.reserved} reserved"
+        found += _room([configs[alias] for alias in group], group, server.room, limit)
+    for group in users.values():
+        room = seen[group[0]].max_user_connections or 0
+        found += _room(
+            [configs[alias] for alias in group], group, room, f"max_user_connections={room}"
+        )
     return found
 
 
@@ -176,7 +188,7 @@ def _processes(group: Sequence[str]) -> tuple[int, str | None]:
 
 
 def _room(
-    configs: Sequence[PoolConfig], group: Sequence[str], server: server_limits.Server
+    configs: Sequence[PoolConfig], group: Sequence[str], room: int, limit: str
 ) -> list[checks.CheckMessage]:
     number, source = _processes(group)
     together = sum(config.max_size for config in configs)
@@ -187,17 +199,17 @@ def _room(
         if budget + number < wanted:
             wanted = budget + number
             how = f"{number} process{'es' * (number != 1)}, one more than budget={budget} each"
-    if wanted <= server.room:
+    if wanted <= room:
         return []
     origin = "at least" if source is None else f"according to {source}:"
     return [
         checks.Warning(
             f"DATABASES: {' + '.join(repr(alias) for alias in group)} may open {wanted} "
-            f"connections ({origin} {how}), but the server has room for {server.room} "
-            f"(max_connections={server.max_connections}, of which {server.reserved} reserved)",
+            f"connections ({origin} {how}), but the server has room for {room} ({limit})",
             hint=(
-                "Lower max_size, use fewer processes, raise max_connections, or put PgBouncer "
-                "in front of the server. `manage.py poolsize` shows the calculation."
+                f"Lower max_size, use fewer processes, raise {limit.partition('=')[0]}, or put a "
+                "proxy that pools (PgBouncer, ProxySQL) in front of the server. "
+                "`manage.py poolsize` shows the calculation."
             ),
             id="pooling.W006",
         )

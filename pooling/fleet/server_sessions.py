@@ -1,7 +1,8 @@
-"""Sessions on the PostgreSQL server, queried through the pool without disturbing its users."""
+"""Sessions on the database server, queried through the pool without disturbing its users."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -9,6 +10,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from pooling.backends.driver import driver_of
+from pooling.backends.postgresql.deadlines import DEADLINES
 from pooling.core import forks
 from pooling.core.errors import PoolError
 from pooling.core.workers import WORKERS
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from pooling.core.pool import Pool
 
 logger = logging.getLogger("pooling")
+
+VENDORS = ("postgresql", "mysql")
+"""The kinds of servers that can be queried."""
 
 REFRESH_AFTER = 2.0
 """Seconds for which an answer is reused."""
@@ -57,6 +62,24 @@ SELECT current_setting('max_connections')::int,
 """
 
 
+MYSQL_SESSIONS = """
+SELECT coalesce(
+           name.attr_value,
+           concat(user, '@', trim(TRAILING concat(':', substring_index(host, ':', -1)) FROM host))
+       ),
+       CASE WHEN id = connection_id() OR command = 'Sleep' THEN 'idle' ELSE 'active' END,
+       db <=> database(), count(*)
+FROM information_schema.PROCESSLIST
+LEFT JOIN performance_schema.session_account_connect_attrs AS name
+       ON name.processlist_id = id AND name.attr_name = 'program_name'
+WHERE user = (SELECT user FROM information_schema.PROCESSLIST WHERE id = connection_id())
+  AND (id <> connection_id() OR %s)
+GROUP BY 1, 2, 3 ORDER BY 3 DESC, 1, 2 LIMIT 300
+"""
+"""The sessions of the pool's own user: others are hidden from users without `PROCESS`. MySQL has
+their names if `performance_schema` is on; otherwise the user and the host stand for them."""
+
+
 def grouped(sessions: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return sessions by name and database: `name`, `own`, `total`, and `states` as text."""
     rows: dict[tuple[str, bool], dict[str, int]] = {}
@@ -77,10 +100,15 @@ def grouped(sessions: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def occupancy(answer: dict[str, Any]) -> str:
     """Return how many of the server's connections are taken."""
     left = answer["max_connections"] - answer["reserved"] - answer["total"]
-    return (
-        f"PostgreSQL {answer['version']}: {answer['total']} of {answer['max_connections']} "
-        f"connections, of which {answer['reserved']} are reserved: {max(left, 0)} are left."
+    reserved = f", of which {answer['reserved']} are reserved" if answer["reserved"] else ""
+    text = (
+        f"{answer['product']} {answer['version']}: {answer['total']} of "
+        f"{answer['max_connections']} connections{reserved}: {max(left, 0)} are left."
     )
+    if answer["max_user_connections"]:
+        own = sum(session["count"] for session in answer["sessions"])
+        text += f" This user has {own} of {answer['max_user_connections']}."
+    return text
 
 
 class _ServerState:
@@ -115,14 +143,14 @@ class ServerSessions:
         self._start_over()
 
     def read(self, pool: Pool[Any]) -> dict[str, Any] | None:
-        """Return the last answer, after querying again if it is old; None if not PostgreSQL.
+        """Return the last answer, after querying again if it is old; None for SQLite.
 
         Blocks `ANSWER_TIMEOUT` seconds at most. The answer has `sessions` (dictionaries with
         `application_name`, `state`, `own_database`, `count`), `max_connections`, `reserved`,
-        `total`, `version`; `age` in seconds; and `problem`, why there is no newer one.
+        `max_user_connections` (None: no limit), `total`, `product`, `version`; `age` in seconds;
+        and `problem`, why there is no newer one.
         """
-        driver = driver_of(pool)
-        if driver is None or driver.vendor != "postgresql":
+        if vendor_of(pool) not in VENDORS:
             return None
         with self._lock:
             state = self._states.setdefault(pool, _ServerState())
@@ -172,7 +200,7 @@ def _error(pool: Pool[Any]) -> str:
 
 def _read_leased(pool: Pool[Any]) -> dict[str, Any]:
     with pool.acquire(ACQUIRE_TIMEOUT, note=NOTE) as connection:
-        return _query(connection, of_pool=True)
+        return _query(connection, vendor=vendor_of(pool), of_pool=True)
 
 
 def read_outside(pool: Pool[Any]) -> dict[str, Any]:
@@ -184,7 +212,7 @@ def read_outside(pool: Pool[Any]) -> dict[str, Any]:
     driver = pool._driver  # noqa: SLF001
     connection = driver.connect()
     try:
-        return _query(connection, of_pool=False)
+        return _query(connection, vendor=vendor_of(pool), of_pool=False)
     finally:
         driver.close(connection)
 
@@ -212,23 +240,55 @@ def _fetch(
         state.done.set()
 
 
-def _query(connection: Any, *, of_pool: bool) -> dict[str, Any]:
-    """Query a raw connection, in a transaction that the release rolls back.
+def vendor_of(pool: Pool[Any]) -> str:
+    """Return what Django calls the kind of the pool's database."""
+    driver = driver_of(pool)
+    return "unknown" if driver is None else driver.vendor
+
+
+def _query(connection: Any, *, vendor: str, of_pool: bool) -> dict[str, Any]:
+    """Query a raw connection.
 
     Its own session is idle but for this query; one outside the pool is not counted.
     """
-    with connection.cursor() as cursor:
-        if connection.autocommit:
-            cursor.execute("BEGIN READ ONLY")
-        cursor.execute(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT}")
-        cursor.execute(SESSIONS, [of_pool])
-        sessions = [tuple(row) for row in cursor.fetchall()]
-        cursor.execute(LIMITS)
-        [limits] = cursor.fetchall()
+    query = _query_mysql if vendor == "mysql" else _query_postgresql
+    with contextlib.closing(connection.cursor()) as cursor:
+        sessions, limits = query(connection, cursor, of_pool)
     names = ("application_name", "state", "own_database", "count")
-    return {
-        "sessions": [dict(zip(names, session, strict=True)) for session in sessions],
-        **dict(zip(("max_connections", "reserved", "total", "version"), limits, strict=True)),
+    return {"sessions": [dict(zip(names, session, strict=True)) for session in sessions], **limits}
+
+
+def _query_postgresql(
+    connection: Any, cursor: Any, of_pool: bool
+) -> tuple[list[Any], dict[str, Any]]:
+    """Query in a transaction that the release rolls back."""
+    if connection.autocommit:
+        cursor.execute("BEGIN READ ONLY")
+    cursor.execute(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT}")
+    cursor.execute(SESSIONS, [of_pool])
+    sessions = cursor.fetchall()
+    cursor.execute(LIMITS)
+    [limits] = cursor.fetchall()
+    names = ("max_connections", "reserved", "total", "version")
+    about = {"product": "PostgreSQL", "max_user_connections": None}
+    return sessions, {**about, **dict(zip(names, limits, strict=True))}
+
+
+def _query_mysql(connection: Any, cursor: Any, of_pool: bool) -> tuple[list[Any], dict[str, Any]]:
+    with DEADLINES.limit(connection):
+        cursor.execute(MYSQL_SESSIONS, [of_pool])
+        sessions = [(name, state, bool(own), number) for name, state, own, number in cursor]
+        cursor.execute("SHOW GLOBAL STATUS LIKE 'Threads_connected'")
+        [[_, total]] = cursor.fetchall()
+        cursor.execute("SELECT @@max_connections, @@max_user_connections, version()")
+        [[most, most_of_user, version]] = cursor.fetchall()
+    return sessions, {
+        "product": "MariaDB" if "MariaDB" in version else "MySQL",
+        "version": version.partition("-")[0],
+        "max_connections": most,
+        "max_user_connections": most_of_user or None,
+        "reserved": 0,
+        "total": int(total),
     }
 
 

@@ -90,7 +90,7 @@ def snapshot() -> dict[str, Any]:
 
 
 def application_name(process: Mapping[str, Any]) -> str:
-    """Return how the PostgreSQL sessions of a process are called, unless the project names them."""
+    """Return how the sessions of a process are called on servers, unless the project names them."""
     pid = f":{process['pid']}"
     host = str(process["host"]).encode("ascii", "replace").decode()
     return f"pooling {host}"[: 63 - len(pid)] + pid

@@ -23,6 +23,8 @@ from tests.support.databases import PostgresDatabase, eventually
 if TYPE_CHECKING:
     from django.test import Client
 
+    from tests.support.mariadb import MariaDatabase
+
 SECRET = "geheimes-passwort-11"
 
 
@@ -60,6 +62,18 @@ def test_the_page_tells_of_each_pool(
     assert "this one" in part
     assert "<code>max_idle</code>" in part
     wrapper.close()
+
+
+def test_the_page_shows_mariadb_s_sessions(
+    staff: Staff, mariadb: MariaDatabase, patient: None
+) -> None:
+    wrapper = mariadb.wrapper(pool={"name": "shop"})
+    wrapper.ensure_connection()
+    wrapper.close()
+    part = section(text(staff("view")), "shop")
+    assert f"MySQL, {mariadb.entry['NAME']} on 127.0.0.1:" in part
+    assert re.search(r"MariaDB [\d.]+: \d+ of \d+ connections: \d+ are left", part)
+    assert f"{mariadb.entry['USER']}@127.0.0.1" in part
 
 
 def test_the_page_says_that_it_sees_one_process(staff: Staff) -> None:

@@ -23,6 +23,9 @@ def said(
 ) -> Callable[..., list[tuple[str, str]]]:
     """A function that returns what is said of the test's database under an alias."""
 
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    monkeypatch.delenv("GUNICORN_CMD_ARGS", raising=False)
+
     def run(**changes: Any) -> list[tuple[str, str]]:
         with mariadb.alias("shop", **changes):
             entries = {"shop": connections.settings["shop"]}
@@ -56,6 +59,28 @@ def test_a_shorter_wait_timeout_is_warned_of(said: Any, pool: Any, words: str) -
 def test_a_pool_below_it_is_fine(said: Any) -> None:
     options = {"init_command": "SET SESSION wait_timeout = 600"}
     assert said(pool={"min_size": 0, "max_idle": 300}, OPTIONS=options) == []
+
+
+def test_more_connections_than_the_server_has_are_warned_of(
+    mariadb: MariaDatabase, said: Any, settings: Any
+) -> None:
+    [(most,)] = mariadb.execute("SELECT @@max_connections")
+    settings.POOLING = {"processes": 7}
+    ((id_, text),) = said(pool={"max_size": most // 7 + 1})
+    assert id_ == "pooling.W006"
+    assert f"7 processes x max_size={most // 7 + 1}" in text
+    assert f"room for {most} (max_connections={most}, " in text
+    assert said(pool={"max_size": most // 7}) == []
+
+
+def test_more_connections_than_the_user_may_have_are_warned_of(
+    said: Any, mariadb_user: dict[str, str]
+) -> None:
+    ((id_, text),) = said(pool={"max_size": 8}, **mariadb_user)
+    assert id_ == "pooling.W006"
+    assert "'shop' may open 8 connections" in text
+    assert "room for 7 (max_user_connections=7)" in text
+    assert said(pool={"max_size": 7}, **mariadb_user) == []
 
 
 def test_a_wrong_password_is_an_error(said: Any) -> None:

@@ -15,6 +15,7 @@ from pooling.management.commands import poolsize
 
 if TYPE_CHECKING:
     from tests.support.databases import PostgresDatabase, SqliteDatabase
+    from tests.support.mariadb import MariaDatabase
 
 PLANTED = "planted-s3cret-passw0rd"
 
@@ -109,6 +110,18 @@ def test_a_local_servers_cores_are_this_machines(postgresql: PostgresDatabase) -
     if postgresql.entry["HOST"] in poolsize.LOCAL or postgresql.entry["HOST"].startswith("/"):
         assert facts["cores"] == os.cpu_count()
         assert "this machine" in facts["cores_source"]
+
+
+def test_mariadb_is_asked_as_well(mariadb: MariaDatabase, mariadb_user: dict[str, str]) -> None:
+    options = ("--alias", "shop", "--seconds", "0", "--processes", "2", "--server-cores", "64")
+    ((most,),) = mariadb.execute("SELECT @@max_connections")
+    with mariadb.alias("shop"):
+        text = run(*options)
+    assert f"({most} - 0 reserved) / 2 processes (--processes) = {most / 2:.1f} per" in text
+    with mariadb.alias("low", **mariadb_user):
+        text = run(*options[2:], "--alias", "low")
+    assert "max_user_connections  7 / 2 processes (--processes) = 3.5 per process" in text
+    assert "\n3 in each process (max_user_connections)." in text
 
 
 def test_sqlite_has_no_server_to_ask(sqlite: SqliteDatabase) -> None:

@@ -27,6 +27,7 @@ from tests.metrics.samples import holder, measured, pool, process
 from tests.support.databases import PATIENCE, Database, PostgresDatabase
 
 if TYPE_CHECKING:
+    from tests.support.mariadb import MariaDatabase
     from tests.support.projects import Project
 
 
@@ -357,6 +358,16 @@ def test_the_server_s_sessions_are_shown(postgresql: PostgresDatabase) -> None:
         assert server["max_connections"] > 0
         wrapper.close()
     assert len(postgresql.sessions()) == 1
+
+
+def test_mariadb_s_sessions_are_shown(mariadb: MariaDatabase) -> None:
+    with mariadb.alias("shop", pool={"name": "shop"}) as wrapper:
+        wrapper.ensure_connection()
+        stdout = StringIO()
+        call_command("poolstats", "--server", "--alias", "shop", stdout=stdout)
+        wrapper.close()
+    assert "Sessions on the server of pool 'shop':\n  MariaDB 1" in stdout.getvalue()
+    assert f"      1  {mariadb.entry['USER']}@127.0.0.1: 1 idle\n" in stdout.getvalue()
 
 
 def test_a_server_that_is_away_is_said_with_its_error(postgresql: PostgresDatabase) -> None:

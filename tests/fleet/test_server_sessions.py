@@ -1,16 +1,29 @@
-"""What PostgreSQL says of its sessions, asked through the pool, and their names there."""
+"""What a server says of its sessions, asked through the pool, and their names there."""
 
 from __future__ import annotations
 
 import os
+import threading
 import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pooling.backends.driver import driver_of
 from pooling.backends.postgresql.driver import LONGEST_NAME, application_name
-from pooling.fleet.server_sessions import ServerSessions
-from tests.support.databases import PostgresDatabase, SqliteDatabase, eventually
+from pooling.fleet import server_sessions as fleet_sessions
+from pooling.fleet.server_sessions import ServerSessions, occupancy
+from tests.support.database_fixtures import mariadb_entry
+from tests.support.databases import PATIENCE, PostgresDatabase, SqliteDatabase, eventually
+from tests.support.mariadb import (
+    USER,
+    MariaDatabase,
+    PrivateMariaDB,
+    create_user,
+    driver,
+    uses_mysqlclient,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,6 +115,89 @@ def test_sqlite_has_no_account(
     database = SqliteDatabase(database_settings("pooling.backends.sqlite3"))
     assert server_sessions.read(database.wrapper().resolve_pool()) is None
     database.close()
+
+
+def test_mariadb_tells_of_the_user_s_sessions(
+    mariadb: MariaDatabase, server_sessions: ServerSessions
+) -> None:
+    """Without performance_schema, its default, it does not know what sessions are called."""
+    wrapper, busy = mariadb.wrapper(), mariadb.wrapper()
+    for each in (wrapper, busy):
+        each.ensure_connection()
+    wrapper.close()
+    pool = wrapper.resolve_pool()
+    name = f"{USER}@127.0.0.1"
+    own = {"application_name": name, "state": "idle", "own_database": True, "count": 2}
+    other = {"application_name": name, "state": "active", "own_database": False, "count": 1}
+    with in_other_database(mariadb, "DO sleep(60)"):
+        # The sessions of the fixtures may not have ended quite yet.
+        account = eventually(lambda: _with_sessions(server_sessions.read(pool), [own, other]))
+    assert account["problem"] is None
+    assert (account["product"], account["reserved"]) == ("MariaDB", 0)
+    [(limit, version)] = mariadb.execute("SELECT @@max_connections, version()")
+    assert (account["max_connections"], account["max_user_connections"]) == (limit, None)
+    assert version.startswith(account["version"])
+    assert account["total"] >= 3
+    assert (pool.stats().leased, pool.stats().connects) == (1, 2)
+    # It leaves the session as it was, so that the release costs nothing.
+    fleet_sessions._query(busy.connection, vendor="mysql", of_pool=True)
+    assert driver_of(pool).session_change(busy.connection) is None
+    busy.close()
+
+
+def test_mariadb_counts_what_the_user_may_have(
+    mariadb: MariaDatabase, mariadb_user: dict[str, str], server_sessions: ServerSessions
+) -> None:
+    wrapper = mariadb.wrapper(**mariadb_user)
+    wrapper.ensure_connection()
+    for each in mariadb.wrapper(), wrapper:
+        each.ensure_connection()
+        each.close()
+    account = server_sessions.read(wrapper.resolve_pool())
+    assert account is not None
+    assert [each["count"] for each in account["sessions"]] == [1]  # not those of other users
+    assert "are left. This user has 1 of 7." in occupancy(account)
+
+
+@pytest.mark.skipif(uses_mysqlclient(), reason="mysqlclient does not name its sessions")
+def test_mariadb_tells_the_names_if_it_knows_them(server_sessions: ServerSessions) -> None:
+    with PrivateMariaDB(performance_schema="ON") as server:
+        server.execute("CREATE DATABASE test", *create_user("low"))
+        entry = {**mariadb_entry(server, "test"), "USER": "low", "PASSWORD": "low"}
+        database = MariaDatabase(entry, server)
+        wrapper = database.wrapper()
+        wrapper.ensure_connection()
+        wrapper.close()
+        account = server_sessions.read(wrapper.resolve_pool())
+        database.close()
+    assert account is not None
+    [own] = account["sessions"]
+    assert (own["application_name"], own["state"]) == (application_name(), "idle")
+
+
+def _with_sessions(account: Any, sessions: list[dict[str, Any]]) -> Any:
+    return account if account["sessions"] == sessions else None
+
+
+@contextmanager
+def in_other_database(mariadb: MariaDatabase, statement: str) -> Iterator[None]:
+    """Run a statement without a database, until the end of the context."""
+    server = mariadb.server
+    connection = driver().connect(
+        host=server.host, port=server.port, user=USER, password=server.password
+    )
+    thread = threading.Thread(target=_run, args=(connection, statement))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.execute(f"KILL {connection.thread_id()}")
+        thread.join(PATIENCE)
+
+
+def _run(connection: Any, statement: str) -> None:
+    with suppress(driver().Error), connection.cursor() as cursor:  # it is killed
+        cursor.execute(statement)
 
 
 def test_asking_never_queues_and_never_fills_the_pool(

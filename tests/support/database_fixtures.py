@@ -11,7 +11,7 @@ import pytest
 from django.db.utils import ConnectionHandler
 
 from tests.support.databases import Database, PostgresDatabase, SqliteDatabase
-from tests.support.mariadb import MariaDatabase, PrivateMariaDB, driver, missing
+from tests.support.mariadb import MariaDatabase, PrivateMariaDB, create_user, driver, missing
 from tests.support.projects import THINGS_TABLE, Project
 from tests.support.servers import execute
 
@@ -117,6 +117,16 @@ def mariadb(mariadb_server: PrivateMariaDB, allow_databases: None) -> Iterator[M
     yield database
     database.close()
     mariadb_server.execute(f"DROP DATABASE IF EXISTS {name}")
+
+
+@pytest.fixture
+def mariadb_user(mariadb: MariaDatabase) -> Iterator[dict[str, str]]:
+    """The login of a user with few rights, and seven sessions at most."""
+    name = f"user_{uuid.uuid4().hex[:12]}"
+    mariadb.execute(*create_user(name))
+    yield {"USER": name, "PASSWORD": name}
+    mariadb.close()
+    mariadb.execute(f"DROP USER {name}")
 
 
 def mariadb_entry(server: PrivateMariaDB, name: str) -> dict[str, Any]:

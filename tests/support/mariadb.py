@@ -68,6 +68,15 @@ def driver() -> ModuleType:
     return MySQLdb
 
 
+def create_user(name: str) -> list[str]:
+    """Return statements for a user with few rights, and seven sessions at most."""
+    return [
+        f"CREATE USER {name} IDENTIFIED BY '{name}' WITH MAX_USER_CONNECTIONS 7",
+        f"GRANT SELECT ON test.* TO {name}",
+        f"GRANT SELECT ON `test\\_%`.* TO {name}",
+    ]
+
+
 class PrivateMariaDB:
     """A MariaDB that belongs to this process. Use it as a context manager."""
 

@@ -15,6 +15,7 @@ from django.db import connections
 from django.utils.connection import ConnectionDoesNotExist
 
 from pooling import deployment, fleet, server_limits, sizing
+from pooling.fleet.server_sessions import VENDORS
 from pooling.management import poolstats_table
 from pooling.management.commands.poolstats import at_least_one
 
@@ -129,7 +130,7 @@ def gather(
         threads = known_threads.number
     entry = connections[alias].settings_dict
     server, origin = None, "" if cores is None else "--server-cores"
-    if "postgresql" in entry["ENGINE"]:
+    if connections[alias].vendor in VENDORS:
         server = server_limits.query_server(alias)
         host = str(entry["HOST"])
         if cores is None and (host in LOCAL or host.startswith("/")):
@@ -144,6 +145,7 @@ def gather(
         spindles=spindles,
         max_connections=None if server is None else server.max_connections,
         reserved=0 if server is None else server.reserved,
+        max_user_connections=None if server is None else server.max_user_connections,
         pooler=None if server is None else server.pooler,
         measured=measured,
     )

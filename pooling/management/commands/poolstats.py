@@ -15,7 +15,7 @@ from django.utils.connection import ConnectionDoesNotExist
 from pooling import fleet
 from pooling.checks.options import pooled
 from pooling.fleet.aggregate import with_states
-from pooling.fleet.server_sessions import read_outside
+from pooling.fleet.server_sessions import VENDORS, read_outside
 from pooling.fleet.snapshots import identity_of, redacted
 from pooling.management import poolstats_table
 from pooling.registry import pool_of_alias
@@ -156,7 +156,7 @@ def sessions(alias: str | None, pool: str | None) -> list[dict[str, Any]]:
             continue
         own = pool_of_alias(name)
         identity = identity_of(own)
-        if identity["vendor"] != "postgresql" or identity["id"] in found:
+        if identity["vendor"] not in VENDORS or identity["id"] in found:
             continue
         try:
             answer = read_outside(own)
