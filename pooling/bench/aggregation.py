@@ -6,8 +6,9 @@ from collections import Counter
 from statistics import median
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .adapters.base import SIMULATED, SQLITE
+from .adapters.base import MYSQL, SIMULATED, SQLITE, mysql_driver
 from .contenders import CONTENDERS
+from .environment import PACKAGES
 from .results import SCHEMA, TOTAL, Document, Result
 from .statistics import (
     ENOUGH_ROUNDS,
@@ -112,6 +113,8 @@ def results_of(plan: Plan, found: CellRecords) -> list[Result]:
 
 
 def _driver(found: CellRecords, record: Record) -> str:
+    if found.vendor == MYSQL:
+        return PACKAGES[mysql_driver().__name__]
     return DRIVERS.get(found.vendor, record.contender.driver)
 
 

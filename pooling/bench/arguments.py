@@ -7,7 +7,7 @@ import re
 from argparse import ArgumentTypeError
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .adapters.base import POSTGRESQL, SIMULATED, SQLITE, VENDORS
+from .adapters.base import MYSQL, POSTGRESQL, SIMULATED, SQLITE, VENDORS
 from .adapters.own import OwnWorkError, find_callable
 from .contenders import CONTENDERS
 from .plan import Plan
@@ -104,7 +104,7 @@ VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
         "operations due in each second, whether earlier ones are done or not; several give a curve",
     ),
     "seed": (int, "for users, bootstrap and simulation"),
-    "rtt": (duration, "add this round-trip time to PostgreSQL's, such as 1ms"),
+    "rtt": (duration, "add this round-trip time to the server's, such as 1ms"),
     "timeout": (positive_duration, "seconds a pool lets a caller wait in `exhaustion`"),
     "simulated_open": (duration, "seconds to open a simulated connection"),
     "simulated_query": (duration, "seconds to answer a simulated query"),
@@ -148,8 +148,8 @@ def make_plan(vendors: Sequence[str], options: Mapping[str, Any]) -> Plan:
                 f"choose from {_names(chosen)}"
             )
         chosen = chosen if base in chosen else (*chosen, base)
-    if options["rtt"] and set(vendors) != {POSTGRESQL}:
-        raise ArgumentError(f"--rtt delays PostgreSQL and not {', '.join(vendors)}")
+    if options["rtt"] and not set(vendors) <= {POSTGRESQL, MYSQL}:
+        raise ArgumentError(f"--rtt delays PostgreSQL or MySQL and not {', '.join(vendors)}")
     known = (*VALUES, "baseline", "sweep", "health_checks", "quick", "pin")
     given = {name: options[name] for name in known if options[name] is not None}
     plan = Plan(
@@ -230,7 +230,10 @@ def _names(contenders: Sequence[Contender]) -> str:
 
 
 def vendors_for(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the private databases: those that are named, or all that the contenders can use."""
+    """Return the private databases: those that are named, or all that the contenders can use.
+
+    MySQL has to be named.
+    """
     if options["engine"]:
         return choose("engine", options["engine"], {vendor: vendor for vendor in VENDORS})
     if options["rtt"]:
@@ -238,4 +241,5 @@ def vendors_for(options: Mapping[str, Any]) -> tuple[str, ...]:
     if not options["contender"] or options["contender"] == ["all"]:
         return (POSTGRESQL, SQLITE)
     chosen = choose("contender", options["contender"], CONTENDERS)
-    return tuple(each for each in VENDORS if any(each in other.vendors for other in chosen))
+    unnamed = [each for each in VENDORS if each != MYSQL]
+    return tuple(each for each in unnamed if any(each in other.vendors for other in chosen))

@@ -22,9 +22,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 from django.db.utils import DEFAULT_DB_ALIAS, ConnectionHandler, load_backend
 
-from .adapters.base import POSTGRESQL, SIMULATED, SQLITE
+from .adapters.base import MYSQL, POSTGRESQL, SIMULATED, SQLITE, mysql_driver
 from .adapters.orm import STOCK_ENGINES, completed, plain_entry
 from .connection_counter import ConnectionCounter
+from .private_mariadb import MariaDBUnavailableError, PrivateMariaDB
 from .private_postgres import PostgresUnavailableError, PrivatePostgres, ServerError
 from .statements import KNOWN, TABLE, BenchUser, known_users
 
@@ -35,6 +36,13 @@ SERVER_SETTINGS = [
     *("max_connections", "shared_buffers", "fsync", "synchronous_commit", "ssl"),
     *("scram_iterations", "io_method"),
 ]
+MYSQL_SETTINGS = [
+    *("innodb_buffer_pool_size", "innodb_flush_log_at_trx_commit", "max_connections"),
+    *("sync_binlog", "thread_handling"),
+]
+MYSQL_OPTIONS = {"pymysql": {"ssl_disabled": True}}
+"""By default PyMySQL reads all certificate authorities for each connection, which takes more time
+than everything else, also for a server without TLS, as the private one is."""
 FILE_SETTINGS = ("journal_mode", "synchronous")
 SPARE_CONNECTIONS = 50
 SETUP_ALIAS = "poolbench_setup"
@@ -151,30 +159,25 @@ class SqliteProvider(DatabaseProvider):
         shutil.rmtree(name)
 
 
-class PostgresProvider(DatabaseProvider):
-    """New databases on a PostgreSQL server, whose user has to be allowed to create them."""
+class ServerProvider(DatabaseProvider):
+    """New databases on a server, whose user has to be allowed to create them."""
 
-    vendor = POSTGRESQL
-    title = "PostgreSQL"
+    creation: tuple[str, ...]
+    """Statements that make a database `name` with a `mark`; see `this_run`."""
+    removal: str
+    marks: str
+    """A query for the names and marks of the databases that were made."""
 
     def __init__(self, base: Mapping[str, Any]) -> None:
         super().__init__(base)
         settings = plain_entry(self.vendor, self.base)
         self._server = ConnectionHandler({DEFAULT_DB_ALIAS: settings})
 
-    def describe(self) -> dict[str, str]:
-        [[version]] = self.execute("SHOW server_version")
-        settings = self.execute(
-            "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s) ORDER BY 1",
-            SERVER_SETTINGS,
-        )
-        return {"version": version.split()[0], **dict(settings)}
-
     def execute(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Run a statement on the base's own database and return its rows, if it has any."""
         with self._server[DEFAULT_DB_ALIAS].cursor() as cursor:
             cursor.execute(sql, parameters or None)
-            return cursor.fetchall() if cursor.description else []
+            return list(cursor.fetchall()) if cursor.description else []
 
     def close(self) -> None:
         """Close the connection to the base's own database."""
@@ -184,9 +187,8 @@ class PostgresProvider(DatabaseProvider):
     def new_database(self) -> Iterator[dict[str, Any]]:
         name = f"poolbench_{secrets.token_hex(6)}"
         try:
-            # template0, because a session in the template would forbid the copy.
-            self.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-            self.execute(f"COMMENT ON DATABASE {name} IS '{this_run()}'")
+            for statement in self.creation:
+                self.execute(statement.format(name=name, mark=this_run()))
         except DatabaseError as error:
             problem = "the benchmark works in databases of its own and could not create one"
             raise SetupError(f"{problem}: {error}") from error
@@ -195,23 +197,74 @@ class PostgresProvider(DatabaseProvider):
         finally:
             self.close()  # whatever state it is in
             try:
-                self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+                self.remove(name)
             except DatabaseError as error:
                 problem = f"the database {name} could not be removed, please do"
                 raise SetupError(f"{problem}: {error}") from error
 
     def left_behind(self) -> dict[str, str]:
-        found = self.execute(
-            "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database "
-            "WHERE datname LIKE 'poolbench%%'"
-        )
-        return {name: mark for name, mark in found if mark and is_left_behind(mark)}
+        return {name: mark for name, mark in self.execute(self.marks) if is_left_behind(mark)}
 
     def remove(self, name: str) -> None:
-        self.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        self.execute(self.removal.format(name=name))
+
+
+class PostgresProvider(ServerProvider):
+    """New databases on a PostgreSQL server."""
+
+    vendor = POSTGRESQL
+    title = "PostgreSQL"
+    creation = (
+        # template0, because a session in the template would forbid the copy.
+        "CREATE DATABASE {name} TEMPLATE template0",
+        "COMMENT ON DATABASE {name} IS '{mark}'",
+    )
+    removal = 'DROP DATABASE "{name}" WITH (FORCE)'
+    marks = (
+        "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database "
+        "WHERE datname LIKE 'poolbench%' AND shobj_description(oid, 'pg_database') <> ''"
+    )
+
+    def describe(self) -> dict[str, str]:
+        [[version]] = self.execute("SHOW server_version")
+        settings = self.execute(
+            "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s) ORDER BY 1",
+            SERVER_SETTINGS,
+        )
+        return {"version": version.split()[0], **dict(settings)}
 
     def connection_counter(self, entry: Mapping[str, Any]) -> ConnectionCounter:
         return ConnectionCounter(self.execute, entry["NAME"])
+
+
+class MySQLProvider(ServerProvider):
+    """New databases on a MySQL or MariaDB server. Contenders count their connections themselves."""
+
+    vendor = MYSQL
+    title = "MySQL"
+    # MySQL's databases have no comments, its tables have.
+    creation = (
+        "CREATE DATABASE {name} CHARACTER SET utf8mb4",
+        "CREATE TABLE {name}.poolbench_run (id int) COMMENT '{mark}'",
+    )
+    removal = "DROP DATABASE `{name}`"
+    marks = (
+        "SELECT table_schema, table_comment FROM information_schema.tables "
+        "WHERE table_schema LIKE 'poolbench%' AND table_name = 'poolbench_run'"
+    )
+
+    def describe(self) -> dict[str, str]:
+        [[version]] = self.execute("SELECT version()")
+        settings = self.execute(
+            "SHOW GLOBAL VARIABLES WHERE variable_name IN %s", tuple(MYSQL_SETTINGS)
+        )
+        return {"version": version, **dict(settings)}
+
+
+SERVER_PROVIDERS: dict[str, type[ServerProvider]] = {
+    POSTGRESQL: PostgresProvider,
+    MYSQL: MySQLProvider,
+}
 
 
 def this_run() -> str:
@@ -310,25 +363,29 @@ def temporary_alias(alias: str, settings: dict[str, Any]) -> Iterator[str]:
 
 @contextlib.contextmanager
 def private_provider(vendor: str, connections_needed: int = 50) -> Iterator[DatabaseProvider]:
-    """Open a provider that needs nothing: a temporary folder, or a private PostgreSQL.
+    """Open a provider that needs nothing: a temporary folder, or a private server.
 
     Raises:
         SetupError: the driver or the server is missing, or does not work.
     """
-    if vendor != POSTGRESQL:
+    if vendor in (SIMULATED, SQLITE):
         yield SimulatedProvider() if vendor == SIMULATED else SqliteProvider({})
         return
     # One contender's sessions may still be ending when those of the next one begin.
-    server = PrivatePostgres(max_connections=2 * connections_needed + SPARE_CONNECTIONS)
+    most = 2 * connections_needed + SPARE_CONNECTIONS
+    server = (PrivatePostgres if vendor == POSTGRESQL else PrivateMariaDB)(max_connections=most)
     try:
+        options = MYSQL_OPTIONS.get(mysql_driver().__name__, {}) if vendor == MYSQL else {}
         load_backend(STOCK_ENGINES[vendor])
         server.start()
-    except ImproperlyConfigured as error:
-        raise SetupError(f"{error}; pip install 'django-pooling[psycopg]'") from error
-    except (PostgresUnavailableError, ServerError) as error:
+    except (ImproperlyConfigured, ImportError) as error:
+        extra = "psycopg" if vendor == POSTGRESQL else "pymysql"
+        raise SetupError(f"{error}; pip install 'django-pooling[{extra}]'") from error
+    except (PostgresUnavailableError, MariaDBUnavailableError, ServerError) as error:
         raise SetupError(str(error)) from error
-    closing = contextlib.closing
-    with closing(server), closing(PostgresProvider(server.database_settings())) as provider:
+    closing, provider_class = contextlib.closing, SERVER_PROVIDERS[vendor]
+    entry = {**server.database_settings(), "OPTIONS": options}
+    with closing(server), closing(provider_class(entry)) as provider:
         yield provider
 
 
@@ -338,9 +395,9 @@ def provider_of_alias(alias: str) -> contextlib.AbstractContextManager[DatabaseP
     Raises:
         SetupError: there is no such alias, or its kind of database cannot be benchmarked.
     """
-    if vendor_of_alias(alias) == SQLITE:
+    if (vendor := vendor_of_alias(alias)) == SQLITE:
         return contextlib.nullcontext(SqliteProvider(connections.settings[alias]))
-    return contextlib.closing(PostgresProvider(connections.settings[alias]))
+    return contextlib.closing(SERVER_PROVIDERS[vendor](connections.settings[alias]))
 
 
 def vendor_of_alias(alias: str) -> str:
@@ -362,11 +419,15 @@ def vendor_of_alias(alias: str) -> str:
 def distant_host(entry: Mapping[str, Any], environment: Mapping[str, str] = os.environ) -> str:
     """Return the name of the server of a `DATABASES` entry if it is not this machine, else "".
 
-    A service may be anywhere, so its name is returned as well.
+    A service, or what an option file says, may be anywhere, so its name is returned as well.
     """
     if "sqlite" in entry.get("ENGINE", ""):
         return ""
     options = entry.get("OPTIONS", {})
+    if "mysql" in entry.get("ENGINE", ""):
+        if file := options.get("read_default_file"):
+            return f"option file {file}"
+        environment = {}
     if service := options.get("service"):
         return f"service {service}"
     given = [

@@ -25,9 +25,11 @@ PACKAGES = {
     "asyncpg": "asyncpg",
     "dj_db_conn_pool": "django-db-connection-pool",
     "django": "Django",
+    "MySQLdb": "mysqlclient",
     "psycopg": "psycopg",
     "psycopg2": "psycopg2",
     "psycopg_pool": "psycopg-pool",
+    "pymysql": "PyMySQL",
     "sqlalchemy": "SQLAlchemy",
 }
 
@@ -37,6 +39,8 @@ REMEDIES = {
     "psycopg": "pip install 'django-pooling[psycopg]'",
     "psycopg2": "pip install 'django-pooling[psycopg2]'",
     "pgbouncer": "apt install pgbouncer",
+    "mariadbd": "apt install mariadb-server",
+    "mariadb-install-db": "apt install mariadb-server",
 }
 USUAL_REMEDY = "pip install 'django-pooling[bench]'"
 QUIET_WITHIN = 60.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from .adapters.base import POSTGRESQL, SIMULATED, SQLITE
+from .adapters.base import MYSQL, POSTGRESQL, SIMULATED, SQLITE
 from .contenders import CONTENDERS
 from .statistics import ENOUGH_ROUNDS
 from .workloads import WORKLOADS, Workload
@@ -22,6 +22,7 @@ POOL_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96)
 
 USUAL = {
     POSTGRESQL: ("crud", "contention"),
+    MYSQL: ("crud", "contention"),
     SQLITE: ("crud",),
     # The first experiment of all: 1,000 operations would take minutes, so there are fewer.
     SIMULATED: ("read", "exhaustion"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from django.db import DatabaseError
 
 from . import environment
-from .adapters.base import POSTGRESQL, RunConfig
+from .adapters.base import MYSQL, POSTGRESQL, RunConfig
 from .aggregation import make_document
 from .databases import SetupError
 from .measurements import ConnectionCounts, Trial
@@ -178,14 +178,23 @@ def order(entrants: Sequence[T], number: int) -> list[T]:
     return [*entrants[start:], *entrants[:start]]
 
 
+def _address(provider: DatabaseProvider) -> tuple[str, int]:
+    """Return the host and the port of a server."""
+    host, port = provider.base.get("HOST"), provider.base.get("PORT")
+    if provider.vendor == MYSQL:
+        return ("127.0.0.1" if not host or host.startswith("/") else host), int(port or 3306)
+    return (
+        host or os.environ.get("PGHOST") or "/var/run/postgresql",
+        int(port or os.environ.get("PGPORT") or 5432),
+    )
+
+
 def _open_entrants(
     stack: ExitStack, provider: DatabaseProvider, plan: Plan, left_out: list[dict[str, str]]
 ) -> list[Entrant]:
     relayed: dict[str, str] = {}
-    if plan.rtt and provider.vendor == POSTGRESQL:
-        host = provider.base.get("HOST") or os.environ.get("PGHOST") or "/var/run/postgresql"
-        port = int(provider.base.get("PORT") or os.environ.get("PGPORT") or 5432)
-        relay = stack.enter_context(Relay(host, port, plan.rtt))
+    if plan.rtt and provider.vendor in (POSTGRESQL, MYSQL):
+        relay = stack.enter_context(Relay(*_address(provider), plan.rtt))
         relayed = {"HOST": relay.host, "PORT": str(relay.port)}
     entrants = []
     cells = plan.cells(provider.vendor)

@@ -10,17 +10,21 @@ import pytest
 
 from pooling.bench.databases import (
     DatabaseProvider,
+    MySQLProvider,
     PostgresProvider,
     SimulatedProvider,
     SqliteProvider,
 )
 from pooling.bench.polling import wait_until
+from tests.support.mariadb import without_tls
 from tests.support.servers import settings_from_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_django.plugin import DjangoDbBlocker
+
+    from tests.support.mariadb import PrivateMariaDB
 
 
 @pytest.fixture(autouse=True)
@@ -42,14 +46,22 @@ def postgres_provider(postgresql_url: str) -> Iterator[PostgresProvider]:
 
 
 @pytest.fixture
+def mysql_provider(mariadb_server: PrivateMariaDB) -> Iterator[MySQLProvider]:
+    entry = mariadb_server.database_settings("pooling.backends.mysql")
+    provider = MySQLProvider({**entry, "OPTIONS": without_tls()})
+    yield provider
+    provider.close()
+
+
+@pytest.fixture
 def simulated_provider() -> SimulatedProvider:
     return SimulatedProvider()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
 def provider(request: pytest.FixtureRequest) -> DatabaseProvider:
-    fixture = {"sqlite": "sqlite_provider", "postgresql": "postgres_provider"}[request.param]
-    return request.getfixturevalue(fixture)
+    fixtures = {"sqlite": "sqlite", "postgresql": "postgres", "mysql": "mysql"}
+    return request.getfixturevalue(f"{fixtures[request.param]}_provider")
 
 
 def leftovers(provider: DatabaseProvider) -> list[str]:
@@ -57,6 +69,12 @@ def leftovers(provider: DatabaseProvider) -> list[str]:
     if isinstance(provider, PostgresProvider):
         found = provider.execute(
             "SELECT datname FROM pg_database WHERE shobj_description(oid, 'pg_database') LIKE %s",
+            f"poolbench on %, process {os.getpid()}, %",
+        )
+        return [name for (name,) in found]
+    if isinstance(provider, MySQLProvider):
+        found = provider.execute(
+            "SELECT table_schema FROM information_schema.tables WHERE table_comment LIKE %s",
             f"poolbench on %, process {os.getpid()}, %",
         )
         return [name for (name,) in found]

@@ -16,6 +16,7 @@ from django.db import connections
 from pooling.bench.adapters.orm import plain_entry
 from pooling.bench.databases import (
     DatabaseProvider,
+    MySQLProvider,
     PostgresProvider,
     SetupError,
     SimulatedProvider,
@@ -112,6 +113,18 @@ def test_a_user_who_may_not_create_databases_is_told(
     assert leftovers(postgres_provider) == []
 
 
+def test_a_mysql_user_who_may_not_create_databases_is_told(
+    mysql_provider: MySQLProvider, mariadb_user: dict[str, str]
+) -> None:
+    provider = MySQLProvider({**mysql_provider.base, **mariadb_user})
+    with (
+        pytest.raises(SetupError, match=r"could not create one: .*Access denied for user"),
+        provider.new_database(),
+    ):
+        pytest.fail("allowed")
+    provider.close()
+
+
 @pytest.mark.parametrize("name", [":memory:", "file:memorydb?mode=memory&cache=shared"])
 def test_a_database_in_memory_has_no_place_beside_it(name: str) -> None:
     with pytest.raises(SetupError, match="not a file"):
@@ -171,6 +184,13 @@ def test_knows_this_machine(host: str, local: bool) -> None:
         ({"HOST": "localhost", "OPTIONS": {"hostaddr": "10.0.0.7"}}, {}, "10.0.0.7"),
         ({"HOST": "", "OPTIONS": {"service": "shop"}}, {}, "service shop"),
         ({"ENGINE": "pooling.backends.sqlite3", "NAME": "x"}, {"PGHOST": "db"}, ""),
+        ({"ENGINE": "pooling.backends.mysql", "HOST": ""}, {"PGHOST": "db"}, ""),
+        ({"ENGINE": "pooling.backends.mysql", "HOST": "db"}, {}, "db"),
+        (
+            {"ENGINE": "pooling.backends.mysql", "OPTIONS": {"read_default_file": "my.cnf"}},
+            {},
+            "option file my.cnf",
+        ),
     ],
 )
 def test_finds_the_server_as_libpq_does(
@@ -182,7 +202,8 @@ def test_finds_the_server_as_libpq_does(
 def test_arenas_say_what_they_are(provider: DatabaseProvider) -> None:
     found = provider.describe()
     assert found["version"][0].isdigit()
-    assert {"sqlite": "journal_mode", "postgresql": "max_connections"}[provider.vendor] in found
+    setting = "journal_mode" if provider.vendor == "sqlite" else "max_connections"
+    assert setting in found
     assert SimulatedProvider().describe() == {}
     assert leftovers(provider) == []
 
@@ -269,6 +290,21 @@ def test_what_a_killed_run_left_on_a_server_is_reported_and_cleaned(
     assert out == f"removed poolbench_killed ({mark})\n"
     out, _ = poolbench("--database=postgresql", "--clean")
     assert out == "PostgreSQL: no run has left anything behind\n"
+
+
+def test_what_a_killed_run_left_on_mariadb_is_reported_and_cleaned(
+    mysql_provider: MySQLProvider,
+) -> None:
+    mark = f"poolbench on {platform.node()}, process {dead_process()}, 2026-11-20T05:00:00+00:00"
+    mysql_provider.execute("CREATE DATABASE poolbench_killed")
+    mysql_provider.execute(f"CREATE TABLE poolbench_killed.poolbench_run (id int) COMMENT '{mark}'")
+    mysql_provider.execute("CREATE DATABASE poolbench_precious")
+    with temporary_alias("maria", mysql_provider.base):
+        out, _ = poolbench("--database=maria", "--clean")
+        assert out == f"removed poolbench_killed ({mark})\n"
+        out, _ = poolbench("--database=maria", "--clean")
+        assert out == "MySQL: no run has left anything behind\n"
+    mysql_provider.execute("DROP DATABASE poolbench_precious")  # it is still there
 
 
 def test_what_a_killed_run_left_beside_a_file_is_reported_and_cleaned(

@@ -18,6 +18,7 @@ from pooling.bench.plan import Plan
 from pooling.bench.workloads import WORKLOADS
 from pooling.management.commands.poolbench import Command
 from tests.bench.test_poolbench import poolbench
+from tests.support.mariadb import missing
 
 PAGE = (Path(__file__).parents[2] / "docs/benchmarking.md").read_text()
 SMALLER = {
@@ -39,6 +40,8 @@ def experiments() -> list[list[str]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("options", experiments(), ids=" ".join)
 def test_an_experiment_runs_as_the_page_says(options: list[str], tmp_path: Path) -> None:
+    if "mysql" in options and (reason := missing()):
+        pytest.skip(reason)
     options = [each for each in options if not each.endswith(".html")]
     if "--report" in options:
         place = options.index("--report") + 1

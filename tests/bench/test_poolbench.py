@@ -15,13 +15,16 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from pooling.bench import databases, private_postgres, progress, results
+from pooling.bench import databases, environment, private_postgres, progress, results
 from pooling.bench.arguments import QUICK
+from pooling.bench.databases import MySQLProvider, temporary_alias
 from pooling.bench.plan import Plan
 from pooling.bench.progress import report_progress
 from pooling.bench.runner import Step
 from pooling.management.commands import poolbench as command
+from tests.bench.conftest import leftovers
 from tests.bench.reports import samples
+from tests.support.mariadb import missing, uses_mysqlclient
 
 SMALL = ("--rounds=1", "--iterations=4", "--threads=2", "--pool-size=2", "--workload=connect")
 SCHEMA = Path(__file__).parents[2] / "docs/poolbench.schema.json"
@@ -111,6 +114,42 @@ def test_uses_the_server_of_an_alias(alias: str, monkeypatch: pytest.MonkeyPatch
     assert ("SQLite" in out) == (alias == "default")
 
 
+@pytest.mark.skipif(missing() is not None, reason=missing() or "")
+def test_mysql_is_measured_on_a_private_server(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    out, err = poolbench(*SMALL, "--engine=mysql", "--details", f"--json={file}")
+    assert err == "MySQL: connect, 2 threads\n"
+    driver = "mysqlclient" if uses_mysqlclient() else "PyMySQL"
+    assert f"through Django's ORM, {driver}" in out
+    document = json.loads(file.read_text())
+    names = ["stock", "persistent", "pooled", "django-db-connection-pool", "sqlalchemy"]
+    assert [each["name"] for each in document["contenders"]] == names
+    assert [each["errors"] for each in document["results"]] == [0] * len(names)
+    assert "MariaDB" in document["environment"]["servers"]["MySQL"]["version"]
+    opened = {each["contender"]: each["connections_opened"] for each in document["results"]}
+    assert opened["stock"] == 8  # with the warm-up
+    assert opened["persistent"] == 2
+    assert opened["pooled"] in (1, 2)
+
+
+def test_mysql_is_measured_on_the_server_of_an_alias(
+    mysql_provider: MySQLProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(databases, "PrivateMariaDB", None)
+    with temporary_alias("maria", mysql_provider.base):
+        out, _ = poolbench(*SMALL, *TWO, "--database=maria")
+    assert "(connect, 2 threads): MySQL" in out
+    assert leftovers(mysql_provider) == []
+
+
+def test_without_mariadb_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "find_program", lambda _: None)
+    with pytest.raises(
+        CommandError, match=r"not installed: mariadbd, .*apt install mariadb-server"
+    ):
+        poolbench(*SMALL, *TWO, "--engine=mysql")
+
+
 def test_every_output_is_written(tmp_path: Path) -> None:
     names = {"markdown": "a.md", "report": "a.html", "json": "a.json"}
     options = [f"--{option}={tmp_path / name}" for option, name in names.items()]
@@ -122,7 +161,7 @@ def test_every_output_is_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--engine=oracle"], "no engine 'oracle'.*postgresql, sqlite, simulated"),
+        (["--engine=oracle"], "no engine 'oracle'.*postgresql, mysql, sqlite, simulated"),
         (["--contender=pooledd"], "no contender 'pooledd'; did you mean 'pooled'?.*stock, "),
         (["--workload=crud,cruds"], "no workload 'cruds'; did you mean 'crud'?.*connect, crud"),
         (["--baseline=x"], "no contender 'x'.*stock, "),
@@ -132,8 +171,8 @@ def test_every_output_is_written(tmp_path: Path) -> None:
         (["--sweep=iterations", "--workload=spike"], "--sweep works with.*connect, crud, read"),
         (["--sweep=iterations", "--rate=5"], "--sweep and --rate vary different things"),
         (["--rate=0"], "--rate: '0': a whole number from 1"),
-        (["--rtt=1ms", "--engine=sqlite"], "--rtt delays PostgreSQL and not sqlite"),
-        (["--rtt=1ms", "--database=default"], "--rtt delays PostgreSQL and not sqlite"),
+        (["--rtt=1ms", "--engine=sqlite"], "--rtt delays PostgreSQL or MySQL and not sqlite"),
+        (["--rtt=1ms", "--database=default"], "--rtt delays PostgreSQL or MySQL and not sqlite"),
         (["--url=shop/"], "--url shop/: a path such as /shop/ is needed"),
         (["--workload=no_such_module:x"], "no_such_module:x: No module named 'no_such_module'"),
         (["--workload=json:no_such_name"], "json:no_such_name: .*no attribute 'no_such_name'"),

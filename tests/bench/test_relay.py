@@ -19,7 +19,6 @@ from pooling.bench.workloads import WORKLOADS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pooling.bench.databases import PostgresProvider
 
 RTT = 0.02
 
@@ -103,7 +102,10 @@ def test_it_ends_with_its_block_and_its_clients_connections_with_it(echo_port: i
         socket.create_connection((relay.host, relay.port), timeout=10)
 
 
-def test_contenders_meet_it_and_the_counter_does_not(postgres_provider: PostgresProvider) -> None:
+@pytest.mark.parametrize("server", ["postgres_provider", "mysql_provider"])
+def test_contenders_meet_it_and_the_counter_does_not(
+    server: str, request: pytest.FixtureRequest
+) -> None:
     plan = Plan(
         contenders=(CONTENDERS["stock"], CONTENDERS["pooled"]),
         workloads=(WORKLOADS["connect"],),
@@ -112,7 +114,7 @@ def test_contenders_meet_it_and_the_counter_does_not(postgres_provider: Postgres
         threads=(1,),
         rtt=RTT,
     )
-    [found] = run(postgres_provider, plan)
+    [found] = run(request.getfixturevalue(server), plan)
     for record in found.records:
         assert min(record.rounds[1]["connect"].phases["connect"].latencies) >= RTT
         assert record.opened is not None

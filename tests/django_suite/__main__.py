@@ -141,10 +141,10 @@ def make_databases(
         server = stack.enter_context(PrivatePostgres(max_connections=200))
         return {alias: server.database_settings(name=alias) for alias in suite.ALIASES}
     if engine == "mysql":
-        from tests.support.mariadb import PrivateMariaDB
+        from pooling.bench.private_mariadb import PrivateMariaDB
 
         maria = stack.enter_context(PrivateMariaDB())
-        return {alias: {"NAME": f"suite_{alias}", **maria.login()} for alias in suite.ALIASES}
+        return {alias: maria.database_settings(name=f"suite_{alias}") for alias in suite.ALIASES}
     if options.memory:
         return {alias: {} for alias in suite.ALIASES}
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pooling-django-suite-")))

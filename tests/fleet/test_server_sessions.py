@@ -17,7 +17,6 @@ from pooling.fleet.server_sessions import ServerSessions, occupancy
 from tests.support.database_fixtures import mariadb_entry
 from tests.support.databases import PATIENCE, PostgresDatabase, SqliteDatabase, eventually
 from tests.support.mariadb import (
-    USER,
     MariaDatabase,
     PrivateMariaDB,
     create_user,
@@ -126,7 +125,7 @@ def test_mariadb_tells_of_the_user_s_sessions(
         each.ensure_connection()
     wrapper.close()
     pool = wrapper.resolve_pool()
-    name = f"{USER}@127.0.0.1"
+    name = f"{mariadb.server.user}@127.0.0.1"
     own = {"application_name": name, "state": "idle", "own_database": True, "count": 2}
     other = {"application_name": name, "state": "active", "own_database": False, "count": 1}
     with in_other_database(mariadb, "DO sleep(60)"):
@@ -184,7 +183,7 @@ def in_other_database(mariadb: MariaDatabase, statement: str) -> Iterator[None]:
     """Run a statement without a database, until the end of the context."""
     server = mariadb.server
     connection = driver().connect(
-        host=server.host, port=server.port, user=USER, password=server.password
+        host=server.host, port=server.port, user=server.user, password=server.password
     )
     thread = threading.Thread(target=_run, args=(connection, statement))
     thread.start()

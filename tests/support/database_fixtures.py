@@ -131,5 +131,5 @@ def mariadb_user(mariadb: MariaDatabase) -> Iterator[dict[str, str]]:
 
 def mariadb_entry(server: PrivateMariaDB, name: str) -> dict[str, Any]:
     """Return a complete entry of `DATABASES`."""
-    entry = {"ENGINE": "pooling.backends.mysql", "NAME": name, **server.login()}
+    entry = server.database_settings("pooling.backends.mysql", name)
     return ConnectionHandler({"default": entry}).settings["default"]

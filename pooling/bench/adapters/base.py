@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import weakref
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,9 +19,10 @@ if TYPE_CHECKING:
     from pooling.bench.results import Level
 
 POSTGRESQL = "postgresql"
+MYSQL = "mysql"
 SQLITE = "sqlite"
 SIMULATED = "simulated"
-VENDORS = (POSTGRESQL, SQLITE, SIMULATED)
+VENDORS = (POSTGRESQL, MYSQL, SQLITE, SIMULATED)
 FAIR = ("health check", "prepared", "autocommit", "reset on release", "connections")
 """What decides whether contenders are compared on equal terms: columns of a table."""
 
@@ -27,6 +30,13 @@ FAIR = ("health check", "prepared", "autocommit", "reset on release", "connectio
 def postgres_driver() -> str:
     """Return the name of the driver that Django would use."""
     return "psycopg" if find_spec("psycopg") else "psycopg2"
+
+
+def mysql_driver() -> Any:
+    """Return the module that Django uses for MySQL: mysqlclient, or else PyMySQL in its place."""
+    if find_spec("MySQLdb") is None and find_spec("pymysql") is not None:
+        import_module("pymysql").install_as_MySQLdb()
+    return import_module("MySQLdb")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +89,20 @@ class Count:
             self.opened += by > 0
             self.peak = max(self.peak, self.open)
 
+    def watch_mysql(self) -> None:
+        """Count the connections that this process opens from now on, with Django's driver."""
+        module, seen = mysql_driver(), weakref.WeakSet[Any]()
+
+        def connect(*args: Any, **kwargs: Any) -> Any:
+            connection = module.connections.Connection(*args, **kwargs)
+            with self._lock:
+                seen.add(connection)
+                self.open, self.opened = sum(bool(each.open) for each in seen), self.opened + 1
+                self.peak = max(self.peak, self.open)
+            return connection
+
+        module.connect = connect
+
 
 class PoolAdapter:
     """A contender: one way to get a connection, used by several threads. Making it makes a pool.
@@ -87,7 +111,7 @@ class PoolAdapter:
         name: in tables and on the command line.
         title: for people.
         level: what stands between it and the database.
-        driver: on PostgreSQL; contenders with the same one share a table.
+        driver: with PostgreSQL; contenders with the same one share a table.
         vendors: the databases that it works with.
         usual: those with which it takes part without being named.
         only: the workloads in which it does so, if not in all of them.
@@ -110,7 +134,7 @@ class PoolAdapter:
     title: ClassVar[str]
     level: ClassVar[Level]
     driver: ClassVar[str] = "psycopg"
-    vendors: ClassVar[tuple[str, ...]] = (SQLITE, POSTGRESQL)
+    vendors: ClassVar[tuple[str, ...]] = (SQLITE, POSTGRESQL, MYSQL)
     usual: ClassVar[tuple[str, ...]] = ()
     only: ClassVar[tuple[str, ...]] = ()
     kinds: ClassVar[tuple[str, ...]] = ("steady", "spike", "exhaustion")
@@ -131,6 +155,8 @@ class PoolAdapter:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         self.count: Count | None = None if config.vendor == POSTGRESQL else Count()
+        if self.count is not None and config.vendor == MYSQL:
+            self.count.watch_mysql()
 
     @classmethod
     def path(cls) -> str:

@@ -7,9 +7,12 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from django.db.utils import load_backend
+
 from pooling.bench.statements import Action, BenchUser, parameters, statements_with
 
-from .base import POSTGRESQL, SQLITE, PoolAdapter, RunConfig, postgres_driver
+from .base import MYSQL, POSTGRESQL, SQLITE, PoolAdapter, RunConfig, mysql_driver, postgres_driver
+from .orm import STOCK_ENGINES, completed, plain_entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +34,7 @@ def libpq_parameters(entry: dict[str, Any]) -> dict[str, Any]:
     return {**named, **{key: options[key] for key in options.keys() - DJANGO_OPTIONS}}
 
 
-AFTER_FIVE = "after 5 uses, psycopg 3's default"
+AFTER_FIVE = "with psycopg 3 after 5 uses, its default"
 
 
 class SqlAdapter(PoolAdapter):
@@ -42,7 +45,9 @@ class SqlAdapter(PoolAdapter):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        self._sql = statements_with(*["?" if config.vendor == SQLITE else "%s"] * 6)
+        self._sql = dict(statements_with(*["?" if config.vendor == SQLITE else "%s"] * 6))
+        if config.vendor == MYSQL:  # MariaDB has it, MySQL has not
+            self._sql["insert"] = self._sql["insert"].removesuffix(" RETURNING id")
 
     def perform(self, action: Action, connection: Any, user: BenchUser | None) -> None:
         cursor = connection.cursor()
@@ -51,7 +56,8 @@ class SqlAdapter(PoolAdapter):
             if action in ("trivial", "read", "first"):
                 cursor.fetchall()
             elif action == "insert" and user is not None:
-                [[user.pk]] = cursor.fetchall()
+                mysql = self.config.vendor == MYSQL
+                user.pk = cursor.lastrowid if mysql else cursor.fetchall()[0][0]
         finally:
             cursor.close()
 
@@ -65,6 +71,12 @@ class SqlAdapter(PoolAdapter):
                 check_same_thread=False,
                 **self.sqlite_options(),
             )
+        if self.config.vendor == MYSQL:
+            # `mysql_driver` first: the import of Django's wrapper looks for it.
+            connect = mysql_driver().connect
+            wrapper = load_backend(STOCK_ENGINES[MYSQL]).DatabaseWrapper
+            entry = completed(plain_entry(MYSQL, self.config.entry))
+            return partial(connect, **wrapper(entry).get_connection_params(), autocommit=True)
         entry = self.config.entry
         if (driver := postgres_driver()) == "psycopg2":
             return partial(import_module(driver).connect, **psycopg2_parameters(entry))
@@ -168,6 +180,7 @@ class PsycopgPool(SqlAdapter):
 class SqlAlchemy(SqlAdapter):
     name = "sqlalchemy"
     title = "SQLAlchemy's QueuePool"
+    usual: ClassVar[tuple[str, ...]] = (MYSQL,)
     needs = ("sqlalchemy",)
     has_pool = True
     settings = ("none", AFTER_FIVE, "on", "rollback", "at most pool_size, no overflow")
@@ -175,7 +188,11 @@ class SqlAlchemy(SqlAdapter):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         sqlalchemy = import_module("sqlalchemy")
-        dialect = "sqlite" if config.vendor == SQLITE else f"postgresql+{postgres_driver()}"
+        dialect = {
+            SQLITE: "sqlite",
+            MYSQL: "mysql+mysqldb",  # whatever is imported by that name
+            POSTGRESQL: f"postgresql+{postgres_driver()}",
+        }[config.vendor]
         self._engine = sqlalchemy.create_engine(
             f"{dialect}://",
             creator=self.connector(),
@@ -198,6 +215,8 @@ class SqlAlchemy(SqlAdapter):
 class SqlAlchemySession(SqlAlchemy):
     name = "sqlalchemy-session"
     title = "SQLAlchemy's QueuePool through a Session"
+    vendors = (SQLITE, POSTGRESQL)
+    usual = ()
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)

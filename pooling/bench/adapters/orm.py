@@ -15,12 +15,13 @@ import pooling
 from pooling.bench.polling import wait_until
 from pooling.bench.statements import FIRST, Action, BenchUser
 
-from .base import POSTGRESQL, SQLITE, PoolAdapter, RunConfig, postgres_driver
+from .base import MYSQL, POSTGRESQL, SQLITE, PoolAdapter, RunConfig, postgres_driver
 from .own import OwnWork
 from .pgbouncer import PrivatePgBouncer
 
 STOCK_ENGINES = {
     POSTGRESQL: "django.db.backends.postgresql",
+    MYSQL: "django.db.backends.mysql",
     SQLITE: "django.db.backends.sqlite3",
 }
 
@@ -53,7 +54,7 @@ class Stock(PoolAdapter):
     title = "Django, CONN_MAX_AGE=0"
     level = "orm"
     driver = postgres_driver()
-    usual: ClassVar[tuple[str, ...]] = (POSTGRESQL, SQLITE)
+    usual: ClassVar[tuple[str, ...]] = (POSTGRESQL, MYSQL, SQLITE)
     kinds: ClassVar[tuple[str, ...]] = ("steady", "spike", "exhaustion", "own")
     needs: ClassVar[tuple[str, ...]] = ("django",)
     settings = ("none", "never", "on", "closed", "one for each operation")
@@ -125,7 +126,7 @@ class Stock(PoolAdapter):
 class Persistent(Stock):
     name = "persistent"
     title = "Django, CONN_MAX_AGE=None"
-    usual: ClassVar[tuple[str, ...]] = (POSTGRESQL,)
+    usual: ClassVar[tuple[str, ...]] = (POSTGRESQL, MYSQL)
     settings = ("none", "never", "on", "none", "one for each thread")
     unequal = "It has as many connections as there are threads, also where a pool may have fewer."
 
@@ -161,7 +162,7 @@ class Pooled(Stock):
 class PooledTransaction(Pooled):
     name = "pooled-transaction"
     title = "pooling per transaction"
-    usual = (POSTGRESQL, SQLITE)
+    usual = (POSTGRESQL, MYSQL, SQLITE)
     only = ("think", "own")
     kinds = ("steady", "own")
     settings = (
@@ -199,14 +200,14 @@ class Native(Stock):
 class DjangoDbConnectionPool(Stock):
     name: ClassVar[str] = "django-db-connection-pool"
     title: ClassVar[str] = "django-db-connection-pool"
-    vendors = usual = (POSTGRESQL,)
+    vendors = usual = (POSTGRESQL, MYSQL)
     needs: ClassVar[tuple[str, ...]] = ("dj_db_conn_pool",)
     has_pool = True
     settings = ("none", "never", "on", "rollback", "at most POOL_SIZE")
     unequal = "PRE_PING, a round trip before each use, is its default, and off here."
 
     def adapt(self, entry: dict[str, Any]) -> None:
-        entry["ENGINE"] = "dj_db_conn_pool.backends.postgresql"
+        entry["ENGINE"] = f"dj_db_conn_pool.backends.{self.config.vendor}"
         entry["POOL_OPTIONS"] = {
             "POOL_SIZE": self.config.pool_size,
             "MAX_OVERFLOW": 0,

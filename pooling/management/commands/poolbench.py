@@ -46,8 +46,8 @@ class Command(BaseCommand):
     help = (
         "Measures ways to get a database connection against each other: Django's backends, the "
         "pooled ones, other pools, and drivers by themselves. Works in databases of its own and "
-        "removes them: SQLite files, a private PostgreSQL and a simulated database, or new "
-        "databases on the server of --database."
+        "removes them: SQLite files, a private PostgreSQL, MariaDB (with --engine mysql) and a "
+        "simulated database, or new databases on the server of --database."
     )
     # It has databases of its own, and says nothing about the project's.
     requires_system_checks = ()
