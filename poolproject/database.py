@@ -1,5 +1,7 @@
 """Database settings from DATABASE_URL and the POOL_ variables."""
 
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,6 +28,8 @@ def database(env: Environment, base_dir: Path) -> dict[str, Any]:
     """Return the entry of `DATABASES`; relative SQLite paths are relative to `base_dir`."""
     config = parse_url(env.secret("DATABASE_URL") or "sqlite:///db.sqlite3")
     options = config.setdefault("OPTIONS", {})
+    if config["ENGINE"] == MYSQL and find_spec("MySQLdb") is None and find_spec("pymysql"):
+        import_module("pymysql").install_as_MySQLdb()
     if config["ENGINE"] == SQLITE:
         config["OPTIONS"] = options = SQLITE_OPTIONS | options
         if config["NAME"] != ":memory:":

@@ -17,6 +17,7 @@ from tests.metrics.test_exposition import values
 
 if TYPE_CHECKING:
     from tests.support.databases import Database, PostgresDatabase
+    from tests.support.mariadb import MariaDatabase
 
 TOKEN = "a-token-that-is-long-enough"
 PLANTED = "planted-s3cret-passw0rd"
@@ -83,6 +84,26 @@ def test_at_a_quiet_moment_the_numbers_are_those_of_pg_stat_activity(
     assert states == {"idle": 3, "idle in transaction": 2}
     assert ours == {"idle": 3, "used": 2, "connecting": 0}
     assert (stats["size"], stats["idle"], stats["leased"]) == (5, 3, 2)
+
+
+def test_mariadb_s_pool_is_counted_and_named_as_mysql(mariadb: MariaDatabase) -> None:
+    wrappers = [mariadb.wrapper(pool={"name": "maria"}) for _ in range(2)]
+    for wrapper in wrappers:
+        mariadb.session(wrapper)
+    wrappers[1].close()
+    text = get("/pooling/metrics").content.decode()
+    found = values(text, read_prometheus)
+    ours = {
+        key[-1]: value
+        for key, value in found.items()
+        if key[:2] == ("pooling_connections", "maria")
+    }
+    pool = pool_in_json("maria")
+
+    assert ours == {"idle": 1, "used": 1, "connecting": 0}
+    assert len(mariadb.sessions()) == 2
+    assert (pool["vendor"], pool["database"]) == ("mysql", mariadb.entry["NAME"])
+    assert mariadb.entry["PASSWORD"] not in text + json.dumps(pool)
 
 
 def pool_in_json(name: str) -> Any:

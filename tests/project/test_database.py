@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from tests.project.conftest import Project
+    from tests.support.mariadb import MariaDatabase
 
 HERE = Path("/srv/project")
 
@@ -123,6 +124,18 @@ def test_a_mysql_url_leads_to_the_pooled_engine(monkeypatch: pytest.MonkeyPatch)
     entry = config(monkeypatch, DATABASE_URL="mysql://me:hunter2@db.example:3307/shop")
     assert entry["ENGINE"] == "pooling.backends.mysql"
     assert (entry["NAME"], entry["USER"], entry["PORT"]) == ("shop", "me", 3307)
+
+
+def test_the_demo_works_with_mariadb(mariadb: MariaDatabase, project: Project) -> None:
+    server, name = mariadb.server, mariadb.entry["NAME"]
+    url = f"mysql://{server.user}:{server.password}@{server.host}:{server.port}/{name}"
+    environment = {**PRODUCTION, "DATABASE_URL": url, "POOL_MAX_SIZE": "7"}
+    done = project.manage("migrate", "--verbosity=0", **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("users_user",) in mariadb.execute("SHOW TABLES")
+    done = project.manage("poolstats", "--server", **environment)
+    assert "  MariaDB 1" in done.stdout
+    assert server.password not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("scheme", ["oracle", "postgis", "https", "Postgres"])
