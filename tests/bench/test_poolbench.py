@@ -16,6 +16,7 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from pooling.bench import databases, environment, private_postgres, progress, results
+from pooling.bench.adapters import base
 from pooling.bench.arguments import QUICK
 from pooling.bench.databases import MySQLProvider, temporary_alias
 from pooling.bench.plan import Plan
@@ -147,6 +148,15 @@ def test_without_mariadb_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(
         CommandError, match=r"not installed: mariadbd, .*apt install mariadb-server"
     ):
+        poolbench(*SMALL, *TWO, "--engine=mysql")
+
+
+def test_without_a_driver_for_mysql_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(base, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "MySQLdb", None)
+    with pytest.raises(CommandError, match=r"MySQLdb.*; pip install 'django-pooling\[pymysql\]'"):
         poolbench(*SMALL, *TWO, "--engine=mysql")
 
 
