@@ -139,6 +139,25 @@ def test_session_mode_has_server_side_cursors_and_the_role(
             assert ask(other, "SELECT current_user") != role
 
 
+def test_session_mode_has_budgets(bounced: Callable[..., PgBouncer]) -> None:
+    """Two processes share a budget of one connection through PgBouncer."""
+    database = bounced(pool_mode="session").database
+    options = {"budget": 1, "max_size": 2, "reset": "session"}
+    first, second = (
+        database.wrapper(pool={**options, "name": name, **EVERY}) for name in ("first", "second")
+    )
+    assert ask(first, "SELECT 1") == 1
+    second.inc_thread_sharing()
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(ask, second, "SELECT 1")
+        pool = second.resolve_pool()
+        eventually(lambda: pool.stats().waiting)
+        assert ask(first, "SELECT 2") == 2
+        assert pool.stats().waiting == 1
+        first.close()
+        assert future.result(PATIENCE) == 1
+
+
 def test_in_session_mode_idle_connections_of_a_pool_keep_their_place(
     bounced: Callable[..., PgBouncer],
 ) -> None:

@@ -146,6 +146,22 @@ def test_session_mode_has_to_have_a_connection_for_each_of_the_pools(
     assert checked(bouncer, pool={"max_size": 6, "reset": "session"}) == {}
 
 
+def test_a_budget_counts_in_session_mode_and_is_refused_in_the_others(
+    pgbouncer: Any, checked: Any, settings: Any
+) -> None:
+    """Each process may have one connection more than the budget for an instant."""
+    settings.POOLING = {"processes": 4}
+    bouncer = pgbouncer("session", 20)
+    pool = {"max_size": 7, "reset": "session"}
+    assert (
+        "may open 25 connections" in checked(bouncer, pool={**pool, "budget": 21})["pooling.W013"]
+    )
+    assert checked(bouncer, pool={**pool, "budget": 16}) == {}
+
+    bouncer.reload(pool_mode="transaction")
+    assert set(checked(bouncer, **NO_CURSORS, pool={**pool, "budget": 16})) == {"pooling.E005"}
+
+
 def test_a_console_that_refuses_the_user_leaves_the_mode_unknown(
     pgbouncer: Any, checked: Any
 ) -> None:
