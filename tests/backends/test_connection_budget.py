@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from tests.conftest import DatabaseSettings
     from tests.support.databases import MariaDatabase, SqliteDatabase
+    from tests.support.recording_proxy import RecordingProxy
+
+pytest_plugins = ["tests.support.fault_fixtures"]
 
 BOUND = 60.0
 
@@ -164,6 +167,40 @@ def test_a_transaction_is_not_ended_by_keeping_the_slot(postgresql: PostgresData
     wrapper.rollback()
     wrapper.set_autocommit(True)
     wrapper.close()
+
+
+def test_a_session_that_has_lost_its_slot_never_takes_the_flag(
+    postgresql: PostgresDatabase,
+) -> None:
+    wrapper = postgresql.wrapper(pool=budget(1))
+    wrapper.ensure_connection()
+    own = wrapper.resolve_pool()._driver.budget  # type: ignore[attr-defined]
+    hold, again = own.around(wrapper.connection)
+    assert f"({SLOTS}, 1)" in hold
+    own.forget(wrapper.connection)
+    hold, again = own.around(wrapper.connection)
+    assert not hold
+    assert f"({SLOTS}, 0)" not in again
+    wrapper.connection.close()
+    wrapper.close()
+
+
+def test_a_budget_costs_a_round_trip_per_connection_and_none_per_lease(
+    postgresql: PostgresDatabase, wire: RecordingProxy
+) -> None:
+    def round_trips(wrapper: Any) -> list[int]:
+        found = []
+        for _ in range(3):
+            since = wire.mark()
+            postgresql.session(wrapper)
+            wrapper.close()
+            found.append(wire.round_trips(since))
+        return found
+
+    without = round_trips(postgresql.wrapper(pool={"reset": "session", "min_size": 0}))
+    with_budget = round_trips(postgresql.wrapper(pool=budget(5)))
+    assert with_budget[0] - without[0] == 1
+    assert with_budget[1:] == without[1:]
 
 
 def test_there_is_no_budget_elsewhere(sqlite: SqliteDatabase) -> None:

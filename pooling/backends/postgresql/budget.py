@@ -206,6 +206,8 @@ class Budget:
         if slot:
             self._slots[connection] = slot
             self._pause = 0.0
+        else:
+            self._slots.pop(connection, None)
         return shares
 
     # ---- keeping it ------------------------------------------------------------------------------
@@ -219,7 +221,9 @@ class Budget:
 
         The end is that of a query, which also returns `LOST` if the slot is another session's.
         """
-        slot = self._slots.get(connection, 0)
+        slot = self._slots.get(connection)
+        if slot is None:
+            return "", f"{self._joining()}SELECT '{LOST}' UNION ALL "
         again = f"SELECT '{LOST}' WHERE NOT pg_catalog.pg_try_advisory_lock({SLOTS}, {slot})"
         return HOLD.format(slot=slot), f"{self._joining()}{again} UNION ALL "
 
@@ -229,8 +233,7 @@ class Budget:
         Returns:
             Whether the session has one. If not, it must not outlast its lease.
         """
-        slot = self._slots.pop(connection, None)
-        if slot is not None:
+        if slot := self._slots.get(connection):
             again = f"SELECT pg_catalog.pg_try_advisory_lock({SLOTS}, {slot}); "
             self._read_shares(connection, self._joining() + again)
         if connection not in self._slots:
