@@ -583,15 +583,17 @@ class Psycopg2Driver(PsycopgDriver):
         They are the pool's own: no cursor of the user's tracks them.
         """
         extensions: Any = self._wrapper_class.Database.extensions
-        own = self.transaction_status(connection) == IDLE
+        begins = not connection.autocommit and self.transaction_status(connection) == IDLE
+        if begins:  # else psycopg2 would begin a transaction, and that would have to be ended
+            connection.autocommit = True
         with (
             DEADLINES.limit(connection),
             extensions.connection.cursor(connection, cursor_factory=extensions.cursor) as cursor,
         ):
             cursor.execute(sql)
             rows = cursor.fetchall()
-            if own and not connection.autocommit:
-                connection.rollback()
+        if begins:
+            connection.autocommit = False
         return [row[0] for row in rows]
 
     def ping(self, connection: Any) -> None:
