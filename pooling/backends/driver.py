@@ -189,28 +189,29 @@ class DatabaseDriver(abc.ABC):
         plain = params = self.connection_params()
         if self._connect_params is not None:
             params = self._connect_params.get(plain)
-        with self.connecting():
-            failure: Exception | None = None
-            try:
-                connection = opener.get_new_connection(params)
-            except Exception as error:
-                _leave_out_frames(error, self._module)
-                failure = without_values(error, params, plain)
-                if failure is error:
-                    raise
-            if failure is not None:
-                raise failure  # here, where the other error is not its context
-            try:
+        connection = failure = None
+        try:
+            with self.connecting():
+                try:
+                    connection = opener.get_new_connection(params)
+                except Exception as error:
+                    _leave_out_frames(error, self._module)
+                    failure = without_values(error, params, plain)
+                    if failure is error:
+                        raise
+                if failure is not None:
+                    raise failure  # here, where the other error is not its context
                 self._opened_at[connection] = began
                 opener.connection = connection
                 self.set_up_session(opener)
                 opener.connection = None
                 self._note_baseline(connection)
                 self.on_connect(connection, opener)
-                return connection  # here, where an interrupt still closes it
-            except BaseException:
+            return connection  # here, where an interrupt still closes it
+        except BaseException:
+            if connection is not None:
                 self.close(connection)
-                raise
+            raise
 
     def know_demand(self, has_demand: Callable[[], bool]) -> None:  # noqa: B027 - for a budget
         """Take a function that tells whether callers wait for a connection."""
