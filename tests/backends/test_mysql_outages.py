@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import time
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +12,7 @@ from django.db import OperationalError
 
 from pooling.backends.postgresql import deadlines
 from tests.support.database_fixtures import mariadb_entry
+from tests.support.freezing import suspended
 from tests.support.mariadb import MariaDatabase, PrivateMariaDB, driver, missing
 
 if TYPE_CHECKING:
@@ -88,17 +86,12 @@ def test_a_full_server_is_waited_for(own: MariaDatabase) -> None:
 
 def test_a_frozen_server_costs_bounded_time(own: MariaDatabase) -> None:
     wrapper = own.wrapper(pool={**POOL, "timeout": 1})
-    pid = int(Path(f"{own.server.folder}/pid").read_text())
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with suspended(own.server.pid):
         began = time.monotonic()
         with pytest.raises(OperationalError):
             wrapper.ensure_connection()
         assert time.monotonic() - began < 5
-        pool = wrapper.resolve_pool()
-        pool.close()
-    finally:
-        os.kill(pid, signal.SIGCONT)
+        wrapper.resolve_pool().close()
 
 
 def test_a_session_of_a_frozen_server_costs_bounded_time(
@@ -108,15 +101,11 @@ def test_a_session_of_a_frozen_server_costs_bounded_time(
     wrapper = own.wrapper(pool={**POOL, "timeout": 1.5, "ping_after": 0})
     own.session(wrapper)
     wrapper.close()
-    pid = int(Path(f"{own.server.folder}/pid").read_text())
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with suspended(own.server.pid):
         began = time.monotonic()
         with pytest.raises(OperationalError):
             wrapper.ensure_connection()
         assert time.monotonic() - began < 5
-    finally:
-        os.kill(pid, signal.SIGCONT)
     assert isinstance(own.session(own.wrapper(pool=POOL)), int)
 
 

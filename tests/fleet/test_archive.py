@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from pooling.fleet.options import fleet_options
 from tests.fleet.test_processes import TOTALS
 from tests.metrics.samples import measured, pool, process
 from tests.support.databases import eventually
+from tests.support.freezing import suspended
 
 if TYPE_CHECKING:
     from tests.fleet.conftest import Start
@@ -225,13 +224,10 @@ def test_a_stopped_process_is_silent_and_comes_back(start: Start) -> None:
     for each in (first, second):
         each.use()
     eventually(lambda: first.sees() == {first.pid, second.pid})
-    os.kill(second.pid, signal.SIGSTOP)
     silent = "[each['pid'] for each in fleet.read_all().processes if each['silent']]"
-    try:
+    with suspended(second.pid):
         eventually(lambda: first.ask(silent) == [second.pid])
         assert first.sees() == {first.pid}
-    finally:
-        os.kill(second.pid, signal.SIGCONT)
     eventually(lambda: first.sees() == {first.pid, second.pid})
     assert first.ask(silent) == []
 

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pooling.bench import private_mariadb
@@ -62,6 +63,10 @@ def create_user(name: str) -> list[str]:
 
 class PrivateMariaDB(private_mariadb.PrivateMariaDB):
     """A private MariaDB under the control of a test."""
+
+    @property
+    def pid(self) -> int:
+        return int(Path(f"{self.folder}/pid").read_text())
 
     def start(self, **options: object) -> None:
         """Start the server; after a `stop` on the same port with the same data."""

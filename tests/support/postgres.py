@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 from pooling.bench import private_postgres
+
+from .freezing import resume, suspend
 
 StopMode = Literal["smart", "fast", "immediate"]
 """Wait for the sessions to end, end them with an error message, or the nearest thing to a crash."""
@@ -64,18 +64,18 @@ class PrivatePostgres(private_postgres.PrivatePostgres):
         import psutil  # a dependency of the server's wheel
 
         # The postmaster first, so that no child is born between the listing and its signal.
-        os.kill(self.pid, signal.SIGSTOP)
         self._frozen = (self.pid,)
+        suspend(self.pid)
         for child in psutil.Process(self.pid).children():
-            os.kill(child.pid, signal.SIGSTOP)
             self._frozen += (child.pid,)
+            with suppress(ProcessLookupError, FileNotFoundError):  # ended since the listing
+                suspend(child.pid)
 
     def thaw(self) -> None:
         """Let a frozen server go on where it was suspended; do nothing if it is not frozen."""
         frozen, self._frozen = self._frozen, ()
         for pid in reversed(frozen):
-            with suppress(ProcessLookupError):  # killed while frozen
-                os.kill(pid, signal.SIGCONT)
+            resume(pid)
 
     def close(self) -> None:
         self.thaw()
