@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.core.cache import caches
 from django.db.models.signals import post_delete, post_save
 from django.utils.crypto import salted_hmac
 
@@ -115,6 +116,8 @@ class Revocations:
             except Exception as error:
                 kind = type(error).__name__
                 logger.warning("ended sessions cannot be written to the cache: %s", kind)
+            finally:
+                caches.close_all()  # as Django does after a request: this thread may end
 
     def is_revoked(self, session: str, user_id: str, auth_hash: str) -> bool:
         """Tell whether a cookie is revoked. Waits for the cache, but not longer than its timeout.

@@ -17,6 +17,7 @@ from django.core.cache.backends.db import BaseDatabaseCache
 from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 
+from pooling.core import forks
 from pooling.core.workers import WORKERS
 from pooling.fleet.archive import Archive, is_archive, new_archive, roll
 from pooling.fleet.options import FleetOptions, fleet_options
@@ -39,6 +40,10 @@ history."""
 READ_TIMEOUT = 1.5
 """Seconds a reader waits for the cache."""
 
+MAX_CALLS = 8
+"""Calls of readers to the cache at the same time. One that hangs keeps its thread: a page that
+refreshes itself every other second must not collect threads while the cache hangs."""
+
 SILENT_FOR = 60.0
 """Seconds for which a process that stopped publishing is shown as silent. After that it counts as
 one that has left."""
@@ -46,6 +51,10 @@ one that has left."""
 ARCHIVE_LIFETIME = 2 * 86400.0
 MAX_ARCHIVE = 900_000
 """Bytes of the history at most: Memcached takes 1 MB."""
+
+ROLL_EVERY = 5.0
+"""Seconds between two additions to the history, whichever process makes them. An addition reads all
+snapshots: if each process made its own, the cost would grow with the square of their number."""
 
 LOCK_LIFETIME = 15.0
 """Seconds after which another process may write the history, if the last one did not finish."""
@@ -57,6 +66,10 @@ keys to read: the entry of a process that ended has expired long before."""
 INDEX_REFRESH = 15.0
 """Seconds after which a process writes itself into the index again. Two processes that write at
 the same time may overwrite each other; a process that finds itself missing also writes again."""
+
+INDEX_PARTS = 64
+"""Parts of the index, each with some of the processes: of hundreds that start in the same moment
+only few write the same part."""
 
 DECODE_ERRORS = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
 """Raised while decoding cache data that is malformed."""
@@ -151,6 +164,22 @@ def read_all() -> Fleet:
     return Fleet(present, archive, None, None)
 
 
+class Calls:
+    """The calls of readers to the cache that have not come back."""
+
+    def __init__(self) -> None:
+        self.running: set[object] = set()
+        forks.register(self)
+
+    def after_fork_in_child(self) -> None:
+        """Forget those of the parent's threads."""
+        self.running = set()
+
+
+CALLS = Calls()
+"""Those of this process."""
+
+
 def with_timeout(job: Callable[[], T], seconds: float | None = None) -> T:
     """Run a job on the cache in a worker and wait for its result.
 
@@ -159,12 +188,13 @@ def with_timeout(job: Callable[[], T], seconds: float | None = None) -> T:
         seconds: how long to wait; `READ_TIMEOUT` by default. The job itself is not interrupted.
 
     Raises:
-        FleetError: the job failed, or did not finish in time.
+        FleetError: the job failed, or did not finish in time, or too many earlier ones hang.
     """
     seconds = READ_TIMEOUT if seconds is None else seconds
     done = threading.Event()
     results: list[T] = []
     errors: list[Exception] = []
+    begun, calls = object(), CALLS.running
 
     def work() -> None:
         try:
@@ -172,8 +202,13 @@ def with_timeout(job: Callable[[], T], seconds: float | None = None) -> T:
         except Exception as error:
             errors.append(error)
         finally:
+            caches.close_all()  # as Django does after a request: this thread may end
+            calls.discard(begun)
             done.set()
 
+    if len(calls) >= MAX_CALLS:
+        raise FleetError(f"the cache has not answered {MAX_CALLS} earlier calls")
+    calls.add(begun)
     WORKERS.run(work)
     if not done.wait(seconds):
         raise FleetError(f"the cache did not answer within {seconds} s")
@@ -212,17 +247,20 @@ class CacheStore:
     def publish(self, entry: dict[str, Any]) -> None:
         """Write a process's snapshot, and the process into the index if it is not there."""
         lifetime = self._options.lifetime + SILENT_FOR
-        self._cache.set(self._key("process", entry["id"]), json.dumps(entry), lifetime)
-        index = self._index()
+        id_ = entry["id"]
+        self._cache.set(self._key("process", id_), json.dumps(entry), lifetime)
+        part = self._index_key(zlib.crc32(id_.encode()) % INDEX_PARTS)
+        index = _index(self._cache.get(part))
         now = time.time()
-        if not now - INDEX_REFRESH < index.get(entry["id"], 0.0) <= now:
-            index = {id_: seen for id_, seen in index.items() if seen > now - INDEX_LIFETIME}
-            index[entry["id"]] = now
-            self._cache.set(self._key("index"), json.dumps(index), INDEX_LIFETIME)
+        if not now - INDEX_REFRESH < index.get(id_, 0.0) <= now:
+            index = {other: seen for other, seen in index.items() if seen > now - INDEX_LIFETIME}
+            index[id_] = now
+            self._cache.set(part, json.dumps(index), INDEX_LIFETIME)
 
     def read(self) -> list[dict[str, Any]]:
         """Return all snapshots that have not expired, those of processes that left included."""
-        keys = [self._key("process", id_) for id_ in self._index()]
+        parts = self._cache.get_many(map(self._index_key, range(INDEX_PARTS)))
+        keys = [self._key("process", id_) for part in parts.values() for id_ in _index(part)]
         found = []
         now = time.time()
         for text in self._cache.get_many(keys).values():
@@ -244,8 +282,9 @@ class CacheStore:
         return self.read(), self._archive(), recent
 
     def roll_archive(self, sent: list[dict[str, Any]]) -> None:
-        """Add to the history what was published since, unless another process does so now."""
+        """Add to the history what was published since, unless another process has just done so."""
         lock = self._key("archive-lock")
+        began = time.monotonic()
         if not self._cache.add(lock, "locked", LOCK_LIFETIME):
             return
         try:
@@ -255,7 +294,8 @@ class CacheStore:
             archive = roll(archive, found, [*commands, *sent], time.time(), lag=lag)
             self._set_archive(archive)
         finally:
-            self._cache.delete(lock)
+            # The others leave it alone until the next addition is due.
+            self._cache.touch(lock, max(began + ROLL_EVERY - time.monotonic(), 0.0))
 
     def _set_archive(self, archive: Archive) -> None:
         """Write the history; without the pools seen longest ago if it is too large."""
@@ -277,26 +317,29 @@ class CacheStore:
             archive = None
         return archive if is_archive(archive) else new_archive()
 
-    def _index(self) -> dict[str, float]:
-        index = self._load("index", {})
-        if not isinstance(index, dict):
-            return {}
-        return {id_: seen for id_, seen in index.items() if isinstance(seen, (int, float))}
+    def _index_key(self, number: int) -> str:
+        return self._key("index", str(number))
 
     def commands(self) -> list[dict[str, Any]]:
         """Return the stored commands, oldest first."""
-        commands = self._load("commands", [])
+        commands = _decoded(self._cache.get(self._key("commands")))
         return list(filter(is_command, commands)) if isinstance(commands, list) else []
 
     def set_commands(self, commands: list[dict[str, Any]], lifetime: float) -> None:
         """Replace the stored commands."""
         self._cache.set(self._key("commands"), json.dumps(commands), lifetime)
 
-    def _load(self, name: str, default: Any) -> Any:
-        text = self._cache.get(self._key(name))
-        if text is None:
-            return default
-        try:
-            return json.loads(text)
-        except DECODE_ERRORS:
-            return default
+
+def _index(text: Any) -> dict[str, float]:
+    index = _decoded(text)
+    if not isinstance(index, dict):
+        return {}
+    return {id_: seen for id_, seen in index.items() if isinstance(seen, (int, float))}
+
+
+def _decoded(text: Any) -> Any:
+    """Return what was stored as JSON; None if that was nothing, or something else."""
+    try:
+        return None if text is None else json.loads(text)
+    except DECODE_ERRORS:
+        return None

@@ -12,6 +12,8 @@ import weakref
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
+from django.core.cache import caches
+
 from pooling.core import forks
 from pooling.core.workers import WORKERS
 from pooling.fleet.archive import Archive, new_archive, roll
@@ -35,9 +37,6 @@ logger = logging.getLogger("pooling")
 
 SAMPLE_EVERY = 2.0
 """Seconds between two samples if nothing is published."""
-
-ROLL_EVERY = 5.0
-"""Seconds between two additions to the history of the fleet."""
 
 LEAVE_TIMEOUT = 1.0
 """Seconds that the end of a process waits for the cache at most."""
@@ -105,7 +104,7 @@ class Publisher:
         self._observed: weakref.WeakKeyDictionary[Pool[Any], Observed] = weakref.WeakKeyDictionary()
         self._archive = new_archive()
         """The history, if there is no cache to keep it."""
-        self._sampled = self._rolled = time.monotonic()
+        self._sampled = time.monotonic()
         self._over = False
         self._busy = False
         self._failing = False
@@ -166,9 +165,7 @@ class Publisher:
                 store = CacheStore(fleet_options())
                 COMMAND_LOG.execute(*COMMAND_LOG.publish(store))
                 store.publish(snapshot())  # taken afterwards, so it shows the commands' effect
-                if time.monotonic() - self._rolled >= ROLL_EVERY:
-                    self._rolled = time.monotonic()
-                    store.roll_archive(COMMAND_LOG.sent())
+                store.roll_archive(COMMAND_LOG.sent())
             if self._failing:
                 logger.info("the connection pools are published again")
             self._failing = False
@@ -180,6 +177,7 @@ class Publisher:
                 logger.debug("publishing failed", exc_info=True)
             self._failing = True
         finally:
+            caches.close_all()  # as Django does after a request: this thread may end
             self._busy = False
 
     def leave(self) -> None:
@@ -190,8 +188,8 @@ class Publisher:
         with contextlib.suppress(Exception):  # it may be too late for threads, or for the cache
             self._sample(REGISTRY.pools())
             if not sees_one_process():
-                store = CacheStore(fleet_options())
-                with_timeout(lambda: store.publish({**snapshot(), "left": True}), LEAVE_TIMEOUT)
+                last = {**snapshot(), "left": True}
+                with_timeout(lambda: CacheStore(fleet_options()).publish(last), LEAVE_TIMEOUT)
 
 
 PUBLISHER = Publisher()

@@ -19,7 +19,7 @@ from pooling import fleet
 from pooling.checks import check_setting
 from pooling.fleet import commands
 from pooling.fleet.archive import new_archive
-from pooling.fleet.cache_store import CacheStore
+from pooling.fleet.cache_store import INDEX_PARTS, MAX_CALLS, CacheStore
 from pooling.fleet.commands import CommandLog
 from pooling.fleet.options import fleet_options
 from pooling.fleet.publisher import Publisher
@@ -155,12 +155,15 @@ def test_a_cache_whose_package_is_missing_is_named(
     assert "geheim" not in reason
 
 
-def test_a_process_that_the_index_lost_comes_back(store: CacheStore) -> None:
+def test_a_process_that_the_index_lost_comes_back(
+    store: CacheStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pooling.fleet.cache_store.INDEX_PARTS", 1)
     store.publish(entry("a"))
     store.publish(entry("b"))
     assert ids(store) == {"a", "b"}
     # 1. a reads the index. 2. b enters itself. 3. a writes what it read, without b.
-    caches["default"].set(f"{PREFIX}:fleet:index", json.dumps({"a": time.time()}), 60)
+    caches["default"].set(f"{PREFIX}:fleet:index:0", json.dumps({"a": time.time()}), 60)
     assert ids(store) == {"a"}
     store.publish(entry("b"))
     assert ids(store) == {"a", "b"}
@@ -178,7 +181,8 @@ MALFORMED = (
 
 @pytest.mark.parametrize("malformed", MALFORMED)
 def test_malformed_data_in_the_cache_is_ignored(store: CacheStore, malformed: str) -> None:
-    for key in ("index", "commands", "archive", "process:a"):
+    parts = [f"index:{number}" for number in range(INDEX_PARTS)]
+    for key in (*parts, "commands", "archive", "process:a"):
         caches["default"].set(f"{PREFIX}:fleet:{key}", malformed, 60)
     assert store.read() == []
     assert store.read_all() == ([], new_archive(), [])
@@ -256,6 +260,15 @@ def hanging(use_cache: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[threadi
 
 def test_a_hanging_cache_is_not_waited_for(hanging: threading.Event) -> None:
     assert "did not answer" in (fleet.read_all().problem or "")
+
+
+def test_readers_of_a_hanging_cache_do_not_collect_threads(hanging: threading.Event) -> None:
+    before = threading.active_count()
+    problems = [fleet.read_all().problem for _ in range(3 * MAX_CALLS)]
+    assert problems[-1] == f"the cache has not answered {MAX_CALLS} earlier calls"
+    assert threading.active_count() <= before + MAX_CALLS
+    hanging.set()
+    eventually(lambda: fleet.read_all().problem is None)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_prom
 
 from pooling import activity, fleet
 from pooling.admin import context
-from pooling.fleet.cache_store import CacheStore
+from pooling.fleet.cache_store import INDEX_PARTS, CacheStore
 from pooling.fleet.commands import CommandLog
 from pooling.fleet.options import fleet_options
 from pooling.fleet.publisher import Publisher
@@ -158,11 +158,12 @@ def test_rubbish_in_the_cache_is_not_the_end_of_the_process(
     """Who can write there can forge and hide processes, as the documentation says, and no more."""
     sqlite.session(sqlite.wrapper())
     board = CacheStore(fleet_options())
-    for name in ("index", "commands"):
+    parts = [f"index:{number}" for number in range(INDEX_PARTS)]
+    for name in (*parts, "commands"):
         shared_cache.set(board._key(name), rubbish)
     Publisher()._exchange()
     assert fleet.read_all().processes[0]["pid"] == os.getpid()
-    shared_cache.set(board._key("index"), json.dumps({"a": time.time()}))
+    shared_cache.set(board._key("index", "0"), json.dumps({"a": time.time()}))
     shared_cache.set(board._key("process", "a"), rubbish)
     seen = fleet.read_all()
     assert [process["pid"] for process in seen.processes] == [os.getpid()]
