@@ -106,7 +106,10 @@ def test_connections_without_a_pool_ask_it_too(
 def test_a_password_is_rotated_under_load(
     postgresql: PostgresDatabase, supplier: Supplier, settings_of_role: dict[str, Any]
 ) -> None:
-    """Between the server's change and the store's, logins fail: they are tried again."""
+    """Between the server's change and the store's, logins fail: they are tried again.
+
+    Scenario 69.
+    """
     role, store = settings_of_role["USER"], {"password": "first"}
     supplier.answer = lambda: dict(store)
     over = threading.Event()

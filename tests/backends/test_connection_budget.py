@@ -1,4 +1,7 @@
-"""The option `budget` on a real server: exact, fair, and freed by whatever ends a process."""
+"""The option `budget` on a real server: exact, fair, and freed by whatever ends a process.
+
+Scenario 68.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""MySQL and MariaDB: restarts, a full server, a frozen one, a server that becomes read-only."""
+"""MySQL and MariaDB: restarts, a full server, a frozen one, a server that becomes read-only.
+
+Scenario 75.
+"""
 
 from __future__ import annotations
 

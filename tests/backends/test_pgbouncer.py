@@ -1,4 +1,7 @@
-"""Pools in front of a real PgBouncer: its three modes, its restarts, its commands and errors."""
+"""Pools in front of a real PgBouncer: its three modes, its restarts, its commands and errors.
+
+Scenario 73.
+"""
 
 from __future__ import annotations
 

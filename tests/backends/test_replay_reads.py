@@ -1,4 +1,7 @@
-"""The option `replay_reads`: reads whose session is ended are run again, and writes never."""
+"""The option `replay_reads`: reads whose session is ended are run again, and writes never.
+
+Scenario 72.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Replicas: what is read where, on a real primary and its standby."""
+"""Replicas: what is read where, on a real primary and its standby.
+
+Scenario 70.
+"""
 
 from __future__ import annotations
 
