@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -145,8 +146,13 @@ def _fleet_problems(given: Mapping[str, Any]) -> Iterator[str]:
             load_cache(cache)
         except FleetError as error:
             yield f"POOLING['cache']: {error}"
-    if not isinstance(given.get("prefix", ""), str):
-        yield f"POOLING['prefix']: must be a string, not {given['prefix']!r}"
+    prefix = given.get("prefix", "")
+    # Memcached takes no other keys, of at most 250 characters with what is added.
+    if not (isinstance(prefix, str) and re.fullmatch(r"[!-~]{0,100}", prefix)):
+        yield (
+            "POOLING['prefix']: must be a string of at most 100 ASCII characters without spaces, "
+            f"not {prefix!r}"
+        )
     if not isinstance(given.get("activity", True), bool):
         yield f"POOLING['activity']: must be True or False, not {given['activity']!r}"
 

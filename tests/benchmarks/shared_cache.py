@@ -83,7 +83,9 @@ def measure(server: CacheServer, processes: int, seconds: float) -> Cost:
 
     server.empty()
     entries = snapshots(processes)
-    store, log = CacheStore(fleet_options()), CommandLog()
+    # Another prefix: this process may publish, too.
+    options = dataclasses.replace(fleet_options(), prefix="simulated")
+    store, log = CacheStore(options), CommandLog()
 
     def cycle(entry: dict[str, Any]) -> None:
         log.publish(store)

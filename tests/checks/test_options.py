@@ -166,6 +166,9 @@ def test_a_pool_that_cannot_even_be_made_is_left_to_others(said: Any) -> None:
     assert said(ENGINE="pooling.backends.postgresql", NAME="", **options(max_size=1)) == []
 
 
+PREFIX_RULE = "must be a string of at most 100 ASCII characters without spaces"
+
+
 @pytest.mark.parametrize(
     ("given", "text"),
     [
@@ -177,7 +180,8 @@ def test_a_pool_that_cannot_even_be_made_is_left_to_others(said: Any) -> None:
         ({"publish_every": 0}, "POOLING['publish_every']: must be a number of seconds above 0"),
         ({"publish_every": "2"}, "or None to publish nothing, not '2'"),
         ({"cache": "redis"}, "POOLING['cache']: there is no CACHES['redis']"),
-        ({"prefix": None}, "POOLING['prefix']: must be a string, not None"),
+        ({"prefix": None}, f"POOLING['prefix']: {PREFIX_RULE}, not None"),
+        ({"prefix": "a shop"}, f"POOLING['prefix']: {PREFIX_RULE}, not 'a shop'"),
         ({"activity": "no"}, "POOLING['activity']: must be True or False, not 'no'"),
         ({"metrics_networks": ["127.0.0.1/33"]}, "'127.0.0.1/33' does not appear to be"),
         ({"metrics_networks": ["127.0.0.1/8"]}, "has host bits set"),

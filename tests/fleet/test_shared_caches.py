@@ -55,7 +55,7 @@ def members(server: CacheServer, database_settings: DatabaseSettings) -> Iterato
     """Two processes on one database, and one of another project with keys of its own."""
     server.empty()
     entry = database_settings("pooling.backends.sqlite3", OPTIONS={"pool": {"max_size": 2}})
-    prefixes = ("pooling", "pooling", "another project")
+    prefixes = ("shop", "shop", "another-project")
     options = [{**FAST, "prefix": prefix} for prefix in prefixes]
     members = [Member(entry, caches(server), each) for each in options]
     for member in members:
@@ -79,6 +79,7 @@ def test_processes_meet_in_it_and_those_of_another_prefix_do_not(members: list[M
     first.ask("fleet.send('resize', 'default', max_size=7)")
     eventually(lambda: second.ask("get_pool().config.max_size") == 7)
     assert alone.ask("get_pool().config.max_size") == 2
+    assert [member.ask(PROBLEM) for member in members] == [None, None, None]
 
 
 def test_a_cache_that_was_emptied_is_filled_again(
@@ -134,7 +135,7 @@ def test_two_hundred_processes(server: CacheServer, settings: LazySettings) -> N
     """All begin at the same moment, so their entries in the index overwrite each other's."""
     server.empty()
     settings.CACHES = caches(server)
-    settings.POOLING = {"publish_every": 2.0}
+    settings.POOLING = {"publish_every": 2.0, "prefix": "many"}  # this process publishes, too
     shown = {**pool("default", acquired=3), "options": dataclasses.asdict(PoolConfig())}
     now = time.time()
     entries = [
