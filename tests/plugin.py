@@ -69,7 +69,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     chosen = callspec.params.get("database") if callspec else None
     if chosen == "sqlite" or ("sqlite" in fixtures and not fixtures & {"postgresql", "database"}):
         item.add_marker("sqlite")
-    if fixtures & {"mariadb", "mariadb_server"}:
+    of_another_engine = item.path.name.startswith(("test_mysql", "test_sqlite"))
+    if fixtures & {"mariadb", "mariadb_server"} or of_another_engine:
         item.add_marker("sqlite")
 
 
