@@ -104,7 +104,13 @@ class PrivateMariaDB:
             self.close()
             raise
 
+    @property
+    def _environment(self) -> dict[str, str]:
+        """With a folder for temporary files: a server that starts removes those of all others."""
+        return {**os.environ, "TMPDIR": f"{self.folder}/temporary"}
+
     def _initialise(self, folder: Path) -> None:
+        (folder / "temporary").mkdir()
         done = subprocess.run(  # noqa: S603
             [
                 *(f"{find_program('mariadb-install-db')}", "--no-defaults"),
@@ -115,6 +121,7 @@ class PrivateMariaDB:
             text=True,
             timeout=START_TIMEOUT,
             check=False,
+            env=self._environment,
         )
         if done.returncode:
             raise ServerError(f"MariaDB: mariadb-install-db failed: {done.stdout}{done.stderr}")
@@ -143,6 +150,7 @@ class PrivateMariaDB:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # out of reach of the terminal's Ctrl-C
+            env=self._environment,
         )
         wait_until(lambda: self._answers() or ABORTED in self._log(), START_TIMEOUT)
         if not self._answers():

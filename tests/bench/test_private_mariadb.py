@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,9 @@ from pooling.bench.private_mariadb import PrivateMariaDB
 from pooling.bench.private_postgres import ServerError
 from tests.bench.test_private_postgres import ROOT, is_alive, wait_until_gone
 from tests.support.mariadb import missing
+
+if TYPE_CHECKING:
+    from tests.support.mariadb import PrivateMariaDB as TestServer
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
 
@@ -56,6 +60,14 @@ def test_ctrl_c_in_the_block_removes_everything() -> None:
     [(folder, pid)] = seen
     assert not folder.exists()
     assert not is_alive(pid)
+
+
+def test_its_temporary_files_are_out_of_the_reach_of_other_servers(
+    mariadb_server: TestServer,
+) -> None:
+    """One that starts removes what begins with "#sql" in its folder for them, whoever uses it."""
+    [(folder,)] = mariadb_server.execute("SELECT @@tmpdir")
+    assert folder == f"{mariadb_server.folder}/temporary"
 
 
 def test_a_server_that_does_not_start_quotes_its_log_and_leaves_nothing() -> None:
