@@ -16,7 +16,8 @@ from django.db import OperationalError
 from pooling.backends.postgresql import deadlines
 from tests.support.database_fixtures import mariadb_entry
 from tests.support.freezing import suspended
-from tests.support.mariadb import MariaDatabase, PrivateMariaDB, driver, missing
+from tests.support.mariadb import MariaDatabase, PrivateMariaDB, missing
+from tests.support.servers import mysql_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,7 @@ def own_server() -> Iterator[PrivateMariaDB]:
     """A server to be stopped."""
     if reason := missing():
         pytest.skip(reason)
-    driver()
+    mysql_driver()
     with PrivateMariaDB() as server:
         server.execute("CREATE DATABASE shop", "CREATE TABLE shop.things (number int)")
         yield server

@@ -84,7 +84,10 @@ def test_nothing_is_left_for_the_next_lease(
 
 
 def test_a_role_that_a_function_has_set_is_not_left(mariadb: MariaDatabase, role: None) -> None:
-    mariadb.execute("CREATE FUNCTION f() RETURNS int BEGIN SET ROLE left_role; RETURN 1; END")
+    mariadb.execute(
+        "CREATE DEFINER = 'pooling'@'%' FUNCTION f() RETURNS int "
+        "BEGIN SET ROLE left_role; RETURN 1; END"
+    )
     wrapper = mariadb.wrapper(pool=SESSION)
     assert mariadb.value(wrapper, "SELECT f()") == 1
     assert mariadb.value(wrapper, "SELECT CURRENT_ROLE()") == "left_role"

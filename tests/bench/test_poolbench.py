@@ -25,7 +25,8 @@ from pooling.bench.runner import Step
 from pooling.management.commands import poolbench as command
 from tests.bench.conftest import leftovers
 from tests.bench.reports import samples
-from tests.support.mariadb import missing, uses_mysqlclient
+from tests.support.mariadb import missing
+from tests.support.servers import uses_mysqlclient
 
 SMALL = ("--rounds=1", "--iterations=4", "--threads=2", "--pool-size=2", "--workload=connect")
 SCHEMA = Path(__file__).parents[2] / "docs/poolbench.schema.json"

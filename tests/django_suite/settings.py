@@ -8,12 +8,10 @@ import os
 # Django's own settings for its tests, beside its runtests.py.
 from test_sqlite import *  # noqa: F403
 
-from tests.support import mariadb
-from tests.support.servers import choose_driver
+from tests.support.servers import choose_driver, choose_mysql_driver
 
 choose_driver()
 
 DATABASES = json.loads(os.environ["DJANGO_SUITE_DATABASES"])
-if any(entry["ENGINE"].endswith(".mysql") for entry in DATABASES.values()):
-    mariadb.driver()
+choose_mysql_driver(DATABASES)
 TEST_RUNNER = "tests.django_suite.recorder.Runner"

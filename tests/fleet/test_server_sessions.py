@@ -20,9 +20,8 @@ from tests.support.mariadb import (
     MariaDatabase,
     PrivateMariaDB,
     create_user,
-    driver,
-    uses_mysqlclient,
 )
+from tests.support.servers import mysql_driver, uses_mysqlclient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -182,7 +181,7 @@ def _with_sessions(account: Any, sessions: list[dict[str, Any]]) -> Any:
 def in_other_database(mariadb: MariaDatabase, statement: str) -> Iterator[None]:
     """Run a statement without a database, until the end of the context."""
     server = mariadb.server
-    connection = driver().connect(
+    connection = mysql_driver().connect(
         host=server.host, port=server.port, user=server.user, password=server.password
     )
     thread = threading.Thread(target=_run, args=(connection, statement))
@@ -195,7 +194,7 @@ def in_other_database(mariadb: MariaDatabase, statement: str) -> Iterator[None]:
 
 
 def _run(connection: Any, statement: str) -> None:
-    with suppress(driver().Error), connection.cursor() as cursor:  # it is killed
+    with suppress(mysql_driver().Error), connection.cursor() as cursor:  # it is killed
         cursor.execute(statement)
 
 

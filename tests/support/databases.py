@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import psutil
+import pytest
 from django.db import connections
 from django.db.utils import load_backend
 
 from pooling.registry import REGISTRY
-from tests.support.servers import driver, execute
+from tests.support.servers import SESSION_ID, driver, execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
 
 PATIENCE = 20.0
 """Seconds after which a test gives up; nothing that works takes nearly as long."""
+
+SERVERS = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
+"""For tests of what there is with a server only."""
+MARIADB_SLOW = pytest.mark.parametrize(
+    "database",
+    ["postgresql", "sqlite", pytest.param("mariadb", marks=pytest.mark.slow)],
+    indirect=True,
+)
+"""For tests that take many seconds with PyMySQL, whose every call is Python."""
 
 OBSERVER = "observer"
 """The name of our own sessions at the server, some of which may not have ended quite yet."""
@@ -183,7 +193,7 @@ class PostgresDatabase(Database):
 
     def session(self, wrapper: BaseDatabaseWrapper) -> int:
         with wrapper.cursor() as cursor:
-            cursor.execute("SELECT pg_backend_pid()")
+            cursor.execute(SESSION_ID[self.vendor])
             return cursor.fetchone()[0]
 
     def sessions(self) -> list[int]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pooling.bench import private_mariadb
 from pooling.bench.environment import missing_programs
-from tests.support.databases import PATIENCE, Database
+from tests.support.databases import OBSERVER, PATIENCE, Database
+from tests.support.servers import SESSION_ID, mysql_driver, uses_mysqlclient
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from collections.abc import Iterable
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -30,21 +29,6 @@ def missing() -> str | None:
     if importlib.util.find_spec(module) is None:
         return f"no driver for MariaDB: pip install 'django-pooling[{wanted}]'"
     return None
-
-
-def uses_mysqlclient() -> bool:
-    return os.environ.get("TEST_MYSQL_DRIVER") == "mysqlclient"
-
-
-def driver() -> ModuleType:
-    """Return the driver module, known as `MySQLdb` from now on."""
-    if not uses_mysqlclient() and "MySQLdb" not in sys.modules:
-        import pymysql
-
-        pymysql.install_as_MySQLdb()
-    import MySQLdb
-
-    return MySQLdb
 
 
 def without_tls() -> dict[str, Any]:
@@ -70,19 +54,35 @@ class PrivateMariaDB(private_mariadb.PrivateMariaDB):
 
     def start(self, **options: object) -> None:
         """Start the server; after a `stop` on the same port with the same data."""
-        if self.folder is None:
-            super().start()
-        else:
+        if self.folder is not None:
             self.launch(**options)
+            return
+        super().start()
+        self._execute(
+            self.user,
+            [
+                f"CREATE USER {OBSERVER} IDENTIFIED BY '{self.password}'",
+                f"GRANT ALL ON *.* TO {OBSERVER} WITH GRANT OPTION",
+            ],
+        )
 
     def execute(self, *statements: str, database: str | None = None) -> list[tuple[Any, ...]]:
         """Run statements on a connection of their own; return the last one's rows."""
-        login: dict[str, Any] = {"user": self.user, "password": self.password}
+        return self._execute(OBSERVER, statements, database)
+
+    def connect(self, user: str = OBSERVER, database: str | None = None) -> Any:
+        """Return a connection of the driver's, in autocommit mode."""
+        login: dict[str, Any] = {"user": user, "password": self.password}
         if database:
             login["database"] = database
-        connection = driver().connect(
+        return mysql_driver().connect(
             host=self.host, port=self.port, autocommit=True, connect_timeout=10, **login
         )
+
+    def _execute(
+        self, user: str, statements: Iterable[str], database: str | None = None
+    ) -> list[tuple[Any, ...]]:
+        connection = self.connect(user, database)
         try:
             cursor = connection.cursor()
             for statement in statements:
@@ -102,19 +102,30 @@ class MariaDatabase(Database):
     def __init__(self, entry: dict[str, Any], server: PrivateMariaDB) -> None:
         super().__init__(entry)
         self.server = server
-        self.raw_class = driver().connections.Connection
+        self.raw_class = mysql_driver().connections.Connection
+        self._others: list[str] = []
+
+    def create_other(self) -> str:
+        """Create another database, for the time of the test, and return its name."""
+        name = f"{self.entry['NAME']}_{len(self._others)}"
+        self.server.execute(f"CREATE DATABASE {name}")
+        self._others.append(name)
+        return name
 
     def close(self) -> None:
         from pooling.registry import REGISTRY
 
         super().close()
-        REGISTRY.close_database(self.entry["NAME"])
+        for name in [self.entry["NAME"], *self._others]:
+            REGISTRY.close_database(name)
+        while self._others:
+            self.server.execute(f"DROP DATABASE {self._others.pop()}")
 
     def execute(self, *statements: str) -> list[tuple[Any, ...]]:
         return self.server.execute(*statements, database=self.entry["NAME"])
 
     def session(self, wrapper: BaseDatabaseWrapper) -> int:
-        return self.value(wrapper, "SELECT CONNECTION_ID()")
+        return self.value(wrapper, SESSION_ID[self.vendor])
 
     def value(self, wrapper: BaseDatabaseWrapper, sql: str) -> Any:
         """Return the first column of a statement's first row."""
@@ -126,7 +137,8 @@ class MariaDatabase(Database):
     def sessions(self) -> list[int]:
         name = self.entry["NAME"]
         rows = self.server.execute(
-            f"SELECT id FROM information_schema.processlist WHERE db = '{name}'"
+            "SELECT id FROM information_schema.processlist "
+            f"WHERE db = '{name}' AND user <> '{OBSERVER}'"
         )
         return [number for (number,) in rows]
 

@@ -1,4 +1,4 @@
-"""The PostgreSQL servers that the tests talk to, and the driver they do it with."""
+"""The PostgreSQL servers that the tests talk to, and the drivers: theirs, and that of MySQL."""
 
 from __future__ import annotations
 
@@ -12,6 +12,19 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 DRIVERS = ("psycopg", "psycopg2")
+SESSION_ID = {"postgresql": "SELECT pg_backend_pid()", "mysql": "SELECT CONNECTION_ID()"}
+"""What the server calls the session that asks, by the wrapper's vendor."""
+PASS_GATE = {
+    "postgresql": (
+        "SELECT pg_backend_pid(), pg_advisory_lock_shared(1)",
+        "SELECT pg_advisory_unlock_shared(1)",
+    ),
+    "mysql": (
+        "SELECT CONNECTION_ID(), GET_LOCK(DATABASE(), 100)",
+        "SELECT RELEASE_LOCK(DATABASE())",
+    ),
+}
+"""How sessions wait at `tests.support.serving.Gate`, which tells their number, and go on."""
 
 
 def choose_driver() -> None:
@@ -25,6 +38,23 @@ def choose_driver() -> None:
         raise ValueError(f"TEST_DRIVER={wanted!r}: choose one of {', '.join(DRIVERS)}")
     if wanted == "psycopg2":
         sys.modules["psycopg"] = None  # type: ignore[assignment]
+
+
+def choose_mysql_driver(databases: dict[str, dict[str, Any]]) -> None:
+    """Make the driver of `TEST_MYSQL_DRIVER` known as `MySQLdb`, if a database needs one."""
+    if any(entry["ENGINE"].endswith(".mysql") for entry in databases.values()):
+        mysql_driver()
+
+
+def uses_mysqlclient() -> bool:
+    return os.environ.get("TEST_MYSQL_DRIVER") == "mysqlclient"
+
+
+def mysql_driver() -> ModuleType:
+    """Return the driver module, known as `MySQLdb` from now on."""
+    if not uses_mysqlclient() and "MySQLdb" not in sys.modules:
+        import_module("pymysql").install_as_MySQLdb()
+    return import_module("MySQLdb")
 
 
 def driver() -> ModuleType:
