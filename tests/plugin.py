@@ -66,8 +66,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark the tests that use SQLite or MariaDB alone, whatever the PostgreSQL driver is."""
     fixtures = set(getattr(item, "fixturenames", ()))
     callspec = getattr(item, "callspec", None)
-    chosen = callspec.params.get("database") if callspec else None
-    if chosen == "sqlite" or ("sqlite" in fixtures and not fixtures & {"postgresql", "database"}):
+    chosen = {callspec.params.get(name) for name in ("database", "server")} if callspec else set()
+    if chosen & {"sqlite", "mariadb"} or (
+        "sqlite" in fixtures and not fixtures & {"postgresql", "database"}
+    ):
         item.add_marker("sqlite")
     of_another_engine = item.path.name.startswith(("test_mysql", "test_sqlite"))
     if fixtures & {"mariadb", "mariadb_server"} or of_another_engine:

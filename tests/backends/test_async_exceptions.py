@@ -22,12 +22,13 @@ SECONDS = float(os.environ.get("TEST_ASYNC_SECONDS", "4"))
 
 SCRIPT = """
 import ctypes, gc, json, random, sys, threading, time
-from tests.support.servers import choose_driver
+from tests.support.servers import choose_driver, choose_mysql_driver
 choose_driver()
 import django
 from django.conf import settings
 
 entry, seconds = json.loads(sys.argv[1]), float(sys.argv[2])
+choose_mysql_driver({"default": entry})
 settings.configure(DATABASES={"default": entry}, INSTALLED_APPS=[], USE_TZ=True)
 django.setup()
 from django.db import connection, connections, transaction

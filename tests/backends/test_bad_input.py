@@ -173,6 +173,9 @@ def test_a_folder_without_a_file_is_told_at_once(database: Database, tmp_path: P
     if database.vendor == "postgresql":
         message = failure(database, pool=LONG, OPTIONS={"service": "no such service"})
         assert "no such service" in message
+    elif database.vendor == "mysql":
+        message = failure(database, pool=LONG, NAME="no_such_database")
+        assert "Unknown database 'no_such_database'" in message
     else:
         message = failure(database, pool=LONG, NAME=str(tmp_path / "nowhere" / "file"))
         assert "unable to open database file" in message
@@ -182,6 +185,10 @@ def test_a_file_that_is_no_database_is_told_at_once(database: Database, tmp_path
     if database.vendor == "postgresql":
         message = failure(database, pool=LONG, OPTIONS={"sslmode": "require"})
         assert "SSL" in message
+        return
+    if database.vendor == "mysql":
+        message = failure(database, pool=LONG, USER="no_such_user")
+        assert "Access denied for user 'no_such_user'" in message
         return
     path = tmp_path / "text"
     path.write_text("This is not a database. " * 100)

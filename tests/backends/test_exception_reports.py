@@ -86,6 +86,8 @@ def test_wrong_settings_are_reported_without_their_secrets(
 ) -> None:
     if database.vendor == "sqlite" and "OPTIONS" in changes:
         pytest.skip("SQLite has no such option")
+    if database.vendor == "mysql" and {"NAME", "OPTIONS"} & changes.keys():
+        pytest.skip("Django's own engine takes these for good, or fails without a message")
     changes = {**changes}
     with override_settings(DEBUG=True, USE_TZ=changes.pop("USE_TZ", True)):
         wrapper = database.wrapper(PASSWORD=SECRET, **changes)

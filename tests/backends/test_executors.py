@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from django.db import close_old_connections, connections
 
 from pooling import get_pool
-from tests.support.databases import PATIENCE, in_threads
+from tests.support.databases import MARIADB_SLOW, PATIENCE, in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +30,7 @@ def query_and_close() -> None:
     close_old_connections()
 
 
+@MARIADB_SLOW
 def test_1000_threads_that_never_close_their_connection(database: Database) -> None:
     """scenario 9: one after the other, on 4 connections; none fails, none waits out a timeout."""
     with database.alias("pooled", pool={"max_size": 4, "timeout": PATIENCE / 2}):

@@ -60,7 +60,7 @@ def test_a_fork_inside_a_transaction_leaves_the_transaction_to_the_parent(
         HELPERS
         + """
         with transaction.atomic():
-            if connection.vendor == "postgresql":
+            if connection.vendor != "sqlite":
                 Thing.objects.create(name="by the parent")
             session()
             transaction.on_commit(lambda: os.write(1, b"%d\\n" % os.getpid()))
@@ -242,9 +242,10 @@ def test_multiprocessing_pools_work_by_every_start_method(project: Project, meth
             from django.db import connection
             from pooling import get_pool
             session = os.getpid()
-            if connection.vendor == "postgresql":
+            from tests.support.servers import SESSION_ID
+            if connection.vendor != "sqlite":
                 with connection.cursor() as cursor:
-                    cursor.execute("SELECT pg_backend_pid()")
+                    cursor.execute(SESSION_ID[connection.vendor])
                     session = cursor.fetchone()[0]
             return os.getpid(), session, get_pool().stats().connects
         """,

@@ -27,6 +27,7 @@ from tests.support.databases import (
     in_thread,
     in_threads,
 )
+from tests.support.mariadb import MariaDatabase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,10 +39,11 @@ TENANT: contextvars.ContextVar[str] = contextvars.ContextVar("TENANT")
 def where(wrapper: Any) -> str:
     """Return the database that a wrapper really is connected to."""
     with wrapper.cursor() as cursor:
-        if wrapper.vendor == "postgresql":
-            cursor.execute("SELECT current_database()")
-            return str(cursor.fetchone()[0])
-        return str(cursor.execute("PRAGMA database_list").fetchone()[2])
+        if wrapper.vendor == "sqlite":
+            return str(cursor.execute("PRAGMA database_list").fetchone()[2])
+        postgresql = wrapper.vendor == "postgresql"
+        cursor.execute("SELECT current_database()" if postgresql else "SELECT DATABASE()")
+        return str(cursor.fetchone()[0])
 
 
 def subclass(database: Database, **methods: Any) -> type[Any]:
@@ -56,6 +58,8 @@ def tenants(
     """The names of two databases beside the one of the settings."""
     if database.vendor == "postgresql":
         names = [new_database() for _ in range(2)]
+    elif isinstance(database, MariaDatabase):
+        names = [database.create_other() for _ in range(2)]
     else:
         names = [str(tmp_path / f"{name}.sqlite3") for name in "ab"]
     yield names
@@ -451,7 +455,7 @@ def test_a_wrapper_cannot_be_pickled(database: Database) -> None:
     """As without a pool."""
     wrapper = database.wrapper()
     database.session(wrapper)
-    with pytest.raises(TypeError):
+    with pytest.raises((TypeError, pickle.PicklingError)):
         pickle.dumps(wrapper)
 
 

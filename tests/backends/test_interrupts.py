@@ -17,7 +17,7 @@ from django.db.backends.signals import connection_created
 
 import pooling.backends
 from pooling.core.config import SCOPES
-from tests.support.databases import eventually
+from tests.support.databases import MARIADB_SLOW, eventually
 from tests.support.injection import everywhere
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ def test_an_interrupt_at_any_bytecode_of_the_backends_loses_nothing(
     interrupt_everywhere(numbers, story, "opcode", scope=scope)
 
 
+@MARIADB_SLOW
 @pytest.mark.parametrize("story", [*MAIN, *OTHERS], ids=lambda story: story.__name__)
 @pytest.mark.parametrize(
     "options", [{"reset": "rollback"}, {"reset": "session"}, {"scope": "transaction"}], ids=str
@@ -252,6 +253,7 @@ def test_a_worker_that_ends_at_any_bytecode_of_a_connect_leaves_no_session(
     )
 
 
+@MARIADB_SLOW
 def test_an_interrupted_wrapper_has_no_connection_that_was_not_announced(
     numbers: Database,
 ) -> None:
@@ -280,6 +282,7 @@ def test_an_interrupted_wrapper_has_no_connection_that_was_not_announced(
         connection_created.disconnect(hear)
 
 
+@MARIADB_SLOW
 def test_an_interrupted_wrapper_that_is_dropped_gives_its_connection_back(
     numbers: Database,
 ) -> None:

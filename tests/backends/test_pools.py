@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from pooling import get_pool
 from tests.support.databases import Database, PostgresDatabase, SqliteDatabase, eventually
+from tests.support.mariadb import MariaDatabase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,15 +106,21 @@ def test_settings_changed_in_place_lead_to_another_pool(
     database.session(wrapper)
     before = wrapper.resolve_pool()
     wrapper.close()
-    name = new_database() if database.vendor == "postgresql" else str(tmp_path / "other.sqlite3")
+    if isinstance(database, MariaDatabase):
+        name = database.create_other()
+    elif database.vendor == "postgresql":
+        name = new_database()
+    else:
+        name = str(tmp_path / "other.sqlite3")
     wrapper.settings_dict.update({**wrapper.settings_dict, "NAME": name})
     assert wrapper.resolve_pool() is not before
     with wrapper.cursor() as cursor:
-        if database.vendor == "postgresql":
-            cursor.execute("SELECT current_database()")
-            assert cursor.fetchone() == (name,)
-        else:
+        if database.vendor == "sqlite":
             assert cursor.execute("PRAGMA database_list").fetchone()[2] == name
+        else:
+            postgresql = database.vendor == "postgresql"
+            cursor.execute("SELECT current_database()" if postgresql else "SELECT DATABASE()")
+            assert cursor.fetchone() == (name,)
     wrapper.close()
     wrapper.resolve_pool().close()
 

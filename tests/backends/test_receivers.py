@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +29,8 @@ def receiver(function: Callable[..., Any]) -> Iterator[None]:
 
 
 def factory_attribute(wrapper: Any) -> str:
+    if wrapper.vendor == "mysql":
+        return "cursorclass"
     return "row_factory" if hasattr(wrapper.connection, "row_factory") else "cursor_factory"
 
 
@@ -35,6 +38,8 @@ def other_factory(wrapper: Any) -> Any:
     """Return something that the attribute may be set to."""
     if wrapper.vendor == "sqlite":
         return sqlite3.Row
+    if wrapper.vendor == "mysql":
+        return import_module("MySQLdb.cursors").SSCursor
     if factory_attribute(wrapper) == "row_factory":
         from psycopg.rows import namedtuple_row
 
@@ -106,11 +111,11 @@ def test_the_isolation_level_that_a_receiver_sets_on_sqlite_stays(sqlite: Sqlite
 
 
 def read_only(wrapper: Any) -> bool:
-    statement, on = (
-        ("SHOW default_transaction_read_only", "on")
-        if wrapper.vendor == "postgresql"
-        else ("PRAGMA query_only", 1)
-    )
+    statement, on = {
+        "postgresql": ("SHOW default_transaction_read_only", "on"),
+        "sqlite": ("PRAGMA query_only", 1),
+        "mysql": ("SELECT @@tx_read_only", 1),
+    }[wrapper.vendor]
     with wrapper.cursor() as cursor:
         cursor.execute(statement)
         return bool(cursor.fetchone()[0] == on)
@@ -120,9 +125,11 @@ def make_reporting_read_only(connection: Any, **_: Any) -> None:
     if connection.alias == "reporting":
         with connection.cursor() as cursor:
             cursor.execute(
-                "SET default_transaction_read_only = on"
-                if connection.vendor == "postgresql"
-                else "PRAGMA query_only = 1"
+                {
+                    "postgresql": "SET default_transaction_read_only = on",
+                    "sqlite": "PRAGMA query_only = 1",
+                    "mysql": "SET SESSION TRANSACTION READ ONLY",
+                }[connection.vendor]
             )
 
 

@@ -35,7 +35,7 @@ from tests.backends.test_interrupts import (
     select,
     transaction_that_commits,
 )
-from tests.support.databases import PATIENCE, eventually
+from tests.support.databases import MARIADB_SLOW, PATIENCE, eventually
 from tests.support.injection import Interrupter, every_step, everywhere, untraced
 
 if TYPE_CHECKING:
@@ -191,6 +191,8 @@ class Watch:
 def is_closed(cursor: Any) -> bool:
     if hasattr(cursor, "closed"):
         return bool(cursor.closed)
+    if not isinstance(cursor, sqlite3.Cursor):  # one of MySQL's
+        return getattr(cursor, "cursor", cursor).connection is None
     try:
         cursor.fetchone()
     except sqlite3.ProgrammingError:
@@ -257,6 +259,7 @@ def receiving() -> Iterator[None]:
         connection_created.disconnect(receive)
 
 
+@MARIADB_SLOW
 @pytest.mark.parametrize("scope", ["request", pytest.param("transaction", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("story", [request_with_an_error, transaction_that_commits])
@@ -324,6 +327,7 @@ def handle_everywhere(
 # ---- two interrupts ----------------------------------------------------------------------------
 
 
+@MARIADB_SLOW
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(("owner", "method"), [(Pool, "discard"), (cursors.OpenCursors, "take")])
 def test_a_second_interrupt_in_the_repair_of_the_first_loses_nothing(

@@ -168,7 +168,8 @@ def test_the_raw_connection_is_the_drivers_own(database: Database) -> None:
     database.session(wrapper)
     stock = database.stock(**({"OPTIONS": {}} if database.vendor == "sqlite" else {}))
     stock.ensure_connection()
-    assert type(wrapper.connection) is type(stock.connection)
+    if database.vendor != "mysql":  # a subclass, which sees the statements
+        assert type(wrapper.connection) is type(stock.connection)
     assert isinstance(wrapper.connection, database.raw_class)
     with wrapper.resolve_pool().acquire() as raw:
         assert type(raw) is type(wrapper.connection)

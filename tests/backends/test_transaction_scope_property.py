@@ -13,7 +13,7 @@ from django.db import DatabaseError, Error, connections, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.databases import PATIENCE, in_threads
+from tests.support.databases import MARIADB_SLOW, PATIENCE, in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -187,6 +187,45 @@ class SqliteClient(Client):
         return self.run("SELECT mine()")
 
 
+class MySQLClient(Client):
+    def set(self) -> Any:
+        self.run(f"SET SESSION lock_wait_timeout = {10_000 + self.number}")
+
+    def show(self) -> Any:
+        return self.run("SELECT @@lock_wait_timeout")
+
+    def set_variable(self) -> Any:
+        self.run(f"SET @mine = {self.number}")
+
+    def set_variable_in_query(self) -> Any:
+        return self.run(f"SELECT @mine := {10 + self.number}")
+
+    def read_variable(self) -> Any:
+        return self.run("SELECT @mine")
+
+    def lock(self) -> Any:
+        return self.run(f"SELECT GET_LOCK(CONCAT(DATABASE(), {self.number}), 0)")
+
+    def locks(self) -> Any:
+        name = f"CONCAT(DATABASE(), {self.number})"
+        return self.run(f"SELECT IS_USED_LOCK({name}) = CONNECTION_ID()")
+
+    def lock_table(self) -> Any:
+        self.run("LOCK TABLES backends_thing READ")
+        found = self.count()
+        self.run("UNLOCK TABLES")
+        return found
+
+    def prepare(self) -> Any:
+        return self.run(f"PREPARE mine FROM 'SELECT {self.number}'", "EXECUTE mine")
+
+    def execute(self) -> Any:
+        return self.run("EXECUTE mine")
+
+    def use(self) -> Any:
+        return self.run("USE information_schema", "SELECT DATABASE()")
+
+
 def steps_of(client: type[Client]) -> list[str]:
     names = {
         name for each in client.__mro__ for name, value in vars(each).items() if callable(value)
@@ -202,7 +241,7 @@ def scripts(client: type[Client]) -> Any:
     )
 
 
-CLIENTS = {"postgresql": PostgresClient, "sqlite": SqliteClient}
+CLIENTS = {"postgresql": PostgresClient, "sqlite": SqliteClient, "mysql": MySQLClient}
 
 
 @pytest.fixture
@@ -253,6 +292,7 @@ def compare(
         yield both
 
 
+@MARIADB_SLOW
 def test_random_requests_see_what_they_would_see_alone(
     compare: Callable[[list[list[str]]], None], database: Database
 ) -> None:

@@ -11,9 +11,9 @@ import pytest
 from django.db.utils import ConnectionHandler
 
 from tests.support.databases import Database, PostgresDatabase, SqliteDatabase
-from tests.support.mariadb import MariaDatabase, PrivateMariaDB, create_user, driver, missing
+from tests.support.mariadb import MariaDatabase, PrivateMariaDB, create_user, missing
 from tests.support.projects import THINGS_TABLE, Project
-from tests.support.servers import execute
+from tests.support.servers import execute, mysql_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ def sqlite(database_settings: DatabaseSettings, allow_databases: None) -> Iterat
     database.close()
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
+@pytest.fixture(params=["postgresql", "sqlite", "mariadb"])
 def database(request: pytest.FixtureRequest) -> Database:
     """A database of the backend in turn: the contract is the same for both."""
     return request.getfixturevalue(request.param)
@@ -103,7 +103,7 @@ def mariadb_server() -> Iterator[PrivateMariaDB]:
     """A private MariaDB for the whole test session."""
     if reason := missing():
         pytest.skip(reason)
-    driver()
+    mysql_driver()
     with PrivateMariaDB() as server:
         yield server
 
