@@ -7,7 +7,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from tests.support.databases import eventually
+from tests.support.databases import SERVERS, eventually
 from tests.support.projects import Project
 from tests.support.serving import Gate, running
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from tests.support.databases import Database, PostgresDatabase
+    from tests.support.databases import Database
     from tests.support.serving import Program
 
 APPLICATION = """
 import os
 from pathlib import Path
 from celery import Celery
+from tests.support.servers import PASS_GATE, SESSION_ID
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 folder = Path(__file__).parent / "broker"
@@ -53,9 +54,9 @@ def work(number):
     assert settings.DATABASES["default"]["OPTIONS"]["pool"]
     connection.ensure_connection()
     raw = connection.connection
-    if connection.vendor == "postgresql":
+    if connection.vendor != "sqlite":
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_backend_pid()")
+            cursor.execute(SESSION_ID[connection.vendor])
             session = cursor.fetchone()[0]
     else:
         session = id(raw)
@@ -71,10 +72,11 @@ def pass_gate():
     from pooling import get_pool
     from things.models import Thing
 
+    wait, go_on = PASS_GATE[connection.vendor]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock_shared(1), pg_backend_pid()")
-        session = cursor.fetchone()[1]
-        cursor.execute("SELECT pg_advisory_unlock_shared(1)")
+        cursor.execute(wait)
+        session = cursor.fetchone()[0]
+        cursor.execute(go_on)
     stats = get_pool().stats()
     Thing.objects.create(name=json.dumps([session, stats.connects, stats.recovered]))
 """
@@ -121,48 +123,48 @@ def test_the_prefork_worker_keeps_its_connection_between_tasks(
         # One physical connection, opened once, and one lease at a time.
         assert len({session for _, session, _, _ in tasks}) == 1
         assert {(connects, leased) for _, _, connects, leased in tasks} == {(1, 1)}
-        if database.vendor == "postgresql":
+        if database.vendor != "sqlite":
             assert database.sessions() == [tasks[0][1]]
     eventually(lambda: not database.sessions())
 
 
-def test_the_threads_worker_gives_back_after_every_task(
-    postgresql: PostgresDatabase, tmp_path: Path
-) -> None:
+@SERVERS
+def test_the_threads_worker_gives_back_after_every_task(database: Database, tmp_path: Path) -> None:
     """scenario 34: its threads live on; 6 of them get along with 2 connections."""
-    postgresql.entry["OPTIONS"]["pool"] = {"min_size": 0, "max_size": 2}
-    project = Project(tmp_path / "project", {"default": postgresql.entry})
+    database.entry["OPTIONS"]["pool"] = {"min_size": 0, "max_size": 2}
+    project = Project(tmp_path / "project", {"default": database.entry})
     project.migrate()
     project.write("application.py", APPLICATION)
     _ask_for(project, "for _ in range(18): pass_gate.delay()")
-    with Gate(postgresql) as gate, _worker(project, "threads", 6) as worker:
+    with Gate(database) as gate, _worker(project, "threads", 6) as worker:
         eventually(lambda: worker.log.count(" ready."))
         eventually(lambda: len(gate.crowd()) == 2)
-        assert sorted(gate.crowd()) == sorted(postgresql.sessions())
+        assert sorted(gate.crowd()) == sorted(database.sessions())
         gate.open()
-        tasks = eventually(lambda: _results(postgresql, worker, 18))
-        assert {session for session, _, _ in tasks} == set(postgresql.sessions())
+        tasks = eventually(lambda: _results(database, worker, 18))
+        assert {session for session, _, _ in tasks} == set(database.sessions())
         assert {(connects, recovered) for _, connects, recovered in tasks} == {(2, 0)}
-    eventually(lambda: not postgresql.sessions())
+    eventually(lambda: not database.sessions())
 
 
+@SERVERS
 def test_tasks_end_before_their_worker_when_it_is_terminated(
-    postgresql: PostgresDatabase, tmp_path: Path
+    database: Database, tmp_path: Path
 ) -> None:
     """scenario 34: SIGTERM lets tasks end that have begun, waiting ones too, then the sessions."""
-    postgresql.entry["OPTIONS"]["pool"] = {"min_size": 0, "max_size": 2}
-    project = Project(tmp_path / "project", {"default": postgresql.entry})
+    database.entry["OPTIONS"]["pool"] = {"min_size": 0, "max_size": 2}
+    project = Project(tmp_path / "project", {"default": database.entry})
     project.migrate()
     project.write("application.py", APPLICATION)
     _ask_for(project, "for _ in range(4): pass_gate.delay()")
-    with Gate(postgresql) as gate, _worker(project, "threads", 4) as worker:
+    with Gate(database) as gate, _worker(project, "threads", 4) as worker:
         eventually(lambda: worker.log.count(" ready."))
         eventually(lambda: len(gate.crowd()) == 2)
         eventually(lambda: worker.log.count(" received") == 4)
         os.kill(worker.pid, signal.SIGTERM)
         eventually(lambda: "Warm shutdown" in worker.log)
-        assert len(postgresql.sessions()) == 2
+        assert len(database.sessions()) == 2
         gate.open()
-        tasks = eventually(lambda: _rows(postgresql, 4))
+        tasks = eventually(lambda: _rows(database, 4))
         assert {connects for _, connects, _ in tasks} == {2}
-    eventually(lambda: not postgresql.sessions())
+    eventually(lambda: not database.sessions())

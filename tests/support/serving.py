@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from tests.support.databases import PostgresDatabase
+from tests.support.mariadb import MariaDatabase
 from tests.support.projects import SECONDS
 from tests.support.servers import driver
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from typing import Self
 
-    from tests.support.databases import PostgresDatabase
+    from tests.support.databases import Database
     from tests.support.projects import Project
 
 URLS = """
@@ -30,18 +32,20 @@ from django.db import close_old_connections, connection
 from django.http import HttpResponseServerError, JsonResponse
 from django.urls import path
 from pooling import get_pool
+from tests.support.servers import PASS_GATE, SESSION_ID
 
 def session():
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
+        cursor.execute(SESSION_ID[connection.vendor])
         return cursor.fetchone()[0]
 
 def wait_at_gate():
+    wait, go_on = PASS_GATE[connection.vendor]
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock_shared(1), pg_backend_pid()")
-        (_, pid), = cursor.fetchall()
-        cursor.execute("SELECT pg_advisory_unlock_shared(1)")
-    return {"session": pid, "process": os.getpid()}
+        cursor.execute(wait)
+        (number, _), = cursor.fetchall()
+        cursor.execute(go_on)
+    return {"session": number, "process": os.getpid()}
 
 def gate(request):
     return JsonResponse(wait_at_gate())
@@ -59,7 +63,28 @@ def handler500(request):
 
 urlpatterns = [path("gate", gate), path("session", session_view), path("stats", stats)]
 """
-"""Views for projects on PostgreSQL. Those at the gate wait until the test opens it."""
+"""Views for projects on a server. Those at the gate wait until the test opens it."""
+
+
+GATE = {
+    "postgresql": (
+        "SELECT pg_advisory_lock(1)",
+        "SELECT pg_advisory_unlock(1)",
+        """
+        SELECT pid FROM pg_stat_activity WHERE datname = current_database()
+        AND wait_event_type = 'Lock' AND wait_event = 'advisory'
+        """,
+    ),
+    "mysql": (
+        "SELECT GET_LOCK(DATABASE(), 0)",
+        "SELECT RELEASE_LOCK(DATABASE())",
+        """
+        SELECT id FROM information_schema.processlist WHERE db = DATABASE()
+        AND state = 'User lock'
+        """,
+    ),
+}
+"""How the gate is closed and opened, and how to see the sessions that wait there."""
 
 
 class Program:
@@ -159,13 +184,18 @@ class Gate:
     So what happens at the same time does so for sure, and not because a query takes long.
     """
 
-    def __init__(self, database: PostgresDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._holder = driver().connect(database.url)
-        self._holder.autocommit = True
+        self._close, self._open, self._crowd = GATE[database.vendor]
+        if isinstance(database, MariaDatabase):
+            self._holder = database.server.connect(database=database.entry["NAME"])
+        else:
+            assert isinstance(database, PostgresDatabase)
+            self._holder = driver().connect(database.url)
+            self._holder.autocommit = True
 
     def __enter__(self) -> Self:
-        self._execute("SELECT pg_advisory_lock(1)")
+        self._execute(self._close)
         return self
 
     def __exit__(self, *args: object) -> None:
@@ -173,15 +203,11 @@ class Gate:
 
     def open(self) -> None:
         """Let everybody go on."""
-        self._execute("SELECT pg_advisory_unlock(1)")
+        self._execute(self._open)
 
     def crowd(self) -> list[int]:
         """Return the sessions that wait at the gate now."""
-        rows = self._database.execute(
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
-            "AND wait_event_type = 'Lock' AND wait_event = 'advisory'"
-        )
-        return [pid for (pid,) in rows]
+        return [number for (number,) in self._database.execute(self._crowd)]
 
     def _execute(self, statement: str) -> None:
         with self._holder.cursor() as cursor:
