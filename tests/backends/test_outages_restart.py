@@ -11,7 +11,9 @@ import psutil
 import pytest
 from django.db import Error
 
-from tests.support.databases import PATIENCE, PostgresDatabase, eventually
+from tests.support.database_fixtures import mariadb_entry
+from tests.support.databases import PATIENCE, Database, PostgresDatabase, eventually
+from tests.support.mariadb import MariaDatabase, PrivateMariaDB, missing
 from tests.support.postgres import PrivatePostgres
 from tests.support.timing import TRIES
 
@@ -22,25 +24,36 @@ if TYPE_CHECKING:
     from pooling.core.pool import Pool
     from tests.conftest import DatabaseSettings
 
+Server = PrivatePostgres | PrivateMariaDB
 THREADS = 8
 ROUNDS = 5
 POOL = {"max_size": THREADS, "timeout": PATIENCE, "fail_fast": None, "ping_after": None}
 """Nothing is pinged for its rest: that would be a round trip for every request."""
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PrivatePostgres]:
+@pytest.fixture(scope="module", params=["postgresql", "mariadb"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server to be stopped."""
-    with PrivatePostgres() as server:
+    if request.param == "mariadb" and (reason := missing()):
+        pytest.skip(reason)
+    with PrivatePostgres() if request.param == "postgresql" else PrivateMariaDB() as server:
+        if isinstance(server, PrivateMariaDB):
+            server.execute("CREATE DATABASE shop")
         yield server
 
 
 @pytest.fixture
-def own(server: PrivatePostgres, database_settings: DatabaseSettings) -> Iterator[PostgresDatabase]:
+def own(
+    server: Server, database_settings: DatabaseSettings, allow_databases: None
+) -> Iterator[Database]:
     """Its database."""
-    settings = server.database_settings("pooling.backends.postgresql")
-    entry = database_settings(settings.pop("ENGINE"), **settings)
-    database = PostgresDatabase(entry, server.url)
+    database: Database
+    if isinstance(server, PrivateMariaDB):
+        database = MariaDatabase(mariadb_entry(server, "shop"), server)
+    else:
+        settings = server.database_settings("pooling.backends.postgresql")
+        entry = database_settings(settings.pop("ENGINE"), **settings)
+        database = PostgresDatabase(entry, server.url)
     yield database
     database.close()
 
@@ -68,7 +81,7 @@ class Crowd:
         done: how many there were.
     """
 
-    def __init__(self, database: PostgresDatabase, **pool: object) -> None:
+    def __init__(self, database: Database, **pool: object) -> None:
         self._database = database
         self._pool = {**POOL, **pool}
         self._may_go = threading.Event()
@@ -142,7 +155,7 @@ def request(wrapper: Any) -> None:
         wrapper.close()
 
 
-def open_all(database: PostgresDatabase) -> None:
+def open_all(database: Database) -> None:
     """Have the pool open a connection for every thread."""
     wrappers = [database.wrapper(pool=POOL) for _ in range(THREADS)]
     for wrapper in wrappers:
@@ -151,16 +164,20 @@ def open_all(database: PostgresDatabase) -> None:
         wrapper.close()
 
 
-def end_all_sessions(database: PostgresDatabase) -> int:
-    """End all sessions at the server; return their number when their processes are gone."""
-    pids = database.sessions()
-    database.execute(f"SELECT pg_terminate_backend(pid) FROM unnest(ARRAY{pids}) AS pid")
-    eventually(lambda: not any(map(psutil.pid_exists, pids)))
-    return len(pids)
+def end_all_sessions(database: Database) -> int:
+    """End all sessions at the server; return their number when they are gone."""
+    numbers = database.sessions()
+    if database.vendor == "postgresql":
+        database.execute(f"SELECT pg_terminate_backend(pid) FROM unnest(ARRAY{numbers}) AS pid")
+        eventually(lambda: not any(map(psutil.pid_exists, numbers)))
+    else:
+        database.execute(*(f"KILL {number}" for number in numbers))
+        eventually(lambda: not {*numbers} & {*database.sessions()})
+    return len(numbers)
 
 
 def test_all_idle_sessions_are_ended_five_times_and_no_request_fails(
-    own: PostgresDatabase,
+    own: Database,
 ) -> None:
     """scenario 22: eight threads query; whenever all their sessions are idle, all are ended.
 
@@ -179,7 +196,7 @@ def test_all_idle_sessions_are_ended_five_times_and_no_request_fails(
     assert crowd.failed == []
 
 
-def test_only_requests_under_way_fail_when_their_sessions_are_ended(own: PostgresDatabase) -> None:
+def test_only_requests_under_way_fail_when_their_sessions_are_ended(own: Database) -> None:
     """scenario 21: whatever the threads are doing; nobody gets one of the dead later."""
     massacres: list[tuple[float, float]] = []
     with Crowd(own) as crowd:
@@ -194,7 +211,7 @@ def test_only_requests_under_way_fail_when_their_sessions_are_ended(own: Postgre
     assert len(crowd.failed) <= THREADS * ROUNDS
 
 
-def test_a_waiter_is_not_handed_a_session_that_has_ended(own: PostgresDatabase) -> None:
+def test_a_waiter_is_not_handed_a_session_that_has_ended(own: Database) -> None:
     """scenario 21: the holder has not noticed, and passes it on to whoever waits for it."""
     holder = own.wrapper(pool={**POOL, "max_size": 1})
     session = own.session(holder)
@@ -210,7 +227,7 @@ def test_a_waiter_is_not_handed_a_session_that_has_ended(own: PostgresDatabase) 
     assert pool.stats().connects == 2
 
 
-def down_for(server: PrivatePostgres, seconds: float, meanwhile: Callable[[], None]) -> float:
+def down_for(server: Server, seconds: float, meanwhile: Callable[[], None]) -> float:
     """Stop a server, start it again, and return how long it was down."""
     begin = time.monotonic()
     server.stop()
@@ -221,7 +238,7 @@ def down_for(server: PrivatePostgres, seconds: float, meanwhile: Callable[[], No
 
 
 def test_a_server_that_is_down_for_two_seconds_costs_no_request(
-    own: PostgresDatabase, server: PrivatePostgres
+    own: Database, server: Server
 ) -> None:
     """scenario 21: a restart; scenario 29, and all are served within a second of its return.
 

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.databases import SERVERS
+from tests.support.fault_fixtures import recorded
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from tests.support.databases import PostgresDatabase
+    from tests.support.databases import Database
     from tests.support.recording_proxy import RecordingProxy
 
 ACQUIRE, RELEASE = 0, 0
@@ -24,7 +27,13 @@ PING, ROLLBACK = 1, 1
 """Round trips of the two things that may come on top."""
 
 
-pytest_plugins = ["tests.support.fault_fixtures"]
+pytestmark = SERVERS
+
+
+@pytest.fixture
+def wire(database: Database) -> Iterator[RecordingProxy]:
+    with recorded(database) as wire:
+        yield wire
 
 
 def query(wrapper: BaseDatabaseWrapper) -> None:
@@ -64,10 +73,8 @@ def two_queries(wrapper: BaseDatabaseWrapper, between: Callable[[], Any]) -> Cal
     return act
 
 
-def test_acquire_and_release_send_nothing(
-    postgresql: PostgresDatabase, wire: RecordingProxy
-) -> None:
-    wrapper = postgresql.wrapper()
+def test_acquire_and_release_send_nothing(database: Database, wire: RecordingProxy) -> None:
+    wrapper = database.wrapper()
     query(wrapper)
 
     def again() -> None:
@@ -83,9 +90,9 @@ def test_acquire_and_release_send_nothing(
 
 
 def test_a_request_with_one_query_is_one_round_trip(
-    postgresql: PostgresDatabase, wire: RecordingProxy
+    database: Database, wire: RecordingProxy
 ) -> None:
-    wrapper = postgresql.wrapper()
+    wrapper = database.wrapper()
     query(wrapper)
     end_request(wrapper)
 
@@ -103,10 +110,10 @@ def test_a_request_with_one_query_is_one_round_trip(
 
 @pytest.mark.parametrize("autocommit", [True, False])
 def test_requests_send_what_they_send_on_a_connection_that_stays(
-    postgresql: PostgresDatabase, wire: RecordingProxy, autocommit: bool
+    database: Database, wire: RecordingProxy, autocommit: bool
 ) -> None:
-    pooled = postgresql.wrapper(AUTOCOMMIT=autocommit)
-    stock = postgresql.stock(AUTOCOMMIT=autocommit, CONN_MAX_AGE=None)
+    pooled = database.wrapper(AUTOCOMMIT=autocommit)
+    stock = database.stock(AUTOCOMMIT=autocommit, CONN_MAX_AGE=None)
 
     def request(wrapper: BaseDatabaseWrapper) -> None:
         query(wrapper)
@@ -123,17 +130,17 @@ def test_requests_send_what_they_send_on_a_connection_that_stays(
 
 
 def test_connecting_asks_no_more_often_than_the_stock_backend(
-    postgresql: PostgresDatabase, wire: RecordingProxy
+    database: Database, wire: RecordingProxy
 ) -> None:
-    pooled, stock = postgresql.wrapper(), postgresql.stock()
+    pooled, stock = database.wrapper(), database.stock()
 
     assert round_trips(wire, lambda: query(pooled)) == round_trips(wire, lambda: query(stock))
 
 
 def test_an_open_transaction_costs_one_round_trip_at_the_end(
-    postgresql: PostgresDatabase, wire: RecordingProxy
+    database: Database, wire: RecordingProxy
 ) -> None:
-    wrapper = postgresql.wrapper(AUTOCOMMIT=False)
+    wrapper = database.wrapper(AUTOCOMMIT=False)
     query(wrapper)
     end_request(wrapper)
 
@@ -147,10 +154,8 @@ def test_an_open_transaction_costs_one_round_trip_at_the_end(
     assert round_trips(wire, request) == asked + ROLLBACK
 
 
-def test_after_ping_after_an_acquire_asks_once(
-    postgresql: PostgresDatabase, wire: RecordingProxy
-) -> None:
-    eager, patient = postgresql.wrapper(pool={"ping_after": 0}), postgresql.wrapper()
+def test_after_ping_after_an_acquire_asks_once(database: Database, wire: RecordingProxy) -> None:
+    eager, patient = database.wrapper(pool={"ping_after": 0}), database.wrapper()
     for wrapper in (eager, patient):
         query(wrapper)
         end_request(wrapper)
@@ -162,10 +167,10 @@ def test_after_ping_after_an_acquire_asks_once(
 
 
 def test_a_failed_query_costs_one_round_trip_at_the_end(
-    postgresql: PostgresDatabase, wire: RecordingProxy
+    database: Database, wire: RecordingProxy
 ) -> None:
     """After an error nobody knows whether the connection still works, so it is asked."""
-    wrapper = postgresql.wrapper()
+    wrapper = database.wrapper()
     query(wrapper)
     wrapper.errors_occurred = True
 

@@ -5,18 +5,20 @@ A test module that wants it says `pytest_plugins = ["tests.support.fault_fixture
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.fault_proxy import FaultProxy
+from tests.support.mariadb import without_tls
 from tests.support.recording_proxy import RecordingProxy
 from tests.support.servers import settings_from_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.databases import PostgresDatabase
+    from tests.support.databases import Database, PostgresDatabase
 
 
 @pytest.fixture
@@ -41,10 +43,20 @@ def proxied(postgresql: PostgresDatabase, proxy: FaultProxy) -> PostgresDatabase
 @pytest.fixture
 def wire(postgresql: PostgresDatabase) -> Iterator[RecordingProxy]:
     """What the wrappers of the database `postgresql` and their server say to each other."""
-    entry = postgresql.entry
+    with recorded(postgresql) as wire:
+        yield wire
+
+
+@contextmanager
+def recorded(database: Database) -> Iterator[RecordingProxy]:
+    """Let the wrappers of a database reach its server by a proxy that records."""
+    entry = database.entry
     with RecordingProxy(entry["HOST"] or "127.0.0.1", int(entry["PORT"] or 5432)) as wire:
         entry.update(HOST=wire.host, PORT=str(wire.port))
         # Encrypted, the same query would never look the same.
-        entry["OPTIONS"].update(sslmode="disable", gssencmode="disable")
+        if database.vendor == "postgresql":
+            entry["OPTIONS"].update(sslmode="disable", gssencmode="disable")
+        else:
+            entry["OPTIONS"].update(without_tls())
         yield wire
-        postgresql.close()
+        database.close()
