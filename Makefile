@@ -78,6 +78,9 @@ endef
 .venv-django61/.suite: .venv-django61/.installed
 	$(call FETCH_SUITE,.venv-django61)
 
+.venv-system/.suite: .venv-system/.installed
+	$(call FETCH_SUITE,.venv-system)
+
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\): .*## /\1: /p' $(firstword $(MAKEFILE_LIST)) \
 		| while IFS=: read -r name text; do printf '  make %-13s%s\n' "$$name" "$$text"; done
@@ -140,6 +143,8 @@ rest() {
 system() {
 	: >"$$counts"
 	both .venv-system psycopg "not slow and" tests/core tests/backends
+	# Needs a Python whose sqlite3 loads extensions, as Debian's does and pyenv's does not.
+	pytest .venv-system psycopg "SpatiaLite" -m slow -k spatialite tests/backends/test_gis.py
 }
 for part in $$TEST_PARTS; do $$part; done
 echo
@@ -165,7 +170,7 @@ test-all: ## all tests: also the slow ones, and every supported Django there is 
 
 # For users of /usr/bin/python3, where that is not the Python behind .venv; see .ci/run.
 test-system: export TEST_PARTS = system
-test-system: .venv-system/.installed .venv/.installed
+test-system: .venv-system/.suite .venv/.installed
 	@sh -c "$$TEST"
 
 django-suite: .venv/.suite ## Django's own tests, on the stock engines and on the pooled ones (ARGS)

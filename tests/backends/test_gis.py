@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db.utils import ConnectionHandler
 
+from pooling.core.config import SCOPES
 from tests.django_suite.__main__ import main
 from tests.support.databases import PostgresDatabase
 from tests.support.postgis import PostgisServer, programs
@@ -95,8 +96,9 @@ def test_postgis(tmp_path: Path, postgis_server: PostgisServer, scope: str) -> N
     server.close()
 
 
-@needs_libraries
-def test_spatialite(tmp_path: Path) -> None:
+@pytest.fixture
+def spatialite() -> None:
+    """Skip where the library cannot be loaded."""
     if not hasattr(sqlite3.Connection, "enable_load_extension"):
         pytest.skip("this Python's sqlite3 was built without extensions")
     connection = sqlite3.connect(":memory:")
@@ -107,8 +109,15 @@ def test_spatialite(tmp_path: Path) -> None:
         pytest.skip("needs Debian's package `libsqlite3-mod-spatialite`")
     finally:
         connection.close()
+
+
+@needs_libraries
+def test_spatialite(tmp_path: Path, spatialite: None) -> None:
     entry = {"NAME": str(tmp_path / "geo.sqlite3")}
     geo_project(tmp_path / "project", entry, "pooling.backends.spatialite").script(SCRIPT)
+
+
+# ---- Django's own tests, which are called `gis_tests` ------------------------------------------
 
 
 @pytest.mark.slow
@@ -116,12 +125,22 @@ def test_spatialite(tmp_path: Path) -> None:
 def test_djangos_own_tests_pass_on_postgis(
     postgis_server: PostgisServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    labels = (
-        "gis_tests.geoapp",
-        "gis_tests.distapp",
-        "gis_tests.inspectapp",
-        "gis_tests.relatedapp",
-    )
-    good = main([*labels, "--engine", "postgis", "--url", postgis_server.url]) == 0
+    compare(capsys, "--engine", "postgis", "--url", postgis_server.url)
+
+
+@pytest.mark.slow
+@needs_libraries
+def test_djangos_own_tests_pass_on_spatialite(
+    spatialite: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(capsys, "--engine", "spatialite")
+
+
+def compare(capsys: pytest.CaptureFixture[str], *arguments: str) -> None:
+    """Run them on the stock engine, and in both scopes on the pooled one."""
+    for scope in SCOPES:
+        arguments = (*arguments, "--scope", scope)
+    good = main(["gis_tests", *arguments]) == 0
     output = capsys.readouterr().out
     assert good, output
+    assert output.endswith("no differences\n")

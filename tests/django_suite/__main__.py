@@ -33,6 +33,7 @@ LABELS = (
 
 STOCK, POOLED = "django.db.backends", "pooling.backends"
 STOCK_GIS = "django.contrib.gis.db.backends"
+GIS_ENGINES = ("postgis", "spatialite")
 LONGEST_TRACEBACK = 3000
 
 
@@ -45,7 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     for engine in options.engine:
         storage = ["memory" if options.memory else "files"]
         mysql = [os.environ.get("TEST_MYSQL_DRIVER") or "pymysql"]
-        variants = {"sqlite3": storage, "mysql": mysql}.get(engine, options.driver)
+        variants = {"sqlite3": storage, "spatialite": storage, "mysql": mysql}.get(
+            engine, options.driver
+        )
         for variant in variants:
             good &= run_all(engine, variant, options)
     print("no differences" if good else "there are differences")
@@ -67,8 +70,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--engine",
         action="append",
-        choices=(*engines, "mysql", "postgis"),
-        help="default: " + ", ".join(engines) + "; PostGIS needs --url",
+        choices=(*engines, "mysql", *GIS_ENGINES),
+        help="default: " + ", ".join(engines) + "; PostGIS needs --url, SpatiaLite a Python whose "
+        "sqlite3 loads extensions, and their tests are those below gis_tests",
     )
     parser.add_argument("--driver", action="append", choices=DRIVERS, help="default: psycopg")
     parser.add_argument(
@@ -101,7 +105,7 @@ def run_all(engine: str, variant: str, options: argparse.Namespace) -> bool:
     good = True
     with ExitStack() as stack:
         databases = make_databases(engine, variant, options, stack)
-        package = STOCK_GIS if engine == "postgis" else STOCK
+        package = STOCK_GIS if engine in GIS_ENGINES else STOCK
         stock = run_one(with_engine(databases, f"{package}.{engine}"), variant, options)
         for scope in options.scope:
             pooled = with_engine(databases, f"{POOLED}.{engine}", {"scope": scope})

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
-from django.contrib.gis.db.backends.spatialite import base
+from typing import TYPE_CHECKING, ClassVar
 
+from django.contrib.gis.db.backends.spatialite import base
+from django.utils.functional import cached_property
+
+from pooling.backends.sqlite3 import features
 from pooling.backends.sqlite3.base import PooledSQLite
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class PooledFeatures(features.PooledFeatures):
+    """Mixed into Django's features for SpatiaLite."""
+
+    @cached_property
+    def pool_test_skips(self) -> dict[str, set[str]]:
+        """Tests of Django's own suite that do not apply with a pool, by reason."""
+        return {
+            **super().pool_test_skips,
+            "This test of Django's knows the stock engine by its name.": {
+                "gis_tests.inspectapp.tests.OGRInspectTest.test_time_field",
+            },
+        }
 
 
 class DatabaseWrapper(PooledSQLite, base.DatabaseWrapper):
     """Django's SpatiaLite wrapper, leasing its connections from a pool."""
+
+    mixins: ClassVar[Mapping[str, type]] = {
+        **PooledSQLite.mixins,
+        "features_class": PooledFeatures,
+    }
