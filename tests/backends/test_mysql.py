@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import Error, IntegrityError, OperationalError, transaction
 
-from tests.support.databases import eventually, in_thread, in_threads
+from tests.support.databases import PATIENCE, eventually, in_thread, in_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -216,6 +217,28 @@ def test_a_fork_uses_sessions_of_its_own(mariadb: MariaDatabase) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert mariadb.session(held) == mine
     assert mariadb.session(idle) == other
+
+
+@pytest.mark.parametrize("how", ["cancel", "terminate"])
+def test_a_statement_that_runs_in_another_thread_is_ended(mariadb: MariaDatabase, how: str) -> None:
+    """mysqlclient 2.3 lets no other thread ask its connection anything meanwhile."""
+    wrapper = mariadb.wrapper()
+    wrapper.inc_thread_sharing()
+    session = mariadb.session(wrapper)
+    driver = wrapper.resolve_pool()._driver
+
+    def sleep() -> Any:
+        return mariadb.value(wrapper, "SELECT SLEEP(60)")
+
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(sleep)
+        state = f"SELECT state FROM information_schema.processlist WHERE id = {session}"
+        eventually(lambda: mariadb.server.execute(state) == [("User sleep",)])
+        getattr(driver, how)(wrapper.connection)
+        with pytest.raises(Error):
+            future.result(PATIENCE)
+    if how == "cancel":
+        assert mariadb.session(wrapper) == session
 
 
 def test_cancel_and_terminate(mariadb: MariaDatabase) -> None:

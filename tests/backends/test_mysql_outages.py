@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import pytest
 from django.db import OperationalError
 
+from pooling import DiscardReason
 from pooling.backends.postgresql import deadlines
 from tests.support.database_fixtures import mariadb_entry
+from tests.support.databases import eventually
 from tests.support.freezing import suspended
 from tests.support.mariadb import MariaDatabase, PrivateMariaDB, missing
 from tests.support.servers import mysql_driver
@@ -110,6 +112,9 @@ def test_a_session_of_a_frozen_server_costs_bounded_time(
         with pytest.raises(OperationalError):
             wrapper.ensure_connection()
         assert time.monotonic() - began < 5
+        # The deadline ends the ping; the server does not.
+        stats = wrapper.resolve_pool().stats
+        eventually(lambda: stats().discards[DiscardReason.BROKEN] == 1)
     assert isinstance(own.session(own.wrapper(pool=POOL)), int)
 
 

@@ -97,6 +97,26 @@ def test_a_role_that_a_function_has_set_is_not_left(mariadb: MariaDatabase, role
     assert wrapper.resolve_pool().stats().connects == 2
 
 
+def test_a_session_that_was_reset_is_in_no_transaction(mariadb: MariaDatabase) -> None:
+    """Neither by the statements that set it up again, nor by those of a receiver."""
+
+    def receiver(connection: Any, **_: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_wait_timeout = 4321")
+
+    connection_created.connect(receiver)
+    try:
+        wrapper = mariadb.wrapper(pool={**TRANSACTION, "max_size": 1})
+        for _ in range(3):
+            assert mariadb.value(wrapper, "SELECT 1") == 1
+            assert wrapper.resolve_pool().stats().leased == 0
+            with wrapper.cursor() as cursor:
+                cursor.execute("SET @mine = 1")
+            wrapper.close()
+    finally:
+        connection_created.disconnect(receiver)
+
+
 def test_sql_mode_and_init_command_are_there_again(mariadb: MariaDatabase) -> None:
     options = {"sql_mode": "ANSI_QUOTES", "init_command": "SET @mine = 7"}
     wrapper = mariadb.wrapper(pool=SESSION, OPTIONS=options)

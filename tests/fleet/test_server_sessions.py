@@ -184,12 +184,13 @@ def in_other_database(mariadb: MariaDatabase, statement: str) -> Iterator[None]:
     connection = mysql_driver().connect(
         host=server.host, port=server.port, user=server.user, password=server.password
     )
+    number = connection.thread_id()  # not while it is in use
     thread = threading.Thread(target=_run, args=(connection, statement))
     thread.start()
     try:
         yield
     finally:
-        server.execute(f"KILL {connection.thread_id()}")
+        server.execute(f"KILL {number}")
         thread.join(PATIENCE)
 
 

@@ -240,7 +240,8 @@ class MySQLDriverBase(DatabaseDriver):
 
     def cancel(self, connection: Any) -> None:
         """Ask the server to stop the running statement, over a connection of its own."""
-        number = connection.thread_id()
+        connection.fileno()  # raises if it is closed
+        number = connection.pooling_number
         opener = self.opener()
         other: Any = opener.get_new_connection(self.connection_params())
         with contextlib.closing(other), contextlib.closing(other.cursor()) as cursor:

@@ -6,6 +6,7 @@ gets a subclass of its own class. The driver's connection object stays the same.
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from typing import Any
 
@@ -122,6 +123,7 @@ class PyMySQLConnection(TrackedConnection):
     """PyMySQL's, which keeps the server's status."""
 
     server_status: int
+    server_thread_id: tuple[int]
     _sock: Any
     _result: Any
 
@@ -138,6 +140,11 @@ class PyMySQLConnection(TrackedConnection):
     def pooling_autocommit(self) -> bool:
         """The autocommit mode, as the server last told."""
         return bool(self.server_status & AUTOCOMMIT)
+
+    @property
+    def pooling_number(self) -> int:
+        """The session's number on the server."""
+        return self.server_thread_id[0]
 
     @property
     def pooling_unread(self) -> bool:
@@ -165,11 +172,35 @@ class MySQLdbConnection(TrackedConnection):
     """mysqlclient's, which does not tell whether a transaction is open: the statements do."""
 
     pooling_unread: bool
+    pooling_socket: tuple[int, int, int]
+    """The descriptor of the session's socket, and what tells that it is still this socket."""
+    pooling_number: int
+    """The session's number on the server."""
+    open: bool
 
     @property
     def pooling_in_transaction(self) -> bool:
         """Whether a transaction may be open."""
         return self.pooling_uncertain
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor; OSError if it is closed.
+
+        mysqlclient 2.3 refuses to while another thread waits for an answer, which is when a
+        deadline of the pool's, or a caller of `terminate`, needs it.
+        """
+        number, *identity = self.pooling_socket
+        status = os.fstat(number)
+        if not self.open or identity != [status.st_dev, status.st_ino]:
+            raise OSError("the connection is closed")
+        return number
+
+    def remember_socket(self) -> None:
+        """Note what is asked from other threads while no other thread uses the connection."""
+        number = super().fileno()  # type: ignore[misc]
+        status = os.fstat(number)
+        self.pooling_socket = number, status.st_dev, status.st_ino
+        self.pooling_number = super().thread_id()  # type: ignore[misc]
 
     def _may_begin(self, query: Any) -> bool:
         return not self.get_autocommit() or not sql_classifier.keeps_transaction(query)
@@ -198,3 +229,4 @@ def track(connection: Any, mixin: type, notes_changes: bool) -> None:
     connection.pooling_failed = False
     if mixin is MySQLdbConnection:
         connection.pooling_unread = False
+        connection.remember_socket()

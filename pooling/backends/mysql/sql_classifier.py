@@ -82,6 +82,8 @@ _SUSPECT = re.compile(
     r"|\brelease\b(?!\s+savepoint)"
 )
 """User variables, what may be another statement, and what a neutral statement cannot contain."""
+_MAY_BEGIN = re.compile(r"autocommit|\bstatement\b|/\*", re.IGNORECASE)
+"""With which SET may begin a transaction: also for another statement, `SET STATEMENT ... FOR`."""
 
 
 def first_word(statement: str | bytes | bytearray) -> str:
@@ -98,7 +100,10 @@ def first_word(statement: str | bytes | bytearray) -> str:
 
 def keeps_transaction(statement: str | bytes | bytearray) -> bool:
     """Tell whether a statement, with autocommit on, certainly leaves no transaction open."""
-    return first_word(statement) in ROWS and is_one_statement(statement)
+    word = first_word(statement)
+    if word == "set" and _MAY_BEGIN.search(_text(statement)):
+        return False
+    return (word == "set" or word in ROWS) and is_one_statement(statement)
 
 
 def is_one_statement(statement: str | bytes | bytearray) -> bool:
