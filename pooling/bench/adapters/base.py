@@ -92,9 +92,11 @@ class Count:
     def watch_mysql(self) -> None:
         """Count the connections that this process opens from now on, with Django's driver."""
         module, seen = mysql_driver(), weakref.WeakSet[Any]()
+        # mysqlclient's own `connect` would import it, and that is replaced below.
+        connections = import_module(f"{module.__name__}.connections")
 
         def connect(*args: Any, **kwargs: Any) -> Any:
-            connection = module.connections.Connection(*args, **kwargs)
+            connection = connections.Connection(*args, **kwargs)
             with self._lock:
                 seen.add(connection)
                 self.open, self.opened = sum(bool(each.open) for each in seen), self.opened + 1
