@@ -134,7 +134,9 @@ rest() {
 		between="--ignore tests/docs --ignore tests/fleet --ignore tests/metrics --ignore tests/security"
 		both .venv-django60 psycopg "not slow and" tests $$others $$between
 		both .venv-django60 psycopg "slow and" tests/django_suite
-		both .venv-django61 psycopg "" tests $$others
+		# The ways of an interrupt through MariaDB's driver take minutes, and are the same.
+		both .venv-django61 psycopg "" tests $$others \
+			-k "not (mariadb and (interrupts or reentrance))"
 	else
 		echo
 		echo "Left out, for want of a Python 3.12 or later: Django 6.0, Django 6.1"

@@ -247,7 +247,7 @@ def test_a_worker_that_ends_at_any_bytecode_of_a_connect_leaves_no_session(
         eventually(lambda: not database.sessions())
 
     # Every bytecode is for SQLite, where a connection costs next to nothing.
-    event = "line" if database.vendor == "postgresql" else "opcode"
+    event = "opcode" if database.vendor == "sqlite" else "line"
     everywhere(
         once, error=SystemExit, event=event, folders=(BACKENDS,), at_least=60, most_failures=1
     )

@@ -241,7 +241,7 @@ def test_a_handler_at_any_line_of_a_first_lease_finds_no_half_taken_connection(
     act: Callable[[BaseDatabaseWrapper], None],
 ) -> None:
     """What comes before: receivers of `connection_created`, and the baseline of the session."""
-    event = "line" if numbers.vendor == "postgresql" else "opcode"
+    event = "opcode" if numbers.vendor == "sqlite" else "line"
     with receiving():
         handle_everywhere(numbers, request, act, event, cold=True, at_least=50)
 
@@ -369,7 +369,7 @@ def test_a_second_interrupt_in_the_repair_of_the_first_loses_nothing(
                 wrapper.resolve_pool().close()  # the next one begins with a pool that is whole
                 raise
 
-    event = "line" if numbers.vendor == "postgresql" else "opcode"
+    event = "opcode" if numbers.vendor == "sqlite" else "line"
     everywhere(once, event=event, folders=FILES, at_least=20)
     assert struck
 
