@@ -109,14 +109,22 @@ class PrivateMariaDB:
         """With a folder for temporary files: a server that starts removes those of all others."""
         return {**os.environ, "TMPDIR": f"{self.folder}/temporary"}
 
+    def _program(self) -> str:
+        """Return the path of the server."""
+        return f"{find_program('mariadbd')}"
+
+    def _installer(self, folder: Path) -> list[str]:
+        """Return the command line that makes the system tables, and an account `root`."""
+        return [
+            *(f"{find_program('mariadb-install-db')}", "--no-defaults"),
+            *(f"--datadir={folder}/data", "--skip-test-db", *_account()),
+            "--auth-root-authentication-method=normal",
+        ]
+
     def _initialise(self, folder: Path) -> None:
         (folder / "temporary").mkdir()
         done = subprocess.run(  # noqa: S603
-            [
-                *(f"{find_program('mariadb-install-db')}", "--no-defaults"),
-                *(f"--datadir={folder}/data", "--skip-test-db", *_account()),
-                "--auth-root-authentication-method=normal",
-            ],
+            self._installer(folder),
             capture_output=True,
             text=True,
             timeout=START_TIMEOUT,
@@ -139,7 +147,7 @@ class PrivateMariaDB:
         self._watchdog = subprocess.Popen(  # noqa: S603
             [
                 *("/bin/sh", "-c", WATCHDOG_SCRIPT, "sh", f"{self.folder}"),
-                *(f"{find_program('mariadbd')}", "--no-defaults", *_account()),
+                *(self._program(), "--no-defaults", *_account()),
                 *(f"--datadir={self.folder}/data", f"--init-file={self.folder}/init.sql"),
                 *(f"--socket={self.folder}/socket", f"--pid-file={self.folder}/pid"),
                 *(f"--port={self.port}", "--skip-name-resolve", "--skip-log-bin"),

@@ -238,8 +238,8 @@ def test_a_statement_that_runs_in_another_thread_is_ended(mariadb: MariaDatabase
         state = f"SELECT state FROM information_schema.processlist WHERE id = {session}"
         eventually(lambda: mariadb.server.execute(state) == [("User sleep",)])
         getattr(driver, how)(wrapper.connection)
-        with pytest.raises(Error):
-            future.result(PATIENCE)
+        # MySQL's SLEEP answers 1 when it is interrupted.
+        assert isinstance(future.exception(PATIENCE), Error) or future.result() == 1
     if how == "cancel":
         assert mariadb.session(wrapper) == session
 

@@ -120,7 +120,9 @@ def test_a_session_of_a_frozen_server_costs_bounded_time(
 
 def test_a_read_only_server_is_left_for_another(own: MariaDatabase) -> None:
     own.server.execute(
-        "CREATE OR REPLACE USER writer IDENTIFIED BY 'writer'", "GRANT ALL ON shop.* TO writer"
+        "DROP USER IF EXISTS writer",
+        "CREATE USER writer IDENTIFIED BY 'writer'",
+        "GRANT ALL ON shop.* TO writer",
     )
     user = {"USER": "writer", "PASSWORD": "writer"}
     writer = own.wrapper(pool=POOL, **user)

@@ -9,6 +9,7 @@ from django.db import ProgrammingError, transaction
 from django.db.backends.signals import connection_created
 
 from tests.support.databases import in_thread
+from tests.support.mariadb import ISOLATION, NO_ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ LEFTOVERS = {
     "session variable": (["SET SESSION sql_mode = 'ANSI'"], "SELECT @@sql_mode", ...),
     "isolation": (
         ["SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE"],
-        "SELECT @@tx_isolation",
+        ISOLATION,
         "READ-COMMITTED",
     ),
     "character set": (["SET NAMES latin1"], "SELECT @@character_set_client", "utf8mb4"),
@@ -45,7 +46,7 @@ LEFTOVERS = {
         "SELECT LAST_INSERT_ID()",
         0,
     ),
-    "role": (["SET ROLE left_role"], "SELECT CURRENT_ROLE()", None),
+    "role": (["SET ROLE left_role"], "SELECT CURRENT_ROLE()", NO_ROLE),
 }
 
 
@@ -90,9 +91,9 @@ def test_a_role_that_a_function_has_set_is_not_left(mariadb: MariaDatabase, role
     )
     wrapper = mariadb.wrapper(pool=SESSION)
     assert mariadb.value(wrapper, "SELECT f()") == 1
-    assert mariadb.value(wrapper, "SELECT CURRENT_ROLE()") == "left_role"
+    assert "left_role" in mariadb.value(wrapper, "SELECT CURRENT_ROLE()")
     wrapper.close()
-    assert mariadb.value(wrapper, "SELECT CURRENT_ROLE()") is None
+    assert mariadb.value(wrapper, "SELECT CURRENT_ROLE()") == NO_ROLE
     wrapper.close()
     assert wrapper.resolve_pool().stats().connects == 2
 

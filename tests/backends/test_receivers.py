@@ -12,6 +12,7 @@ import pytest
 from django.db.backends.signals import connection_created
 
 from tests.support.databases import PATIENCE, eventually
+from tests.support.mariadb import READ_ONLY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,7 +115,7 @@ def read_only(wrapper: Any) -> bool:
     statement, on = {
         "postgresql": ("SHOW default_transaction_read_only", "on"),
         "sqlite": ("PRAGMA query_only", 1),
-        "mysql": ("SELECT @@tx_read_only", 1),
+        "mysql": (READ_ONLY, 1),
     }[wrapper.vendor]
     with wrapper.cursor() as cursor:
         cursor.execute(statement)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +19,19 @@ if TYPE_CHECKING:
     from django.db.backends.base.base import BaseDatabaseWrapper
 
 
+MYSQLD = os.environ.get("TEST_MYSQLD")
+"""The path of a MySQL server, to be tested in MariaDB's place."""
+ISOLATION = "SELECT @@transaction_isolation" if MYSQLD else "SELECT @@tx_isolation"
+READ_ONLY = "SELECT @@transaction_read_only" if MYSQLD else "SELECT @@tx_read_only"
+NO_ROLE = "NONE" if MYSQLD else None
+
+
 def missing() -> str | None:
     """Return why the tests of this engine cannot run here, and what to install; None if they can.
 
     `TEST_MYSQL_DRIVER` chooses the driver: `pymysql`, unless it says `mysqlclient`.
     """
-    if reason := missing_programs(private_mariadb.PROGRAMS):
+    if not MYSQLD and (reason := missing_programs(private_mariadb.PROGRAMS)):
         return reason
     wanted, module = ("mysqlclient", "MySQLdb") if uses_mysqlclient() else ("pymysql", "pymysql")
     if importlib.util.find_spec(module) is None:
@@ -46,7 +54,27 @@ def create_user(name: str) -> list[str]:
 
 
 class PrivateMariaDB(private_mariadb.PrivateMariaDB):
-    """A private MariaDB under the control of a test."""
+    """A private MariaDB under the control of a test; or a MySQL, if `TEST_MYSQLD` names one."""
+
+    def __init__(self, **options: object) -> None:
+        # A port and a folder that MySQL would share with other servers of this machine.
+        own = {"mysqlx": "OFF", "secure_file_priv": ""} if MYSQLD else {}
+        super().__init__(**own, **options)
+
+    def _program(self) -> str:
+        return MYSQLD or super()._program()
+
+    def _installer(self, folder: Path) -> list[str]:
+        if not MYSQLD:
+            return super()._installer(folder)
+        account = private_mariadb._account()
+        return [
+            MYSQLD,
+            "--no-defaults",
+            "--initialize-insecure",
+            f"--datadir={folder}/data",
+            *account,
+        ]
 
     @property
     def pid(self) -> int:
