@@ -7,7 +7,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from tests.support.databases import SERVERS, eventually
+from tests.support.databases import SERVERS_MARIADB_SLOW, eventually
 from tests.support.projects import Project
 from tests.support.serving import Gate, running
 
@@ -128,7 +128,7 @@ def test_the_prefork_worker_keeps_its_connection_between_tasks(
     eventually(lambda: not database.sessions())
 
 
-@SERVERS
+@SERVERS_MARIADB_SLOW
 def test_the_threads_worker_gives_back_after_every_task(database: Database, tmp_path: Path) -> None:
     """scenario 34: its threads live on; 6 of them get along with 2 connections."""
     database.entry["OPTIONS"]["pool"] = {"min_size": 0, "max_size": 2}
@@ -147,7 +147,7 @@ def test_the_threads_worker_gives_back_after_every_task(database: Database, tmp_
     eventually(lambda: not database.sessions())
 
 
-@SERVERS
+@SERVERS_MARIADB_SLOW
 def test_tasks_end_before_their_worker_when_it_is_terminated(
     database: Database, tmp_path: Path
 ) -> None:

@@ -31,6 +31,12 @@ PATIENCE = 20.0
 
 SERVERS = pytest.mark.parametrize("database", ["postgresql", "mariadb"], indirect=True)
 """For tests of what there is with a server only."""
+SERVERS_MARIADB_SLOW = pytest.mark.parametrize(
+    "database",
+    ["postgresql", pytest.param("mariadb", marks=pytest.mark.slow)],
+    indirect=True,
+)
+"""The same, where `make test` has had one of the kind on MariaDB already."""
 MARIADB_SLOW = pytest.mark.parametrize(
     "database",
     ["postgresql", "sqlite", pytest.param("mariadb", marks=pytest.mark.slow)],
