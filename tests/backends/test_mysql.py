@@ -222,6 +222,17 @@ def test_a_fork_uses_sessions_of_its_own(mariadb: MariaDatabase) -> None:
     assert mariadb.session(idle) == other
 
 
+def test_an_answer_that_was_not_taken_does_not_reach_the_next_lease(
+    mariadb: MariaDatabase,
+) -> None:
+    """An interrupt between mysqlclient's `query` and `store_result` leaves it so."""
+    wrapper = mariadb.wrapper()
+    mariadb.session(wrapper)
+    wrapper.connection.query("SELECT 1")
+    wrapper.close()
+    assert isinstance(mariadb.session(wrapper), int)
+
+
 @pytest.mark.parametrize("how", ["cancel", "terminate"])
 def test_a_statement_that_runs_in_another_thread_is_ended(mariadb: MariaDatabase, how: str) -> None:
     """mysqlclient 2.3 lets no other thread ask its connection anything meanwhile."""

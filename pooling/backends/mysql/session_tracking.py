@@ -172,6 +172,8 @@ class MySQLdbConnection(TrackedConnection):
     """mysqlclient's, which does not tell whether a transaction is open: the statements do."""
 
     pooling_unread: bool
+    """An answer may be left that was not read."""
+    Error: type[Exception]
     pooling_socket: tuple[int, int, int]
     """The descriptor of the session's socket, and what tells that it is still this socket."""
     pooling_number: int
@@ -204,6 +206,21 @@ class MySQLdbConnection(TrackedConnection):
 
     def _may_begin(self, query: Any) -> bool:
         return not self.get_autocommit() or not sql_classifier.keeps_transaction(query)
+
+    def query(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+        # Until the cursor takes the answer: an interrupt may come first.
+        self.pooling_unread = True
+        try:
+            return super().query(query, *args, **kwargs)
+        except Exception as error:
+            if isinstance(error, self.Error):
+                self.pooling_unread = False  # this is the answer
+            raise
+
+    def store_result(self) -> Any:
+        result = super().store_result()  # type: ignore[misc]
+        self.pooling_unread = False
+        return result
 
     def use_result(self) -> Any:
         self.pooling_unread = True
