@@ -218,7 +218,12 @@ class MySQLdbConnection(TrackedConnection):
             raise
 
     def store_result(self) -> Any:
-        result = super().store_result()  # type: ignore[misc]
+        try:
+            result = super().store_result()  # type: ignore[misc]
+        except Exception as error:
+            if isinstance(error, self.Error):  # INSERT ... RETURNING fails here
+                self.pooling_unread = False
+            raise
         self.pooling_unread = False
         return result
 
