@@ -37,9 +37,17 @@ def replays_reads(settings_dict: Mapping[str, Any]) -> bool:
     return isinstance(pool, dict) and pool.get("replay_reads") is True
 
 
-@lru_cache(128)  # classes may be made per call
 def replaying(wrapper_class: type) -> type:
-    """Return a subclass of a class of wrappers, with its name, that replays reads."""
+    """Return the subclass of a class of wrappers with its name that replays reads.
+
+    It is asked for twice, as in `transaction_scoped`, so that all threads get the same one.
+    """
+    _variant(wrapper_class)
+    return _variant(wrapper_class)
+
+
+@lru_cache(128)  # classes may be made per call
+def _variant(wrapper_class: type) -> type:
     if issubclass(wrapper_class, ReplayReads):
         return wrapper_class
     namespace = {

@@ -45,9 +45,18 @@ def is_transaction_scoped(settings_dict: Mapping[str, Any]) -> bool:
     return isinstance(pool, dict) and pool.get("scope") == "transaction"
 
 
-@lru_cache(128)  # classes may be made per call
 def transaction_scoped(wrapper_class: type) -> type:
-    """Return a subclass of a class of wrappers, with its name and this scope."""
+    """Return the subclass of a class of wrappers with its name and this scope.
+
+    It is part of a pool's key, so there must be one. Two threads that miss in the cache at the same
+    moment make one each, of which the cache keeps the first: so it is asked again.
+    """
+    _variant(wrapper_class)
+    return _variant(wrapper_class)
+
+
+@lru_cache(128)  # classes may be made per call
+def _variant(wrapper_class: type) -> type:
     if issubclass(wrapper_class, TransactionScope):
         return wrapper_class
     namespace = {

@@ -7,6 +7,7 @@ import itertools
 import logging
 import re
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,9 @@ from django.template import Context, Engine
 from django.test.utils import CaptureQueriesContext
 from django.utils.functional import lazy
 
-from pooling.backends import transaction_scope
+from pooling.backends import replay_reads, transaction_scope
 from tests.support.databases import PATIENCE, Database, eventually, in_thread
+from tests.support.fakes import TEST_TIMEOUT, Caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -633,3 +635,17 @@ def test_waiting_again_in_a_request_is_bounded_by_timeout(database: Database) ->
             run(wrapper, "SELECT 1")
         assert run(wrapper, "SELECT 1") == (1,)
         eventually(lambda: leased(wrapper) == 0)
+
+
+@pytest.mark.parametrize("variant", [transaction_scope.transaction_scoped, replay_reads.replaying])
+def test_threads_that_ask_at_the_same_moment_get_the_same_class(variant: Any) -> None:
+    """The class is part of the pool's key: another class would mean another pool."""
+    two_at_once = threading.Barrier(2, timeout=TEST_TIMEOUT)
+
+    class Wrapper:
+        def __init_subclass__(cls) -> None:
+            two_at_once.wait()
+
+    callers = [Caller(lambda: variant(Wrapper)) for _ in range(2)]
+    first, second = (caller.result() for caller in callers)
+    assert first is second
