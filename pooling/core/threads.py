@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import threading
 import weakref
+from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pooling.core import forks
@@ -78,8 +80,12 @@ class DaemonStarter:
         atexit.register(self.stop)
 
     def start(self, target: Callable[[], None], name: str) -> threading.Thread | None:
-        """Start a daemon thread, or return None if none can be had. Blocks until it runs."""
-        thread = threading.Thread(target=target, name=name, daemon=True)
+        """Start a daemon thread, or return None if none can be had. Blocks until it runs.
+
+        It runs in an empty context: where threads inherit their starter's (the free-threaded Python
+        3.14), it would work with the context variables of whichever request has started it.
+        """
+        thread = threading.Thread(target=partial(Context().run, target), name=name, daemon=True)
         with self._lock:
             if self.exiting:
                 return None

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextvars import ContextVar, copy_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -229,3 +230,31 @@ def test_a_nested_call_does_not_wait_for_another_callers_release(harness: PoolHa
         pool.acquire(timeout=5.0)
     lease.release()
     pool.acquire().release()
+
+
+def test_a_daemon_thread_works_in_a_context_of_its_own(
+    starter: DaemonStarter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in that of the request that happens to start it."""
+    tenant: ContextVar[str | None] = ContextVar("tenant", default=None)
+
+    class Inheriting(threading.Thread):
+        """A thread as in the free-threaded Python 3.14."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.inherited = copy_context()
+
+        def run(self) -> None:
+            self.inherited.run(super().run)
+
+    monkeypatch.setattr(threading, "Thread", Inheriting)
+    seen = []
+    token = tenant.set("a tenant's")
+    try:
+        thread = starter.start(lambda: seen.append(tenant.get()), "test")
+    finally:
+        tenant.reset(token)
+    assert thread is not None
+    wait_for_end(thread)
+    assert seen == [None]
