@@ -66,16 +66,19 @@ class TaskRunner(Generic[C]):
         Workers claim tasks themselves: so none is lost if this is interrupted, and tasks that
         another thread has added meanwhile are run as well. A job that takes long to begin (a fork
         may keep it waiting) does not count for ever: then another one is submitted.
+
+        A job takes its token back before it claims a task, and here the tasks are counted before
+        the tokens: so no token stands for two tasks, whatever another thread does in between.
         """
         if self._pool._lock_is_mine():
             return  # a nested call: what it interrupted submits them
         now = self._clock.now()
         pending = self._pool._state.pending
-        while pending:
+        while waiting := len(pending):
             for job, since in self._submitted.copy().items():
                 if since < now - SUBMISSION_TIMEOUT:
                     self._submitted.pop(job, None)
-            if len(self._submitted) >= len(pending):
+            if len(self._submitted) >= waiting:
                 break
             token = object()
             try:
@@ -93,8 +96,7 @@ class TaskRunner(Generic[C]):
         """
         claimed: list[Task[C]] = []
         try:
-            self._pool._run_locked(partial(self._pool._state.claim_task, claimed))
-            self._submitted.pop(token, None)
+            self._pool._run_locked(partial(self._claim, token, claimed))
             for task in claimed:
                 self._run(*task)
         except BaseException:
@@ -102,6 +104,11 @@ class TaskRunner(Generic[C]):
             for task in claimed:
                 self._pool._run_locked(partial(self._pool._state.abort_task, task))
             raise
+
+    def _claim(self, token: object, claimed: list[Task[C]]) -> None:
+        """Claim the next task; its job counts no longer. Caller holds the lock."""
+        self._submitted.pop(token, None)
+        self._pool._state.claim_task(claimed)
 
     def _run(
         self, kind: TaskKind, record: PooledConnection[C], number: int, reason: DiscardReason | None

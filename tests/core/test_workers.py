@@ -14,7 +14,7 @@ from pooling.core import workers as workers_module
 from pooling.core.errors import PoolTimeout
 from pooling.core.threads import DAEMONS
 from pooling.core.workers import Workers
-from tests.support.fakes import TEST_TIMEOUT, Gate, PoolHarness
+from tests.support.fakes import TEST_TIMEOUT, Gate, ManualWorkers, PoolHarness
 
 
 class Stack(dict[Any, None]):
@@ -180,3 +180,31 @@ def test_workers_are_as_many_as_tasks_however_many_callers_there_are(
     assert 1 <= len(manual_harness.workers.jobs) <= 4
     manual_harness.workers.work_all()
     assert pool.stats().idle >= 1
+
+
+def test_a_task_that_comes_as_another_one_is_claimed_has_a_job_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """1. A worker claims a task and releases the lock. 2. Another thread adds a task."""
+    workers = ManualWorkers()
+    harness = PoolHarness(workers)
+    pool = harness.pool(max_size=2)
+    harness.clock.meanwhile(workers.work_all)
+    first = pool.acquire()
+    harness.clock.meanwhile(workers.work_all)
+    second = pool.acquire()
+    first.discard()
+    run_locked = pool._run_locked
+
+    def run_and_add(decision: Any) -> Any:
+        result = run_locked(decision)
+        monkeypatch.undo()
+        second.discard()
+        return result
+
+    monkeypatch.setattr(pool, "_run_locked", run_and_add)
+    workers.work()
+    assert len(workers.jobs) == 1
+    workers.work()
+    assert harness.driver.open == []
+    assert not workers.jobs
