@@ -32,6 +32,7 @@ from pooling.registry import REGISTRY
 
 if TYPE_CHECKING:
     from pooling.core.pool import Pool
+    from pooling.fleet.history import Row
 
 logger = logging.getLogger("pooling")
 
@@ -114,10 +115,13 @@ class Publisher:
         """Drop the parent's samples and state."""
         self._start_over()
 
-    def observed(self) -> dict[Pool[Any], Observed]:
-        """Return what is remembered of each pool that was sampled."""
-        with self._lock:
-            return dict(self._observed)
+    def recent(self, pool: Pool[Any]) -> tuple[list[Row], dict[str, float]]:
+        """Return the history of a pool, and for how long it was held for what."""
+        with self._lock:  # the scheduler's thread may be adding a sample
+            observed = self._observed.get(pool)
+            if observed is None:
+                return [], {}
+            return observed.history.rows(), observed.holders.seconds()
 
     def archive(self) -> Archive:
         """Return the history of this process, if there is no cache that processes share."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pooling.core.histogram import HistogramSnapshot
     from pooling.core.pool import Pool
     from pooling.core.stats import Holder, PoolStats, QueuedCaller
-    from pooling.fleet.publisher import Observed
+    from pooling.fleet.history import Row
 
 MAX_HOLDERS = 100
 """Leases listed in a snapshot, the oldest ones, and callers in the queue, the first ones."""
@@ -70,7 +70,6 @@ def snapshot() -> dict[str, Any]:
     from pooling.fleet.commands import COMMAND_LOG
     from pooling.fleet.publisher import PUBLISHER
 
-    observed = PUBLISHER.observed()
     return {
         "id": IDENTITY.id,
         "host": IDENTITY.host,
@@ -83,7 +82,7 @@ def snapshot() -> dict[str, Any]:
         "left": False,
         "done": COMMAND_LOG.executed(),
         "pools": sorted(
-            (_pool(pool, observed.get(pool)) for pool in REGISTRY.pools()),
+            (_pool(pool, *PUBLISHER.recent(pool)) for pool in REGISTRY.pools()),
             key=lambda entry: (entry["name"], entry["database"]),
         ),
     }
@@ -125,7 +124,7 @@ def identity_of(pool: Pool[Any]) -> dict[str, str]:
     return {"id": hashlib.sha256(text.encode()).hexdigest()[:12], **parts}
 
 
-def _pool(pool: Pool[Any], observed: Observed | None) -> dict[str, Any]:
+def _pool(pool: Pool[Any], recent: list[Row], held: dict[str, float]) -> dict[str, Any]:
     driver = driver_of(pool)
     redact = Redactor({} if driver is None else driver.settings)
     stats, holders, queue = pool.stats(), pool.holders(), pool.queue()
@@ -148,8 +147,8 @@ def _pool(pool: Pool[Any], observed: Observed | None) -> dict[str, Any]:
         "disruptions": [] if driver is None else list(driver.disruptions),
         "more_holders": max(len(holders) - MAX_HOLDERS, 0),
         "queue": [_caller(caller, redact) for caller in queue[:MAX_HOLDERS]],
-        "recent": [] if observed is None else observed.history.rows(),
-        "held": {} if observed is None else observed.holders.seconds(),
+        "recent": recent,
+        "held": held,
     }
 
 

@@ -12,6 +12,7 @@ from pooling import Pool, PoolConfig
 from pooling.core.histogram import HistogramSnapshot
 from pooling.fleet.aggregate import aggregate, pool_state
 from pooling.fleet.history import COLUMNS, RECENT_SLOTS, SLOT_SECONDS, History
+from pooling.fleet.publisher import HeldTimes, Observed, Publisher
 from pooling.fleet.snapshots import (
     MAX_HOLDERS,
     MAX_STACKS,
@@ -19,6 +20,7 @@ from pooling.fleet.snapshots import (
     identity_of,
     snapshot,
 )
+from tests.benchmarks.micro.probes.stubs import StubDriver
 from tests.metrics.samples import holder, measured, pool, process
 from tests.support.databases import PostgresDatabase, SqliteDatabase, eventually
 
@@ -263,3 +265,20 @@ def test_the_numbers_equal_the_server_s(database_settings: Any, postgresql_url: 
     wrappers[0].rollback()
     wrappers[0].close()
     pool.close()
+
+
+def test_samples_are_not_read_while_one_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheduler's thread takes them, and any thread may ask for a snapshot."""
+    publisher, pool = Publisher(), Pool(StubDriver())
+    is_locked: list[bool] = []
+
+    def noting(answer: Any) -> Any:
+        is_locked.append(publisher._lock.locked())
+        return answer
+
+    monkeypatch.setattr(History, "rows", lambda _: noting([[1]]))
+    monkeypatch.setattr(HeldTimes, "seconds", lambda _: noting({"GET /": 1.0}))
+    assert publisher.recent(pool) == ([], {})
+    publisher._observed[pool] = Observed()
+    assert publisher.recent(pool) == ([[1]], {"GET /": 1.0})
+    assert is_locked == [True, True]
