@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import ProgrammingError, transaction
 from django.db.backends.signals import connection_created
 
+from pooling.backends.mysql.session_tracking import PyMySQLConnection
 from tests.support.databases import in_thread
 from tests.support.mariadb import ISOLATION, MYSQLD, NO_ROLE
 from tests.support.servers import uses_mysqlclient
@@ -253,3 +255,18 @@ def test_transaction_scope_refuses_what_another_session_would_answer(
     wrapper = mariadb.wrapper(pool=TRANSACTION)
     with pytest.raises(ProgrammingError, match="LAST_INSERT_ID"):
         mariadb.value(wrapper, "SELECT LAST_INSERT_ID()")
+
+
+def test_a_descriptor_is_read_once() -> None:
+    """Another thread, which ends the session, asks for it; the holder may close it meanwhile."""
+
+    class Closing(PyMySQLConnection):
+        @property
+        def _sock(self) -> Any:  # type: ignore[override]
+            return looks.pop()
+
+    with socket.socket() as sock:
+        looks = [None, sock]
+        assert Closing().fileno() == sock.fileno()
+        with pytest.raises(OSError, match="closed"):
+            Closing().fileno()

@@ -154,9 +154,10 @@ class PyMySQLConnection(TrackedConnection):
 
     def fileno(self) -> int:
         """Return the socket's descriptor; OSError if it is closed."""
-        if self._sock is None:
+        sock = self._sock  # read once: another thread may close the connection
+        if sock is None:
             raise OSError("the connection is closed")
-        return self._sock.fileno()  # type: ignore[no-any-return]
+        return sock.fileno()  # type: ignore[no-any-return]
 
     def _may_begin(self, query: Any) -> bool:
         if not self.server_status & AUTOCOMMIT:
