@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from contextlib import nullcontext
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db.backends.signals import connection_created
@@ -29,6 +29,19 @@ if TYPE_CHECKING:
 
 
 _NOTHING_TO_HOLD = nullcontext()
+
+
+class _Login(NamedTuple):
+    """What the next connection is opened with.
+
+    It is replaced as a whole: a thread that connects never sees the password of one caller beside
+    the credentials of another.
+    """
+
+    params: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+    """What computing them has set on the wrapper."""
+    credentials: Mapping[str, Any]
 
 
 def driver_of(pool: Pool[Any]) -> DatabaseDriver | None:
@@ -87,16 +100,13 @@ class DatabaseDriver(abc.ABC):
         self.vendor: str = wrapper.vendor
         self.aliases: set[str] = set()
         """The aliases of `DATABASES` that have used the pool so far."""
-        self.credentials: Mapping[str, Any] = {}
-        """What a caller has to know to get a session, but what does not tell sessions apart."""
         self.receivers_have_run = False
         """Whether receivers of `connection_created` have set up sessions, for `alias`."""
         self._wrapper_class: type[PooledDatabaseWrapper] = _with_plain_settings(
             wrapper.plain_class or type(wrapper)
         )
         self._settings: Mapping[str, Any] = {}
-        self._params: Mapping[str, Any] = {}
-        self._params_attributes: Mapping[str, Any] = {}
+        self._login = _Login({}, {}, {})
         self.operational_error = wrapper.Database.OperationalError
         self._module: str = wrapper.Database.__name__
         self.restores = config.reset in ("session", "always")
@@ -127,10 +137,14 @@ class DatabaseDriver(abc.ABC):
         They differ from those in use in nothing that a session shows, but the password may have
         been changed, in the settings and on the server.
         """
+        self._settings = self.settings_of(wrapper)
+        self.add_alias(wrapper.alias)
+
+    def settings_of(self, wrapper: PooledDatabaseWrapper) -> HiddenDict:
+        """Return a copy of a wrapper's settings, without a pool."""
         settings = HiddenDict(wrapper.settings_dict)
         settings["OPTIONS"] = HiddenDict({**settings["OPTIONS"], "pool": False})
-        self._settings = settings
-        self.add_alias(wrapper.alias)
+        return settings
 
     def update_params(
         self,
@@ -143,15 +157,18 @@ class DatabaseDriver(abc.ABC):
         They have the same key as those in use, so they may differ in the credentials only, and in
         objects made per call, which stay the same as long as they can.
         """
-        if not self._params or credentials != self.credentials:
-            self._params = HiddenDict(params)
-            self._params_attributes = attributes
-            self.credentials = credentials
+        login = self._login
+        if not login.params or credentials != login.credentials:
+            self._login = _Login(HiddenDict(params), attributes, credentials)
+
+    @property
+    def credentials(self) -> Mapping[str, Any]:
+        """What a caller has to know to get a session, but what does not tell sessions apart."""
+        return self._login.credentials
 
     def add_alias(self, alias: str) -> None:
         """Note that an alias uses the pool."""
-        if alias not in self.aliases:
-            self.aliases = self.aliases | {alias}
+        self.aliases.add(alias)  # in place: of two new sets, by two threads, one would be lost
 
     def may_serve(self, alias: str, credentials: Mapping[str, Any]) -> bool:
         """Tell whether `alias` may use these sessions, which were opened for another alias perhaps.
@@ -175,12 +192,12 @@ class DatabaseDriver(abc.ABC):
         settings = self._settings
         own = HiddenDict({**settings, "OPTIONS": HiddenDict(settings["OPTIONS"])})
         opener = self._wrapper_class(own, self.alias)
-        vars(opener).update(self._params_attributes)
+        vars(opener).update(self._login.attributes)
         return opener
 
     def connection_params(self) -> dict[str, Any]:
         """Return the parameters of the next physical connection, which may be changed."""
-        return HiddenDict(self._params)
+        return HiddenDict(self._login.params)
 
     def connect(self) -> Any:
         """Open a connection and set up its session as the stock backend does."""

@@ -459,3 +459,25 @@ def test_the_fragile_connection_of_these_tests_is_healthy_by_itself(database: Da
     wrapper.close()
     wrapper.ensure_connection()
     assert wrapper.connection is raw
+
+
+def test_the_settings_of_a_driver_never_name_a_relative_file(
+    sqlite: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are read by other threads at any moment: a pool is shown with what they say."""
+    wrapper = sqlite.wrapper()
+    driver = wrapper.resolve_pool()._driver
+    path = Path(wrapper.settings_dict["NAME"])
+    monkeypatch.chdir(path.parent)
+    wrapper.settings_dict["NAME"] = path.name
+    names = []
+
+    class Noting(type(driver)):  # type: ignore[misc]
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "_settings":
+                names.append(value["NAME"])
+            super().__setattr__(name, value)
+
+    driver.__class__ = Noting
+    driver.update_settings(wrapper)
+    assert names == [str(path)]

@@ -283,7 +283,7 @@ class PyMySQLDriver(MySQLDriverBase):
     def set_up_session(self, opener: BaseDatabaseWrapper) -> None:
         """Do what Django does with a new connection; users' queries have no timeout of ours."""
         connection: Any = opener.connection
-        connection._read_timeout = self._params.get("read_timeout")
+        connection._read_timeout = self._login.params.get("read_timeout")
         super().set_up_session(opener)
 
     def ping(self, connection: Any) -> None:

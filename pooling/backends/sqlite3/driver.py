@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pooling.backends.base import PooledDatabaseWrapper
+    from pooling.backends.identity import HiddenDict
     from pooling.core.config import PoolConfig
 
 SESSION_PRAGMAS = (
@@ -198,11 +199,11 @@ class SQLiteDriver(DatabaseDriver):
         self._path = ""
         super().__init__(wrapper, config)
 
-    def update_settings(self, wrapper: PooledDatabaseWrapper) -> None:
-        """Take over the settings of `wrapper`, with the file as the caller's directory has it."""
-        super().update_settings(wrapper)
-        name = os.fspath(database_files.absolute_name(self._settings["NAME"]))
-        self._settings = {**self._settings, "NAME": name}
+    def settings_of(self, wrapper: PooledDatabaseWrapper) -> HiddenDict:
+        """Return a copy of a wrapper's settings, with the file as its caller's directory has it."""
+        settings = super().settings_of(wrapper)
+        settings["NAME"] = os.fspath(database_files.absolute_name(settings["NAME"]))
+        return settings
 
     def connection_params(self) -> dict[str, Any]:
         """Return the parameters of the next connection, and note the path it opens."""
