@@ -70,6 +70,9 @@ def test_a_descriptor_that_is_closed_counts_as_readable(
 
 
 @pytest.mark.serial
+@pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="there is no such lock"
+)
 def test_the_interpreters_lock_is_kept(pair: tuple[socket.socket, socket.socket]) -> None:
     """A thread that waits for it does not run between two polls, which `select.poll` would let it.
 

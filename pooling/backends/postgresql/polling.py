@@ -3,6 +3,9 @@
 `select.poll` releases the lock for each call, even if it does not wait. Where several threads
 compute, the caller then gets it back after up to `sys.getswitchinterval()`, 5 ms, and that on each
 lease. A poll that does not wait needs no such thing: `ctypes.PyDLL` calls it with the lock held.
+
+A free-threaded build has no such lock, and the call is as good there: it shares nothing with other
+threads, and is too short to delay a stop of all threads, for which it cannot be interrupted.
 """
 
 from __future__ import annotations
