@@ -481,3 +481,26 @@ def test_the_settings_of_a_driver_never_name_a_relative_file(
     driver.__class__ = Noting
     driver.update_settings(wrapper)
     assert names == [str(path)]
+
+
+def test_a_connection_is_not_interrupted_while_it_is_closed() -> None:
+    """SQLite must not free it in the meantime."""
+    interrupted = threading.Event()
+
+    class Connection(sqlite3.Connection):
+        def close(self) -> None:
+            other.start()
+            assert not interrupted.wait(0.1)
+            super().close()
+
+        def interrupt(self) -> None:
+            interrupted.set()
+            with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+                super().interrupt()
+
+    closer = SerialCloser()
+    connection = sqlite3.connect(":memory:", factory=Connection, check_same_thread=False)
+    other = threading.Thread(target=closer.interrupt, args=(connection,))
+    closer.close(connection)
+    other.join(20)
+    assert interrupted.is_set()

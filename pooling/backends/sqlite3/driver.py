@@ -83,6 +83,19 @@ class SerialCloser:
             if has_turn:
                 lock.release()
 
+    def interrupt(self, connection: sqlite3.Connection) -> None:
+        """Interrupt the running statement. Blocks while a connection is being closed.
+
+        SQLite must not free a connection meanwhile, and without the interpreter's lock nothing
+        else keeps it from that. If the turn does not come in time nothing is interrupted.
+        """
+        lock = self._lock
+        if lock.acquire(timeout=self._timeout):
+            try:
+                connection.interrupt()
+            finally:
+                lock.release()
+
     def after_fork_in_child(self) -> None:
         """Take a new lock."""
         self._lock = threading.Lock()
@@ -372,7 +385,7 @@ class SQLiteDriver(DatabaseDriver):
 
     def cancel(self, connection: sqlite3.Connection) -> None:
         """Interrupt the running statement."""
-        connection.interrupt()
+        SERIAL_CLOSER.interrupt(connection)
 
     def is_transient(self, error: BaseException) -> bool:
         """Tell whether others were only in the way: with a lock, or by replacing the file."""
