@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import models, transaction
 
+from pooling.backends.sqlite3 import session_tracking
 from pooling.core.config import SCOPES
 
 if TYPE_CHECKING:
@@ -167,6 +168,30 @@ def test_an_authorizer_of_the_users_is_not_the_end_of_hygiene(
     raw.execute("PRAGMA foreign_keys = OFF")
     wrapper.close()
     assert value(wrapper, "PRAGMA foreign_keys") == 1
+
+
+def connection_of_the_users(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+    return sqlite3.Connection(*args, **kwargs)
+
+
+@EITHER
+@pytest.mark.parametrize("factory", [sqlite3.Connection, connection_of_the_users])
+def test_another_authorizer_is_noticed_while_the_pools_own_still_exists(
+    sqlite: SqliteDatabase, pool: dict[str, Any], factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a free-threaded build an object may outlive its last reference."""
+    monkeypatch.setattr(session_tracking, "FREE_THREADED", True)
+    wrapper = sqlite.wrapper(pool=pool, OPTIONS={"factory": factory})
+    wrapper.ensure_connection()
+    raw = wrapper.connection
+    assert isinstance(raw, sqlite3.Connection)
+    own = wrapper.resolve_pool()._driver._sessions[raw].tracker()
+    assert (own is None) == (factory is connection_of_the_users)
+    raw.set_authorizer(None)
+    raw.execute("PRAGMA foreign_keys = OFF")
+    wrapper.close()
+    assert value(wrapper, "PRAGMA foreign_keys") == 1
+    assert wrapper.connection is raw
 
 
 def test_session_sets_back_the_pragmas_that_were_set_and_looks_at_no_other(

@@ -152,6 +152,7 @@ class _Session:
             # The file was locked, so that its log may not be open yet: look again at the next use.
             self.state = (*self.state[:2], UNKNOWN, UNKNOWN, UNKNOWN)
             self.changes = UNKNOWN
+        self.tracker: Callable[[], session_tracking.ChangeAuthorizer | None]
         self.tracker = session_tracking.track(connection)
 
     @property
@@ -222,9 +223,14 @@ class SQLiteDriver(DatabaseDriver):
         """Return the parameters of the next connection, and note the path it opens."""
         params = super().connection_params()
         self._path = database_files.path_of(params["database"])
+        mixin: type[session_tracking.WatchedConnection] | None = None
         if self.config.scope == "transaction":
+            mixin = session_tracking.TrackedConnection
+        elif session_tracking.FREE_THREADED:
+            mixin = session_tracking.WatchedConnection
+        if mixin is not None:
             factory = params.get("factory", sqlite3.Connection)
-            params["factory"] = session_tracking.tracked_connection(factory)
+            params["factory"] = session_tracking.with_mixin(mixin, factory)
         return params
 
     def on_connect(self, connection: sqlite3.Connection, opener: Any) -> None:
@@ -235,6 +241,10 @@ class SQLiteDriver(DatabaseDriver):
             raise sqlite3.OperationalError(f"{REPLACED}: {self._path}")
         if isinstance(connection, session_tracking.TrackedConnection):
             connection.pooling_changed = False  # what Django registers is part of every session
+        if isinstance(connection, session_tracking.WatchedConnection):
+            connection.pooling_session = session
+        elif session_tracking.FREE_THREADED:
+            session.tracker = session_tracking.untracked
         self._sessions[connection] = session
         OPEN_FILES.add(session.file)
 

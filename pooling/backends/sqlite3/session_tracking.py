@@ -9,6 +9,7 @@ come from the cache cost nothing.
 from __future__ import annotations
 
 import sqlite3
+import sysconfig
 import weakref
 from functools import lru_cache
 from typing import Any
@@ -106,8 +107,34 @@ CHANGING_METHODS = (
 known."""
 
 
-class TrackedConnection:
-    """Mixed into a class of connections, it notes calls of `CHANGING_METHODS`."""
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+"""Whether this is a build of Python in which an object may outlive its last reference: another
+thread than the one that made it only leaves it to that thread to free it, which may be waiting."""
+
+
+def untracked() -> None:
+    """Return what a reference to a tracker returns when another authorizer has its place."""
+
+
+class WatchedConnection:
+    """Mixed into a class of connections, it notes when another authorizer is set.
+
+    The end of the tracker tells that as well (see `track`), but too late in a free-threaded build:
+    a worker has made the tracker, and a user's thread replaces it.
+    """
+
+    pooling_session: Any = None
+    """What has the attribute `tracker`."""
+
+    def set_authorizer(self, *args: Any, **kwargs: Any) -> None:
+        """Set an authorizer of the user's."""
+        if self.pooling_session is not None:
+            self.pooling_session.tracker = untracked
+        super().set_authorizer(*args, **kwargs)  # type: ignore[misc]
+
+
+class TrackedConnection(WatchedConnection):
+    """Mixed into a class of connections, it notes calls of `CHANGING_METHODS`, too."""
 
     pooling_changed = False
 
@@ -127,13 +154,13 @@ for _name in CHANGING_METHODS:
 
 
 @lru_cache(128)  # classes may be made per connection
-def _tracked(factory: type) -> type:
-    return type(factory.__name__, (TrackedConnection, factory), {"__module__": factory.__module__})
+def _mixed(mixin: type, factory: type) -> type:
+    return type(factory.__name__, (mixin, factory), {"__module__": factory.__module__})
 
 
-def tracked_connection(factory: Any) -> Any:
-    """Return a tracked subclass of a class of connections; a user's function unchanged."""
-    return _tracked(factory) if isinstance(factory, type) else factory
+def with_mixin(mixin: Any, factory: Any) -> Any:
+    """Return a subclass of a class of connections; a user's function unchanged."""
+    return _mixed(mixin, factory) if isinstance(factory, type) else factory
 
 
 def track(connection: sqlite3.Connection) -> weakref.ref[ChangeAuthorizer]:
