@@ -348,6 +348,9 @@ def _request_started(**_: Any) -> None:
 
 
 def _request_finished(**_: Any) -> None:
+    work = _WORK.get()
+    if work is not None:
+        work.depth = 0  # for threads and tasks that go on with a copy of the request's context
     _WORK.set(None)
 
 

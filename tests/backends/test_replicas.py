@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
@@ -184,6 +185,17 @@ def test_other_work_reads_from_the_primary_for_a_while(replicas: None) -> None:
     eventually(lambda: where() != "primary")
     routers.use_primary()
     assert where() == "primary"
+
+
+def test_work_that_outlives_its_request_reads_from_the_primary_for_a_while() -> None:
+    """Such as a task of asyncio, or a thread where threads inherit their starter's context."""
+    routers.begin_work()
+    outliving = copy_context()
+    routers._request_finished()
+    work = outliving.run(routers.current_work)
+    work.written["default"] = time.monotonic() - 10.0
+    assert not work.reads_primary("default", 5.0)
+    assert work.reads_primary("default", 60.0)
 
 
 def test_a_task_reads_what_it_has_written(replicas: None) -> None:
