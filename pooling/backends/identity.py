@@ -91,16 +91,24 @@ def frozen(value: Any) -> Hashable:
     found = description.of(value)
     if isinstance(found, tuple) and not isinstance(value, _CONTAINERS) and description.is_lasting:
         with contextlib.suppress(TypeError):  # there are no weak references to it
-            _remember(value, found)
+            found = _remember(value, found)
     return found
 
 
-def _remember(value: object, description: Hashable) -> None:
+def _remember(value: object, description: Hashable) -> Hashable:
+    """Note the description of an object, and return the one that was noted first.
+
+    Two threads may describe it at the same moment; with two descriptions they had two pools.
+    """
     number = id(value)
     if len(_DESCRIBED) >= _LARGEST:
         _DESCRIBED.clear()  # a description may lead back to its object, and so keep itself
     reference = weakref.ref(value, lambda _: _DESCRIBED.pop(number, None))
-    _DESCRIBED[number] = reference, description
+    known = _DESCRIBED.setdefault(number, (reference, description))
+    if known[0]() is value:
+        return known[1]
+    _DESCRIBED[number] = reference, description  # what was there is left of another object
+    return description
 
 
 def is_made_per_call(value: object) -> bool:
@@ -154,9 +162,9 @@ class _Description:
         if isinstance(value, (set, frozenset)):
             return frozenset(self.of(item) for item in value)
         if isinstance(value, type):
-            members = {
-                name: each for name, each in vars(value).items() if name not in _NOT_DESCRIBED
-            }
+            members = vars(value).copy()  # in one step: another thread may add an attribute
+            for name in _NOT_DESCRIBED:
+                members.pop(name, None)
             described = self.of([value.__bases__, members])
             return "class", value.__module__, value.__qualname__, described
         if isinstance(value, types.FunctionType):

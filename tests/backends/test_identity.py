@@ -27,6 +27,7 @@ from tests.support.databases import (
     in_thread,
     in_threads,
 )
+from tests.support.fakes import TEST_TIMEOUT, Caller
 from tests.support.mariadb import MariaDatabase
 
 if TYPE_CHECKING:
@@ -543,3 +544,16 @@ def test_a_method_of_a_wrapper_is_described_by_what_users_have_set_on_it(
     assert frozen(one.cursor) == frozen(two.cursor)
     two.tenant = "a"
     assert frozen(one.cursor) != frozen(two.cursor)
+
+
+def test_threads_that_see_an_object_first_at_the_same_moment_describe_it_alike() -> None:
+    """Its state changes meanwhile; two descriptions would be two pools."""
+    both = threading.Barrier(2, timeout=TEST_TIMEOUT)
+
+    class Counting:
+        def __getstate__(self) -> int:
+            return both.wait()  # 0 or 1
+
+    value = Counting()
+    first, second = [Caller(lambda: frozen(value)) for _ in range(2)]
+    assert first.result() == second.result() == frozen(value)
