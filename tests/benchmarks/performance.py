@@ -3,8 +3,8 @@
 `python -m tests.benchmarks.performance micro.json http.json` rewrites what stands between the
 comments for each of them; one of the two alone will do. What is around the figures is for people.
 
-A run on another Python has its own place if the page has one (`micro-3.13`); of such a run the rows
-that have a target are shown.
+A run on another Python has its own place if the page has one (`micro-3.13`). Of a micro suite the
+rows that have a target are shown.
 """
 
 from __future__ import annotations
@@ -44,12 +44,9 @@ def kind_of(document: Any) -> str:
     raise pages.PageError("not a document of the suite micro or http of tests.benchmarks")
 
 
-def block(document: Any, *, only_targets: bool = False) -> str:
-    """Return what the page says of a document, or of those rows of a micro suite with a target."""
-    if kind_of(document) == MICRO:
-        parts = _micro_block(document, only_targets=only_targets)
-    else:
-        parts = _http_block(document)
+def block(document: Any) -> str:
+    """Return what the page says of a document."""
+    parts = _micro_block(document) if kind_of(document) == MICRO else _http_block(document)
     versions = document["environment"]["packages"]
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     signed = escape(f"{pages.signature(document)} · {packages}")
@@ -62,11 +59,11 @@ def _python(document: Any) -> str:
     return found[0] if found else ""
 
 
-def _micro_block(document: Any, *, only_targets: bool) -> list[str]:
+def _micro_block(document: Any) -> list[str]:
     header = ["what", "against", "ours", "theirs", "ratio", "CPU", "target", ""]
     cells = []
     for row in report.rows(document):
-        if only_targets and not row.target:
+        if not row.target:
             continue
         whose = "" if row.subject == report.OURS else f", {row.subject}"
         verdict = f"**{row.verdict}**" if row.verdict == report.MISSED else row.verdict
@@ -114,9 +111,8 @@ def update(root: Path, documents: Sequence[Any]) -> None:
     for document in documents:
         kind = kind_of(document)
         own_place = f"{kind}-{_python(document)}"
-        has_own = f"<!-- {own_place}:begin -->" in text
-        inside = block(document, only_targets=has_own)
-        text = pages.replace(text, inside, own_place if has_own else kind, PAGE.name)
+        place = own_place if f"<!-- {own_place}:begin -->" in text else kind
+        text = pages.replace(text, block(document), place, PAGE.name)
     (root / PAGE).write_text(text, encoding="utf-8")
 
 
