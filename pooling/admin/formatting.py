@@ -18,6 +18,9 @@ FRESH = 15.0
 LONG = 30.0
 """Seconds after which a lease is unusual for a request."""
 
+OLD = 10.0
+"""Seconds after which leases are counted in the line of the longest one."""
+
 
 def quantiles(measured: dict[str, Any]) -> str:
     """Return the quantiles of a histogram in milliseconds, or a dash."""
@@ -135,10 +138,10 @@ def diagnosis(pool: dict[str, Any], answers: list[dict[str, Any]]) -> list[str]:
                 states[session["state"]] += session["count"]
         active = states["active"]
         resting = min(max(states.total() - active - stats["idle"], 0), leased)
-        if 2 * resting >= leased:
+        if 4 * resting >= 3 * leased:
             found.append(
                 f"{held}, {resting} of them idle on the server: held by Python, not by SQL; "
-                "more connections will not help. See the top holders."
+                "more connections will not help. See who holds them, below."
             )
         elif 2 * active >= leased:
             found.append(
@@ -166,7 +169,9 @@ def longest_lease(pool: dict[str, Any]) -> str | None:
         return None
     holder = pool["holders"][0]
     purpose = f" for {holder['note']}" if holder["note"] else ""
+    old = sum(each["seconds"] >= OLD for each in pool["holders"])
+    more = f" {old} leases are older than {duration(OLD)}." if old > 1 else ""
     return (
         f"Longest lease: {duration(holder['seconds'])}{purpose}, "
-        f"thread {holder['thread']} of {holder['process']}."
+        f"thread {holder['thread']} of {holder['process']}.{more}"
     )

@@ -108,11 +108,14 @@ def _sum(id_: str, parts: list[Part], archive: Archive) -> dict[str, Any]:
 
 
 def _callers(key: str, parts: list[Part]) -> list[dict[str, Any]]:
-    """Return holders or waiting callers of all processes, longest first, as of now."""
+    """Return holders or waiting callers of all processes, longest first.
+
+    For how long is said as of the snapshot: most leases have ended since, and would look long if
+    the snapshot's age was added.
+    """
     callers = [
         {
             **caller,
-            "seconds": caller["seconds"] + process.get("age", 0.0),
             "process": f"{process['host']}:{process['pid']}",
             "process_id": process["id"],
             "disruptions": pool["disruptions"],
@@ -134,9 +137,7 @@ def _now(parts: list[Part]) -> dict[str, Any]:
     newest = min(errors, default=(None, None))
     return {
         **{number: sum(stats[number] for _, stats in many) for number in GAUGES},
-        "max_wait": max(
-            (stats["max_wait"] + age for age, stats in many if stats["waiting"]), default=0.0
-        ),
+        "max_wait": max((stats["max_wait"] for _, stats in many if stats["waiting"]), default=0.0),
         "suspended": all(stats["suspended"] for _, stats in many),
         "outage": _outage([(age, stats["outage"]) for age, stats in many if stats["outage"]]),
         "budget": max(

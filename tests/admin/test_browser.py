@@ -236,7 +236,7 @@ def test_a_user_manages_the_pools(
     default.get_by_role("button", name="Suspend").click()
     page.get_by_role("button", name="Yes, suspend").click()
     expect(default).to_contain_text("Suspended: no connection is lent")
-    expect(page.get_by_text("The user database cannot be queried")).to_be_visible()
+    expect(page.get_by_text("The user database does not answer you")).to_be_visible()
     wait_for_update(page)
     default.get_by_role("button", name="Resume").click()
     expect(default).to_contain_text("of 7 connections in use, no caller waits.")

@@ -211,7 +211,7 @@ def test_the_page_comes_while_its_own_pool_is_exhausted(on_server: Client) -> No
     leases = [pool.acquire() for _ in range(pool.config.max_size)]
     try:
         page = text(on_server)
-        assert "The user database cannot be queried" in page
+        assert "The user database does not answer you" in page
         assert "All connections are in use" in section(page, "default")
         assert pool.stats().timeouts == 0
     finally:
@@ -334,12 +334,26 @@ WEB = "pooling web1:1"
 FULL = {"leased": 4, "size": 4, "idle": 0, "waiting": 3}
 
 
+def test_old_leases_are_counted_beside_the_longest_one() -> None:
+    pool = pool_entry()
+    pool["holders"] = [
+        {**holder("GET /leak/", seconds), "process": "web1:1"} for seconds in (17.0, 12.0, 0.1)
+    ]
+    found = formatting.longest_lease(pool)
+    assert found is not None
+    assert found.startswith("Longest lease: 17 s for GET /leak/, ")
+    assert found.endswith(" 2 leases are older than 10 s.")
+    pool["holders"] = pool["holders"][1:]
+    assert "older" not in (formatting.longest_lease(pool) or "older")
+
+
 @pytest.mark.parametrize(
     ("numbers", "sessions", "words"),
     [
         (FULL, [(WEB, "idle", 3), (WEB, "active", 1)], "4 of 4 held, 3 of them idle on the server"),
         (FULL, [(WEB, "idle in transaction", 4)], "held by Python, not by SQL"),
         (FULL, [(WEB, "active", 3), (WEB, "idle", 1)], "4 of 4 held, 3 of them running SQL"),
+        ({**FULL, "leased": 5}, [(WEB, "idle", 3)], None),
         ({**FULL, "leased": 1}, [(WEB, "idle", 1)], None),
         (FULL, [("psql", "idle", 4)], None),
         ({**FULL, "outage": OUTAGE}, [(WEB, "idle", 4)], None),

@@ -205,6 +205,14 @@ def test_the_sum_of_processes_adds_up() -> None:
     assert [each["process"] for each in total["holders"]] == ["h:2", "h:1"]
 
 
+def test_a_lease_is_as_old_as_its_process_said() -> None:
+    """Most have ended since: with the age of the snapshot, a short query would look long."""
+    leased = {**pool(waiting=1, max_wait=0.5), "holders": [holder(None, 0.04)]}
+    [total] = aggregate([{**process(leased), "age": 1.6}])
+    assert [each["seconds"] for each in total["holders"]] == [0.04]
+    assert total["stats"]["max_wait"] == 0.5
+
+
 def test_pools_of_different_databases_are_not_added_up() -> None:
     other = {**pool(), "id": "another", "database": "elsewhere"}
     found = aggregate([process(pool(), pid=1), process(other, pid=2), process(pool(), pid=3)])

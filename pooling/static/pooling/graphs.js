@@ -102,7 +102,7 @@
       own,
       theme: resolved("--body-bg"),
       plots: [
-        plot(where, id, "Connections and waiting callers, at most (marks: ✕ outage, ▼ action, + process started, − process left)", "", [...stacked, line("max_size", "--body-loud-color", { dash: [4, 4] })]),
+        plot(where, id, "Connections and waiting callers, peaks of each interval (marks: ✕ outage, ▼ action, + process started, − process left)", "", [...stacked, line("max_size", "--body-loud-color", { dash: [4, 4] })]),
         plot(where, id, "Wait time of callers that queued, ms", "", [line("p50", "--pool-idle"), line("p95", "--pool-leased")]),
         plot(where, id, "Leases per second", "", [line("leases/s", "--link-fg")]),
         plot(where, id, "Failures in each interval", "", [line("timeouts", "--pool-bad"), line("rejected", "--pool-leased"), line("failed connects", "--pool-connecting")]),
