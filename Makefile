@@ -144,7 +144,7 @@ rest() {
 }
 system() {
 	: >"$$counts"
-	both .venv-system psycopg "not slow and" tests/core tests/backends
+	both .venv-system psycopg "not slow and" tests/core tests/backends -k "not mariadb"
 	# Needs a Python whose sqlite3 loads extensions, as Debian's does and pyenv's does not.
 	pytest .venv-system psycopg "SpatiaLite" -m slow -k spatialite tests/backends/test_gis.py
 }
