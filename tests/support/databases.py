@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import django
 import psutil
 import pytest
 from django.db import connections
@@ -46,6 +47,11 @@ MARIADB_SLOW = pytest.mark.parametrize(
 
 OBSERVER = "observer"
 """The name of our own sessions at the server, some of which may not have ended quite yet."""
+
+
+def checks_connect(database: Database) -> bool:
+    """Tell whether Django's own checks ask the server: those of 6.1 ask MySQL for its features."""
+    return database.vendor == "mysql" and django.VERSION >= (6, 1)
 
 
 def eventually(condition: Callable[[], Any]) -> Any:
