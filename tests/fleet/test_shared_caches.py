@@ -149,7 +149,7 @@ def test_two_hundred_processes(server: CacheServer, settings: LazySettings) -> N
 
     store = CacheStore(fleet_options())
     with ThreadPoolExecutor(16) as executor:
-        for _ in range(5):
+        for _ in range(50):  # every two seconds, in a process
             list(executor.map(publish, entries))
             if len(store.read()) == PROCESSES:
                 break
