@@ -23,13 +23,18 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_logged_out
-from django.core.cache import caches
 from django.db.models.signals import post_delete, post_save
 from django.utils.crypto import salted_hmac
 
 from pooling.core import forks
 from pooling.core.workers import WORKERS
-from pooling.fleet.cache_store import FleetError, sees_one_process, usable_cache, with_timeout
+from pooling.fleet.cache_store import (
+    FleetError,
+    close_caches,
+    sees_one_process,
+    usable_cache,
+    with_timeout,
+)
 from pooling.fleet.options import fleet_options
 
 if TYPE_CHECKING:
@@ -117,7 +122,7 @@ class Revocations:
                 kind = type(error).__name__
                 logger.warning("ended sessions cannot be written to the cache: %s", kind)
             finally:
-                caches.close_all()  # as Django does after a request: this thread may end
+                close_caches()
 
     def is_revoked(self, session: str, user_id: str, auth_hash: str) -> bool:
         """Tell whether a cookie is revoked. Waits for the cache, but not longer than its timeout.

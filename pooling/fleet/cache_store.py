@@ -164,6 +164,17 @@ def read_all() -> Fleet:
     return Fleet(present, archive, None, None)
 
 
+def close_caches() -> None:
+    """Close this thread's clients of Django's caches, as Django does after a request.
+
+    A worker may end, and would leave their connections open. Raises no `Exception`.
+    """
+    try:
+        caches.close_all()
+    except Exception:
+        logger.debug("a cache cannot be closed", exc_info=True)
+
+
 class Calls:
     """The calls of readers to the cache that have not come back."""
 
@@ -202,14 +213,18 @@ def with_timeout(job: Callable[[], T], seconds: float | None = None) -> T:
         except Exception as error:
             errors.append(error)
         finally:
-            caches.close_all()  # as Django does after a request: this thread may end
+            close_caches()
             calls.discard(begun)
             done.set()
 
     if len(calls) >= MAX_CALLS:
         raise FleetError(f"the cache has not answered {MAX_CALLS} earlier calls")
     calls.add(begun)
-    WORKERS.run(work)
+    try:
+        WORKERS.run(work)
+    except BaseException:
+        calls.discard(begun)
+        raise
     if not done.wait(seconds):
         raise FleetError(f"the cache did not answer within {seconds} s")
     if errors:
@@ -294,8 +309,10 @@ class CacheStore:
             archive = roll(archive, found, [*commands, *sent], time.time(), lag=lag)
             self._set_archive(archive)
         finally:
-            # The others leave it alone until the next addition is due.
-            self._cache.touch(lock, max(began + ROLL_EVERY - time.monotonic(), 0.0))
+            # The others leave it alone until the next addition is due. Not `touch`, which a backend
+            # need not have.
+            left = began + ROLL_EVERY - time.monotonic()
+            self._cache.set(lock, "done", max(left, 0.0))
 
     def _set_archive(self, archive: Archive) -> None:
         """Write the history; without the pools seen longest ago if it is too large."""

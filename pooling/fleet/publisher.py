@@ -12,14 +12,13 @@ import weakref
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
-from django.core.cache import caches
-
 from pooling.core import forks
 from pooling.core.workers import WORKERS
 from pooling.fleet.archive import Archive, new_archive, roll
 from pooling.fleet.cache_store import (
     CacheStore,
     FleetError,
+    close_caches,
     load_cache,
     sees_one_process,
     with_timeout,
@@ -181,7 +180,7 @@ class Publisher:
                 logger.debug("publishing failed", exc_info=True)
             self._failing = True
         finally:
-            caches.close_all()  # as Django does after a request: this thread may end
+            close_caches()
             self._busy = False
 
     def leave(self) -> None:

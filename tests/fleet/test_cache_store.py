@@ -19,7 +19,7 @@ from pooling import fleet
 from pooling.checks import check_setting
 from pooling.fleet import commands
 from pooling.fleet.archive import new_archive
-from pooling.fleet.cache_store import INDEX_PARTS, MAX_CALLS, CacheStore
+from pooling.fleet.cache_store import CALLS, INDEX_PARTS, MAX_CALLS, CacheStore
 from pooling.fleet.commands import CommandLog
 from pooling.fleet.options import fleet_options
 from pooling.fleet.publisher import Publisher
@@ -271,6 +271,39 @@ def test_readers_of_a_hanging_cache_do_not_collect_threads(hanging: threading.Ev
     eventually(lambda: fleet.read_all().problem is None)
 
 
+def test_a_cache_that_cannot_be_closed_can_be_used(
+    use_cache: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a client whose server is away may fail to be."""
+
+    def fail() -> None:
+        raise ConnectionError
+
+    use_cache(BACKENDS + "filebased.FileBasedCache")
+    with monkeypatch.context() as patch:
+        patch.setattr("pooling.fleet.cache_store.caches.close_all", fail)
+        publisher = Publisher()
+        publisher._busy = True
+        publisher._exchange()
+        assert not publisher._busy
+        for _ in range(MAX_CALLS + 1):
+            assert fleet.read_all().problem is None
+
+
+def test_an_interrupted_reader_leaves_no_call_behind(
+    use_cache: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(job: object) -> None:
+        raise KeyboardInterrupt
+
+    use_cache(BACKENDS + "filebased.FileBasedCache")
+    monkeypatch.setattr("pooling.fleet.cache_store.WORKERS.run", interrupt)
+    before = CALLS.running.copy()
+    with pytest.raises(KeyboardInterrupt):
+        fleet.read_all()
+    assert CALLS.running <= before
+
+
 @pytest.fixture
 def publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
     """A publisher of the test's own, which always finds a pool."""
@@ -278,6 +311,8 @@ def publisher(monkeypatch: pytest.MonkeyPatch) -> Publisher:
     publisher = Publisher()
     monkeypatch.setattr(publisher, "_sample", lambda pools: None)
     monkeypatch.setattr("pooling.fleet.publisher.snapshot", lambda: entry("me"))
+    # What other tests have sent within the minute is not for that object.
+    monkeypatch.setattr("pooling.fleet.publisher.COMMAND_LOG", CommandLog())
     return publisher
 
 
