@@ -217,7 +217,7 @@ def test_the_page_comes_while_its_own_pool_is_exhausted(on_server: Client) -> No
     finally:
         for lease in leases:
             pool.release(lease)
-    assert "cannot be queried at the moment" not in text(on_server)
+    assert "does not answer you" not in text(on_server)
 
 
 def test_without_an_access_cookie_it_fails_soon(
