@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.db.utils import Error
 
+from pooling.backends.variants import variant_of
 from pooling.core import messages
 from pooling.core.clock import SYSTEM_CLOCK
 from pooling.core.errors import PoolError
@@ -38,24 +39,8 @@ def replays_reads(settings_dict: Mapping[str, Any]) -> bool:
 
 
 def replaying(wrapper_class: type) -> type:
-    """Return the subclass of a class of wrappers with its name that replays reads.
-
-    It is asked for twice, as in `transaction_scoped`, so that all threads get the same one.
-    """
-    _variant(wrapper_class)
-    return _variant(wrapper_class)
-
-
-@lru_cache(128)  # classes may be made per call
-def _variant(wrapper_class: type) -> type:
-    if issubclass(wrapper_class, ReplayReads):
-        return wrapper_class
-    namespace = {
-        "__module__": wrapper_class.__module__,
-        "__qualname__": wrapper_class.__qualname__,
-        "plain_class": getattr(wrapper_class, "plain_class", None) or wrapper_class,
-    }
-    return type(wrapper_class.__name__, (ReplayReads, wrapper_class), namespace)
+    """Return the subclass of a class of wrappers with its name that replays reads."""
+    return variant_of(wrapper_class, ReplayReads)
 
 
 class Attempt(NamedTuple):

@@ -19,6 +19,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from pooling.backends.user_code import place
+from pooling.backends.variants import variant_of
 from pooling.core.errors import PoolError
 
 if TYPE_CHECKING:
@@ -46,25 +47,8 @@ def is_transaction_scoped(settings_dict: Mapping[str, Any]) -> bool:
 
 
 def transaction_scoped(wrapper_class: type) -> type:
-    """Return the subclass of a class of wrappers with its name and this scope.
-
-    It is part of a pool's key, so there must be one. Two threads that miss in the cache at the same
-    moment make one each, of which the cache keeps the first: so it is asked again.
-    """
-    _variant(wrapper_class)
-    return _variant(wrapper_class)
-
-
-@lru_cache(128)  # classes may be made per call
-def _variant(wrapper_class: type) -> type:
-    if issubclass(wrapper_class, TransactionScope):
-        return wrapper_class
-    namespace = {
-        "__module__": wrapper_class.__module__,
-        "__qualname__": wrapper_class.__qualname__,
-        "plain_class": getattr(wrapper_class, "plain_class", None) or wrapper_class,
-    }
-    return type(wrapper_class.__name__, (TransactionScope, wrapper_class), namespace)
+    """Return the subclass of a class of wrappers with its name and this scope."""
+    return variant_of(wrapper_class, TransactionScope)
 
 
 class TransactionScope(_Wrapper):
