@@ -71,7 +71,7 @@ class LeaseRecorder:
         for alias in connections:
             try:
                 wrapper = connections[alias]
-            except Exception:  # noqa: S112 - whoever uses this database is told what is wrong
+            except Exception:  # noqa: S112 - wrong settings fail where they are used
                 continue
             if isinstance(wrapper, PooledDatabaseWrapper):
                 own = vars(wrapper)

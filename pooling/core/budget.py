@@ -2,8 +2,8 @@
 
 A budget is the most connections that all processes together have open to one database. This module
 only decides; who has how many is known to the database, and drivers ask it. The rule is max-min
-fairness (Bertsekas and Gallager, "Data Networks", 1992, section 6.5.2): whoever wants less than an
-equal share gets what it wants, and the others share the rest equally.
+fairness (Bertsekas and Gallager, "Data Networks", 1992, section 6.5.2): a process that
+wants less than an equal share gets what it wants, and the others share the rest equally.
 """
 
 from __future__ import annotations
