@@ -16,14 +16,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import django
+
+if TYPE_CHECKING:
+    from tests.soak.stress import Stress
 
 
 def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     django.setup()
-    from tests.soak.stress import PostgresStress, SqliteStress, Stress
+    from tests.soak.postgresql import PostgresStress
+    from tests.soak.sqlite import SqliteStress
 
     minutes = float(os.environ.get("SOAK_MINUTES") or "10")
     seed = int(os.environ.get("SOAK_SEED") or random.randrange(1_000_000))

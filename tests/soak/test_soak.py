@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.soak.postgresql import PostgresStress
 from tests.soak.processes import run
-from tests.soak.stress import PostgresStress, SqliteStress
+from tests.soak.sqlite import SqliteStress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
