@@ -143,30 +143,30 @@ def _compared(
             result["baseline"] = name == baseline
             if result["baseline"]:
                 result["ratio"] = result["ratio_low"] = result["ratio_high"] = 1.0
-            elif (own_ratio := paired(rates[name], rates[baseline], plan.seed)) is not None:
+            elif (own_ratio := paired(rates[name], rates[baseline])) is not None:
                 result["ratio"] = round(own_ratio.value, 4)
                 result["ratio_low"] = round(own_ratio.low, 4)
                 result["ratio_high"] = round(own_ratio.high, 4)
         results.append(result)
     if not exhaustion:
-        rank(results, rates, plan.seed)
+        rank(results, rates)
     return results
 
 
-def paired(own: Rates, other: Rates, seed: int = 1) -> Ratio | None:
+def paired(own: Rates, other: Rates) -> Ratio | None:
     """Return a ratio from the rates of the rounds that both have."""
     if not (both := sorted(own.keys() & other.keys())):
         return None
-    return ratio([other[each] for each in both], [own[each] for each in both], seed=seed)
+    return ratio([other[each] for each in both], [own[each] for each in both])
 
 
-def rank(results: Sequence[Result], rates: Mapping[str, Rates], seed: int = 1) -> None:
+def rank(results: Sequence[Result], rates: Mapping[str, Rates]) -> None:
     """Rank those without errors by paired ratios; those that tie with a rank's first share it."""
     clean = [each for each in results if not each["errors"] and each["ratio"]]
     clean.sort(key=lambda each: -(each["ratio"] or 0))
     first, place = None, 0
     for number, each in enumerate(clean, start=1):
-        found = first and paired(rates[each["contender"]], rates[first], seed)
+        found = first and paired(rates[each["contender"]], rates[first])
         if found is None or not found.is_tie:
             first, place = each["contender"], number
         each["rank"] = place

@@ -103,7 +103,7 @@ VALUES: dict[str, tuple[Callable[[str], Any], str]] = {
         numbers,
         "operations due in each second, whether earlier ones are done or not; several give a curve",
     ),
-    "seed": (int, "for users, bootstrap and simulation"),
+    "seed": (int, "for users and simulation"),
     "rtt": (duration, "add this round-trip time to the server's, such as 1ms"),
     "timeout": (positive_duration, "seconds a pool lets a caller wait in `exhaustion`"),
     "simulated_open": (duration, "seconds to open a simulated connection"),

@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         one.add_argument("--quick", action="store_true", help="a first impression")
         one.add_argument("--rounds", type=arguments.at_least_one, help="turns of each")
         one.add_argument("--duration", type=arguments.positive_duration, help="of a trial")
-        one.add_argument("--seed", type=int, help="for the order of turns and the bootstrap")
+        one.add_argument("--seed", type=int, help="for the order of turns")
         if suite == "http":
             one.add_argument("--contender", action="append", help="only these")
         for writer in writers:

@@ -202,7 +202,7 @@ def test_a_row_is_the_median_of_the_rounds_ratios() -> None:
         QUICK,
     )
 
-    row = row_of(found, found.benchmark.targets[0], seed=1)
+    row = row_of(found, found.benchmark.targets[0])
 
     assert (row["ours"], row["theirs"], row["value"], row["met"]) == (1.0, 4.0, 0.25, True)
     assert (row["low"], row["high"], row["rounds"]) == (0.25, 0.25, 3)
@@ -216,11 +216,9 @@ def test_the_ratio_of_processor_time_stands_beside_it() -> None:
     ]
     found = Found(benchmark(), rounds=rounds)
 
-    assert row_of(found, found.benchmark.targets[0], 1)["processor"] == 0.5
-    assert (
-        row_of(found, Target(subject="a", against="b", metric="processor"), 1)["processor"] is None
-    )
-    assert row_of(found, Target(subject="a"), 1)["processor"] is None
+    assert row_of(found, found.benchmark.targets[0])["processor"] == 0.5
+    assert row_of(found, Target(subject="a", against="b", metric="processor"))["processor"] is None
+    assert row_of(found, Target(subject="a"))["processor"] is None
 
 
 def test_a_target_is_missed_from_either_side() -> None:
@@ -228,12 +226,12 @@ def test_a_target_is_missed_from_either_side() -> None:
     most = Target(subject="a", against="b", target=0.5)
     least = Target(subject="a", against="b", target=0.9, at_least=True)
 
-    assert [row_of(found, target_, 1)["met"] for target_ in (most, least)] == [False, False]
+    assert [row_of(found, target_)["met"] for target_ in (most, least)] == [False, False]
 
 
 def test_a_figure_by_itself_is_no_ratio() -> None:
     found = Found(benchmark(), rounds=[{"a": {"bytes": each}} for each in (1.0, 3.0, 2.0)])
-    row = row_of(found, Target(subject="a", metric="bytes", unit="bytes", target=2), 1)
+    row = row_of(found, Target(subject="a", metric="bytes", unit="bytes", target=2))
 
     assert (row["ours"], row["theirs"], row["value"], row["met"]) == (2.0, None, 2.0, True)
 
@@ -241,7 +239,7 @@ def test_a_figure_by_itself_is_no_ratio() -> None:
 def test_only_rounds_that_both_subjects_have_count() -> None:
     one, both = {"a": {"seconds": 1.0}}, {"a": {"seconds": 1.0}, "b": {"seconds": 2.0}}
     found = Found(benchmark(), rounds=[one, both, both, one])
-    row = row_of(found, found.benchmark.targets[0], 1) if found.benchmark.targets else None
+    row = row_of(found, found.benchmark.targets[0]) if found.benchmark.targets else None
 
     assert row is not None
     assert (row["rounds"], row["value"]) == (2, 0.5)
@@ -262,7 +260,7 @@ def test_a_subject_that_fails_does_not_stop_the_others(probe: str, problem: str)
     assert list(found.problems) == ["b"]
     assert problem in found.problems["b"]
     assert [each["a"]["seconds"] for each in found.rounds] == [1.0] * 3
-    row = row_of(found, found.benchmark.targets[0], 1)
+    row = row_of(found, found.benchmark.targets[0])
     assert row["value"] is None
     assert row["met"] is None
     assert problem in (row["note"] or "")

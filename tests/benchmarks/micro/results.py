@@ -69,7 +69,7 @@ def make_document(
     found: Sequence[Found], budget: Budget, environment: dict[str, Any], seconds: float
 ) -> MicroDocument:
     """Put everything together."""
-    rows = [row_of(each, goal, budget.seed) for each in found for goal in each.benchmark.targets]
+    rows = [row_of(each, goal) for each in found for goal in each.benchmark.targets]
     return {
         "schema": SCHEMA,
         "suite": SUITE,
@@ -91,7 +91,7 @@ def make_document(
     }
 
 
-def row_of(found: Found, goal: Target, seed: int) -> MicroRow:
+def row_of(found: Found, goal: Target) -> MicroRow:
     """Return the row of a target, from the rounds that both subjects have."""
     ours, theirs = [], []
     for measured in found.rounds:
@@ -125,7 +125,7 @@ def row_of(found: Found, goal: Target, seed: int) -> MicroRow:
         row["note"] = "; ".join(known) or "not measured"
         return row
     if all(theirs):
-        compared = ratio(theirs, ours, seed=seed)
+        compared = ratio(theirs, ours)
         row["value"], row["low"], row["high"] = compared.value, compared.low, compared.high
         row["processor"] = _processor_ratio(found, goal)
         if goal.target is not None:
