@@ -54,12 +54,12 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many workers `-n auto` starts: one more than this process may use processors.
+    """Return how many workers `-n auto` starts: two for each processor this process may use.
 
-    Many tests wait, for a process that starts, a browser or a server.
+    Half of the time tests wait: for a process that starts, a browser or a server.
     """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min((usable or 1) + 1, MAX_WORKERS)
+    return min(2 * (usable or 1), MAX_WORKERS)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import traceback
+import weakref
 from typing import TYPE_CHECKING
 
 import pytest
@@ -208,6 +209,7 @@ def test_the_parents_idle_workers_are_no_workers_of_the_child() -> None:
 def test_a_fork_waits_for_the_jobs_in_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a library's own locks are like in the middle of a job is nobody's to know."""
     monkeypatch.setattr(workers_module, "FORK_TIMEOUT", TEST_TIMEOUT)
+    monkeypatch.setattr(forks, "_pausables", weakref.WeakSet())  # no jobs that others have left
     begun, job = Gate(), Gate()
     begun.open()
     running: list[int] = []
