@@ -13,7 +13,6 @@ from pooling.backends.user_code import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,12 +79,7 @@ class LeaseRecorder:
                 own["_release"] = OwnMethod(self._release, wrapper, wrapper._release)
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for wrapper, outer in self._outer.items():
             for name in _RECORDED:
                 vars(wrapper).pop(name, None)

@@ -8,9 +8,9 @@ from django.db.backends.mysql import base
 
 from pooling.backends.base import PooledDatabaseWrapper
 from pooling.backends.creation import PooledDatabaseCreation
+from pooling.backends.features import PooledFeatures
 from pooling.backends.identity import frozen
 from pooling.backends.mysql.driver import MySQLDriver
-from pooling.backends.mysql.features import PooledFeatures
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping

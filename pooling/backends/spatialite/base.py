@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from django.contrib.gis.db.backends.spatialite import base
 from django.utils.functional import cached_property
 
+from pooling.backends.features import GIS_TEST_SKIPS
 from pooling.backends.sqlite3 import features
 from pooling.backends.sqlite3.base import PooledSQLite
 
@@ -20,12 +21,7 @@ class PooledFeatures(features.PooledFeatures):
     @cached_property
     def pool_test_skips(self) -> dict[str, set[str]]:
         """Tests of Django's own suite that do not apply with a pool, by reason."""
-        return {
-            **super().pool_test_skips,
-            "This test of Django's knows the stock engine by its name.": {
-                "gis_tests.inspectapp.tests.OGRInspectTest.test_time_field",
-            },
-        }
+        return {**super().pool_test_skips, **GIS_TEST_SKIPS}
 
 
 class DatabaseWrapper(PooledSQLite, base.DatabaseWrapper):
