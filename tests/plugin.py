@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pooling.bench.private_postgres import PostgresUnavailableError, ServerError
+from pooling.bench.private_postgres import PostgresUnavailableError
+from pooling.bench.private_server import ServerError
 from tests.support.postgres import PrivatePostgres
 from tests.support.servers import choose_driver, driver, execute
 

@@ -26,7 +26,8 @@ from .adapters.base import MYSQL, POSTGRESQL, SIMULATED, SQLITE, mysql_driver
 from .adapters.orm import STOCK_ENGINES, completed, plain_entry
 from .connection_counter import ConnectionCounter
 from .private_mariadb import MariaDBUnavailableError, PrivateMariaDB
-from .private_postgres import PostgresUnavailableError, PrivatePostgres, ServerError
+from .private_postgres import PostgresUnavailableError, PrivatePostgres
+from .private_server import ServerError
 from .statements import KNOWN, TABLE, BenchUser, known_users
 
 if TYPE_CHECKING:

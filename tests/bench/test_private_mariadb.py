@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pooling.bench.private_mariadb import PrivateMariaDB
-from pooling.bench.private_postgres import ServerError
+from pooling.bench.private_server import ServerError
 from tests.bench.test_private_postgres import ROOT, is_alive, wait_until_gone
 from tests.support.mariadb import missing
 

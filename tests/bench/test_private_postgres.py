@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from pooling.bench import private_postgres as module
-from pooling.bench.private_postgres import PostgresUnavailableError, ServerError
+from pooling.bench.private_postgres import PostgresUnavailableError
+from pooling.bench.private_server import ServerError
 from tests.support.postgres import PrivatePostgres, StopMode
 from tests.support.servers import driver, execute, settings_from_url
 

@@ -11,7 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pooling.bench.environment import find_program
-from pooling.bench.private_postgres import account_for_server, free_port
+from pooling.bench.private_postgres import account_for_server
+from pooling.bench.private_server import free_port
 from pooling.bench.processes import end_process
 from tests.support.databases import PATIENCE
 

@@ -27,7 +27,7 @@ from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal
 
-from pooling.bench.private_postgres import free_port
+from pooling.bench.private_server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

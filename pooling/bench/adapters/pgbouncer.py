@@ -13,12 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pooling.bench.environment import find_program
 from pooling.bench.polling import wait_until
-from pooling.bench.private_postgres import (
-    HOST,
-    account_for_server,
-    free_port,
-    temporary_parent,
-)
+from pooling.bench.private_postgres import account_for_server, temporary_parent
+from pooling.bench.private_server import HOST, free_port
 from pooling.bench.processes import end_process
 
 if TYPE_CHECKING:
