@@ -93,7 +93,7 @@ class Database(abc.ABC):
 
     def __init__(self, entry: dict[str, Any]) -> None:
         entry = copy.deepcopy(entry)
-        # Without upkeep in the background the sessions at the server are those the test asked for.
+        # Without housekeeping the sessions at the server are those that the test asked for.
         entry["OPTIONS"].setdefault("pool", {**self.pool_options})
         self.entry = entry
         self._wrappers: weakref.WeakSet[BaseDatabaseWrapper] = weakref.WeakSet()

@@ -1,4 +1,4 @@
-"""A whole errand in a real browser, on a phone.
+"""A whole visit in a real browser, on a phone.
 
 Playwright runs an event loop in the test's thread. Django would open connections of the loop's own
 there and never close them, so that the test itself leaves the database alone.
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {C
 
 @pytest.fixture
 def people(transactional_db: None, make_user: MakeUser) -> None:
-    """Somebody to do the errand, a full page of others, and names of a length that breaks pages."""
+    """An account that may manage users, a full page of them, and names that are too long."""
     make_user("view", "add", "change", "delete", username="clerk")
     long = "x" * 100
     make_user(username=f"long{long}", first_name=long, last_name=long, email=f"{long}@example.com")
