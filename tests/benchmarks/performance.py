@@ -3,8 +3,9 @@
 `python -m tests.benchmarks.performance micro.json http.json` rewrites what stands between the
 comments for each of them; one of the two alone will do. What is around the figures is for people.
 
-A run on another Python has its own place if the page has one (`micro-3.13`). Of a micro suite the
-rows that have a target are shown.
+A run on another Python has its own place if the page has one (`micro-3.13`). A second run of the
+same suite gets a column beside the first one's. Of a micro suite the rows that have a target are
+shown.
 """
 
 from __future__ import annotations
@@ -44,12 +45,14 @@ def kind_of(document: Any) -> str:
     raise pages.PageError("not a document of the suite micro or http of tests.benchmarks")
 
 
-def block(document: Any) -> str:
-    """Return what the page says of a document."""
-    parts = _micro_block(document) if kind_of(document) == MICRO else _http_block(document)
+def block(document: Any, again: Any = None) -> str:
+    """Return what the page says of a document, and of another run of the same suite."""
+    to_parts = _micro_block if kind_of(document) == MICRO else _http_block
+    parts = to_parts(document, again)
     versions = document["environment"]["packages"]
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     signed = escape(f"{pages.signature(document)} · {packages}")
+    signed += f"; again at {again['environment']['taken_at']}" if again else ""
     return "\n\n".join([*parts, f"{signed}. In brackets 95 % intervals."])
 
 
@@ -59,18 +62,32 @@ def _python(document: Any) -> str:
     return found[0] if found else ""
 
 
-def _micro_block(document: Any) -> list[str]:
+def _micro_block(document: Any, again: Any) -> list[str]:
     header = ["what", "against", "ours", "theirs", "ratio", "CPU", "target", ""]
+    header += ["again"] if again else []
+    later = {_key(row): row for row in report.rows(again)} if again else {}
     cells = []
     for row in report.rows(document):
         if not row.target:
             continue
         whose = "" if row.subject == report.OURS else f", {row.subject}"
-        verdict = f"**{row.verdict}**" if row.verdict == report.MISSED else row.verdict
         found = [row.ours, row.theirs, row.ratio, row.processor, row.target]
-        cells.append([*map(escape, [row.whole + whose, row.against, *found]), verdict])
+        line = [*map(escape, [row.whole + whose, row.against, *found]), _verdict(row)]
+        if again:
+            other = later[_key(row)]
+            line.append(f"{escape(other.ratio or other.ours)}, {_verdict(other)}")
+        cells.append(line)
+    said = f"{report.verdict(document)}." + (f" Again: {report.verdict(again)}." if again else "")
     shown = pipes(header, cells, 2, escaped=True)
-    return [shown, f"{escape(report.verdict(document))}.", *_notes(report.notes(document))]
+    return [shown, escape(said), *_notes(report.notes(document))]
+
+
+def _key(row: report.Row) -> tuple[str, str, str]:
+    return row.whole, row.subject, row.against
+
+
+def _verdict(row: report.Row) -> str:
+    return f"**{row.verdict}**" if row.verdict == report.MISSED else row.verdict
 
 
 def _notes(found: Sequence[tuple[str, str]]) -> list[str]:
@@ -79,8 +96,10 @@ def _notes(found: Sequence[tuple[str, str]]) -> list[str]:
     return ["\n".join(lines)] if lines else []
 
 
-def _http_block(document: Any) -> list[str]:
+def _http_block(document: Any, again: Any) -> list[str]:
     titles = layout.titles(document)
+    header = [*HTTP_HEADER, "again", "again p99"] if again else HTTP_HEADER
+    later = {_work(each): each for each in again["results"]} if again else {}
     parts = []
     for table in layout.tables(document):
         [workload] = [each for each in document["workloads"] if each["name"] == table.workload]
@@ -93,26 +112,40 @@ def _http_block(document: Any) -> list[str]:
                 number(each["p50_ms"]),
                 number(each["p99_ms"]),
                 count(each["errors"]),
+                *_again(later.get(_work(each))),
             ]
             for section in table.sections
             for each in section.results
         ]
-        parts.append(pipes(HTTP_HEADER, rows))
+        parts.append(pipes(header, rows))
     return parts + _notes(layout.notes(document))
+
+
+def _work(each: Any) -> tuple[str, str]:
+    return each["workload"], each["contender"]
+
+
+def _again(each: Any) -> list[str]:
+    return [layout.ratio(each), number(each["p99_ms"])] if each else []
 
 
 def update(root: Path, documents: Sequence[Any]) -> None:
     """Rewrite the page below `root`; nothing is written if that cannot be done.
 
     Raises:
-        PageError: there is no such page, no place in it, or no such document.
+        PageError: there is no such page, no place in it, no such document, or too many of them.
     """
     text = pages.read(root / PAGE)
+    places: dict[str, list[Any]] = {}
     for document in documents:
         kind = kind_of(document)
         own_place = f"{kind}-{_python(document)}"
         place = own_place if f"<!-- {own_place}:begin -->" in text else kind
-        text = pages.replace(text, block(document), place, PAGE.name)
+        places.setdefault(place, []).append(document)
+    for place, runs in places.items():
+        if len(runs) > 2:
+            raise pages.PageError(f"{len(runs)} runs for {place}, where the page shows two")
+        text = pages.replace(text, block(*runs), place, PAGE.name)
     (root / PAGE).write_text(text, encoding="utf-8")
 
 

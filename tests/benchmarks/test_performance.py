@@ -89,6 +89,26 @@ def test_a_run_on_another_python_has_its_own_place(root: Path) -> None:
     assert test_micro.SHOWN["title"] not in newer
 
 
+def test_a_second_run_stands_beside_the_first(root: Path) -> None:
+    row = {**test_micro.SHARE, "value": 0.77, "low": 0.7, "high": 0.8, "met": True}
+    (root / "again.json").write_text(json.dumps(test_micro.document(row)))
+    (root / "http-again.json").write_text(json.dumps(http_document()))
+
+    assert run(root, "micro.json", "again.json", "http.json", "http-again.json") == 0
+
+    text = re.sub(" +", " ", (root / performance.PAGE).read_text())
+    assert "| **missed** | 0.77 (0.70-0.80), met |" in text
+    assert ". Again: 1 target: 1 met, 0 missed." in text
+    assert "| errors | again | again p99 |" in text
+    assert "; again at " in text
+
+
+def test_a_third_run_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(root, "micro.json", "micro.json", "micro.json") == 1
+    assert "3 runs for micro" in capsys.readouterr().err
+    assert (root / performance.PAGE).read_text() == FRAME
+
+
 def test_the_same_run_gives_the_same_page(root: Path) -> None:
     run(root, "micro.json", "http.json")
     once = (root / performance.PAGE).read_text()
@@ -99,8 +119,9 @@ def test_the_same_run_gives_the_same_page(root: Path) -> None:
 
 def test_every_row_has_as_many_columns_as_its_header() -> None:
     rows = (test_micro.row(), test_micro.MEMORY, test_micro.MISSING, test_micro.SHOWN)
-    for found in (test_micro.document(*rows), http_document()):
-        tables = [part for part in performance.block(found).split("\n\n") if part.startswith("|")]
+    found = test_micro.document(*rows), http_document()
+    for runs in [(each,) for each in found] + [(each, each) for each in found]:
+        tables = [part for part in performance.block(*runs).split("\n\n") if part.startswith("|")]
         assert tables
         for header, *lines in map(str.splitlines, tables):
             assert {line.count(" |") for line in lines} == {header.count(" |")}

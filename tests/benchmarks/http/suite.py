@@ -16,6 +16,7 @@ from pooling.bench.measurements import TrialReport
 from pooling.bench.plan import Cell, Plan
 from pooling.bench.processes import WorkerFailedError
 from pooling.bench.runner import CellRecords, Record, Step, order
+from pooling.bench.statistics import ENOUGH_ROUNDS
 from pooling.bench.workloads import Phase, Workload
 from tests.benchmarks.micro.worker import ProbeProcess
 
@@ -70,7 +71,7 @@ def make_plan(
     return Plan(
         contenders=contenders or CONTENDERS,
         workloads=workloads or tuple(WORKLOADS.values()),
-        rounds=rounds or (3 if quick else 5),
+        rounds=rounds or (3 if quick else ENOUGH_ROUNDS),
         duration=duration or (QUICK_SECONDS if quick else SECONDS),
         pool_size=THREADS,
         threads=(THREADS,),
