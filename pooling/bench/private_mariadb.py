@@ -132,9 +132,9 @@ class PrivateMariaDB(PrivateServer):
         except OSError:
             return False
 
-    def stop(self, how: str = "stop") -> None:
-        """Stop the server, and wait until it is gone; "kill" is the nearest thing to a crash."""
-        self._end_watchdog(how)
+    def stop(self, mode: str = "fast") -> None:
+        """Stop the server, and wait until it is gone; "immediate" is the nearest to a crash."""
+        self._end_watchdog("stop" if mode == "fast" else "kill")
 
 
 def _account() -> list[str]:

@@ -45,12 +45,12 @@ def own(own_server: PrivateMariaDB, allow_databases: None) -> Iterator[MariaData
     database.close()
 
 
-@pytest.mark.parametrize("how", ["stop", "kill"])
-def test_a_restart_is_seen_by_nobody_who_was_idle(own: MariaDatabase, how: str) -> None:
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_a_restart_is_seen_by_nobody_who_was_idle(own: MariaDatabase, mode: str) -> None:
     wrapper = own.wrapper(pool=POOL)
     own.session(wrapper)
     wrapper.close()
-    own.server.stop(how)
+    own.server.stop(mode)
     own.server.start()
     assert isinstance(own.session(wrapper), int)
     assert wrapper.resolve_pool().stats().connects == 2

@@ -2,7 +2,8 @@
 """Run pools under stress for a while; the exit status is 1 if any problem was found.
 
 Parameters are read from the environment: `SOAK_MINUTES` (10), `SOAK_SEED` (random, printed),
-`SOAK_ON` (`postgresql`, `sqlite`, or both one after the other, which is the default),
+`SOAK_ON` (some of `postgresql`, `mysql` and `sqlite`, one after the other; by default all of them,
+without `mysql` where no MariaDB is installed),
 `SOAK_SCOPE` (`request` or `transaction`), `SOAK_WITHOUT` (acts and faults to leave out, by the
 names that a run prints, and `signal_handlers`), `TEST_DRIVER`.
 """
@@ -23,16 +24,25 @@ import django
 if TYPE_CHECKING:
     from tests.soak.stress import Stress
 
+PARTS = {"postgresql": 6, "mysql": 3, "sqlite": 1}
+"""How the time is divided: SQLite has fewer ways to fail, PostgreSQL replicas and a budget."""
+
 
 def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     django.setup()
+    from tests.soak.mysql import MysqlStress
     from tests.soak.postgresql import PostgresStress
     from tests.soak.sqlite import SqliteStress
+    from tests.support.mariadb import missing
 
     minutes = float(os.environ.get("SOAK_MINUTES") or "10")
     seed = int(os.environ.get("SOAK_SEED") or random.randrange(1_000_000))
-    kinds = (os.environ.get("SOAK_ON") or "postgresql,sqlite").split(",")
+    left_out = missing()
+    usual = [kind for kind in PARTS if kind != "mysql" or not left_out]
+    kinds = (os.environ.get("SOAK_ON") or ",".join(usual)).split(",")
+    if left_out:
+        print(f"Without MariaDB: {left_out}", flush=True)
     print(f"SOAK_SEED={seed} SOAK_MINUTES={minutes:g} SOAK_ON={','.join(kinds)}", flush=True)
     logging.getLogger("pooling").setLevel(logging.CRITICAL)  # it would log every fault
     started = time.monotonic()
@@ -40,18 +50,20 @@ def main() -> int:
     def print_line(line: str) -> None:
         print(f"{time.monotonic() - started:7.1f} s  {line}", flush=True)
 
-    found = 0
+    found, parts = 0, sum(PARTS[each] for each in kinds)
     with tempfile.TemporaryDirectory(prefix="pooling-soak-") as folder:
         for kind in kinds:
             stress: Stress
             if kind == "sqlite":
                 stress = SqliteStress(seed, print_line, Path(folder))
+            elif kind == "mysql":
+                stress = MysqlStress(seed, print_line)
             else:
                 stress = PostgresStress(seed, print_line)
-            # SQLite has fewer ways to fail: a tenth of the time.
-            part = 1.0 if len(kinds) == 1 else 0.9 if kind == "postgresql" else 0.1
             with stress:
-                problems = stress.run(minutes * 60 * part)
+                problems = stress.run(
+                    minutes * 60 * PARTS[kind] / sum(PARTS[each] for each in kinds)
+                )
                 print(f"{kind}:", *stress.report(), sep="\n", flush=True)
             for problem in problems:
                 print(f"PROBLEM: {problem}", flush=True)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from tests.soak.load import Worker
     from tests.soak.monitor import Monitor
     from tests.support.fault_proxy import FaultProxy
-    from tests.support.postgres import PrivatePostgres
+    from tests.support.mariadb import PrivateMariaDB
+    from tests.support.postgres import PrivatePostgres, StopMode
 
 GRACE = 0.3
 """Seconds that a new thread is left alone: it would end before it can be interrupted."""
@@ -59,7 +60,7 @@ class Faults:
         *,
         max_size: int,
         pace: float = 0.3,
-        server: PrivatePostgres | None = None,
+        server: PrivatePostgres | PrivateMariaDB | None = None,
         blackout: threading.Lock | None = None,
         proxy: FaultProxy | None = None,
         terminate: Callable[[bool], None] | None = None,
@@ -183,10 +184,10 @@ class Faults:
     def crash(self) -> None:
         self._down("immediate")
 
-    def _down(self, mode: str) -> None:
+    def _down(self, mode: StopMode) -> None:
         assert self.server is not None
         with self.blackout:
-            self.server.stop(mode)  # type: ignore[arg-type]
+            self.server.stop(mode)
             self._sleep(1.0)
             self.server.start()
 

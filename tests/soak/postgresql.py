@@ -23,6 +23,11 @@ class PostgresStress(Stress):
 
     threads = 8
 
+    @property
+    def driver_error(self) -> type[Exception]:
+        error: type[Exception] = driver().Error
+        return error
+
     def prepare(self, stack: ExitStack) -> dict[str, Any]:
         # What a crash must not lose has to be written before the commit is confirmed.
         server = PrivatePostgres(configuration={"synchronous_commit": "on"})

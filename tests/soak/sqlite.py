@@ -29,6 +29,7 @@ class SqliteStress(Stress):
     """A file, three threads, and other files that replace it."""
 
     threads = 3
+    driver_error = sqlite3.Error
 
     def __init__(self, seed: int, print_line: Callable[[str], None], folder: Path) -> None:
         super().__init__(seed, print_line)

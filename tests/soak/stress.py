@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sqlite3
 import sys
 import threading
 import time
@@ -17,7 +16,6 @@ from pooling.registry import REGISTRY
 from tests.soak.load import ALIAS, TENANT_ALIAS, Worker
 from tests.soak.main_thread import MainThreadLoad
 from tests.soak.monitor import BOUND, Monitor, audit
-from tests.support.servers import driver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,6 +106,11 @@ class Stress:
         self._stack.close()
 
     # ---- what differs between servers ------------------------------------------------------------
+
+    @property
+    def driver_error(self) -> type[Exception]:
+        """The base class of what the driver raises."""
+        raise NotImplementedError
 
     def prepare(self, stack: ExitStack) -> dict[str, Any]:
         """Start what is needed, make the table `ledger`; return the entry for `DATABASES`."""
@@ -214,7 +217,7 @@ class Stress:
             monitor.report(f"{left} sessions are left at the server")
         try:
             rows, pairs = self.ledger(), monitor.counts["pairs committed"]
-        except (driver().Error, sqlite3.Error) as error:
+        except self.driver_error as error:
             monitor.report(f"the committed rows cannot be read: {error}")
             return
         if rows % 2:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.soak.mysql import MysqlStress
 from tests.soak.postgresql import PostgresStress
 from tests.soak.processes import run
 from tests.soak.sqlite import SqliteStress
+from tests.support.mariadb import missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +35,17 @@ def test_a_pool_on_postgresql_loses_nothing_under_stress() -> None:
     """Scenarios 7, 9, 10, 21, 22, 29, 32 and 48 all at once."""
     with PostgresStress(SEED, print) as stress:
         assert stress.run(SECONDS) == []
+        counts = stress.monitor.counts
+    assert counts["query"] > 10
+    assert counts["comparisons"] > 1
+    assert counts["use_tenants"] > 1
+
+
+def test_a_pool_on_mariadb_loses_nothing_under_stress() -> None:
+    if reason := missing():
+        pytest.skip(reason)
+    with MysqlStress(SEED, print) as stress:
+        assert stress.run(SECONDS / 2) == []
         counts = stress.monitor.counts
     assert counts["query"] > 10
     assert counts["comparisons"] > 1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pooling.bench import private_mariadb
 from pooling.bench.environment import missing_programs
 from tests.support.databases import OBSERVER, PATIENCE, Database
+from tests.support.freezing import resume, suspend
 from tests.support.servers import SESSION_ID, mysql_driver, uses_mysqlclient
 
 if TYPE_CHECKING:
@@ -93,6 +94,14 @@ class PrivateMariaDB(private_mariadb.PrivateMariaDB):
                 f"GRANT ALL ON *.* TO {OBSERVER} WITH GRANT OPTION",
             ],
         )
+
+    def freeze(self) -> None:
+        """Suspend the server: it accepts connections and answers nothing."""
+        suspend(self.pid)
+
+    def thaw(self) -> None:
+        """Let a frozen server go on where it was suspended."""
+        resume(self.pid)
 
     def execute(self, *statements: str, database: str | None = None) -> list[tuple[Any, ...]]:
         """Run statements on a connection of their own; return the last one's rows."""
