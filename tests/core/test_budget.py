@@ -63,7 +63,7 @@ def test_a_look_that_finds_room_ends_the_pause(harness: PoolHarness) -> None:
 
 
 def test_a_connection_that_ends_leaves_its_room_to_the_next(harness: PoolHarness) -> None:
-    """No other connection may be there that could look, and the pause may be long."""
+    """Scenario 68: no other connection may be there to look with, and the pause may be long."""
     pool = harness.pool(timeout=60.0, max_size=2, **BUDGET)
     lease = pool.acquire()
     harness.driver.plan("connect", turned_away(pause=50.0))
