@@ -99,10 +99,12 @@ class ConnectBackoff:
         self.next_attempt = now + error.pause
         self.next_refill = now + max(REFILL_PAUSE, error.pause)
 
-    def room_was_seen(self) -> None:
-        """Note that the budget has room again."""
-        if isinstance(self.error, BudgetExhausted):
-            self.next_attempt = self.next_refill = LONG_AGO
+    def room_was_seen(self) -> bool:
+        """Note that the budget has room again; return whether that was not known."""
+        if not isinstance(self.error, BudgetExhausted):
+            return False
+        self.next_attempt = self.next_refill = LONG_AGO
+        return True
 
     def refused(self, error_text: str, now: float) -> None:
         """Note that the server has answered with an error that another attempt does not mend."""

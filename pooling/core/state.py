@@ -266,10 +266,21 @@ class PoolState(Generic[C]):
         self.counters.discards[reason] += 1
         self.counters.retired_uses += record.uses
 
-    def connection_closed(self, record: PooledConnection[C]) -> None:
-        """Note that a worker has closed a discarded connection."""
+    def connection_closed(self, record: PooledConnection[C], reason: DiscardReason | None) -> bool:
+        """Note that a worker has closed a discarded connection.
+
+        Its room in a budget is free again, if it was not given up for others. Without any other
+        connection the pool could not look for room, and would wait until its pause is over.
+
+        Returns:
+            Whether tasks were started for that room.
+        """
         self.closing.discard(record)
+        has_room = reason is not DiscardReason.BUDGET and self.backoff.room_was_seen()
+        if has_room:
+            self.fill()
         self._notify_if_quiescent()
+        return has_room
 
     def notify_when_quiescent(self, wakeup: threading.Lock) -> bool:
         """Release `wakeup` as soon as no worker has a connection; return False if none has now."""

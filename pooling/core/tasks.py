@@ -214,7 +214,9 @@ class TaskRunner(Generic[C]):
         except Exception:
             logger.debug("%r: closing a connection failed", self._pool, exc_info=True)
         finally:
-            self._pool._run_locked(lambda: self._pool._state.connection_closed(record))
+            state = self._pool._state
+            if self._pool._run_locked(lambda: state.connection_closed(record, reason)):
+                self.submit_pending()
         self._pool._notify(self._listener.connection_closed, reason)
 
     # ---- housekeeping ----------------------------------------------------------------------------

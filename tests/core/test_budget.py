@@ -62,6 +62,30 @@ def test_a_look_that_finds_room_ends_the_pause(harness: PoolHarness) -> None:
     assert harness.clock.now() - begin < 2.0
 
 
+def test_a_connection_that_ends_leaves_its_room_to_the_next(harness: PoolHarness) -> None:
+    """Scenario 68: no other connection may be there to look with, and the pause may be long."""
+    pool = harness.pool(timeout=60.0, max_size=2, **BUDGET)
+    lease = pool.acquire()
+    harness.driver.plan("connect", turned_away(pause=50.0))
+    begin = harness.clock.now()
+    harness.clock.meanwhile(lambda: harness.pass_time(1.0), lease.discard)
+    pool.acquire()
+    assert harness.clock.now() - begin < 2.0
+
+
+def test_what_is_given_up_for_others_is_no_room(harness: PoolHarness) -> None:
+    pool = harness.pool(timeout=60.0, max_size=2, **BUDGET)
+    lease = pool.acquire()
+    harness.pass_time(1.0)
+    harness.driver.plan("connect", turned_away(pause=50.0))
+    begin = harness.clock.now()
+    harness.driver.found = Probe(FULL, 0.5, give_up=True)
+    harness.clock.meanwhile(lease.release, lambda: harness.pass_time(51.0))
+    pool.acquire()
+    assert harness.driver.connections[0].closes
+    assert harness.clock.now() - begin > 40.0
+
+
 def test_a_full_budget_is_no_outage(harness: PoolHarness) -> None:
     pool = harness.pool(timeout=20.0, fail_fast=2.0, **BUDGET)
     harness.driver.always("connect", turned_away())

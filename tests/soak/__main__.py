@@ -5,7 +5,8 @@ Parameters are read from the environment: `SOAK_MINUTES` (10), `SOAK_SEED` (rand
 `SOAK_ON` (some of `postgresql`, `mysql` and `sqlite`, one after the other; by default all of them,
 without `mysql` where no MariaDB is installed),
 `SOAK_SCOPE` (`request` or `transaction`), `SOAK_WITHOUT` (acts and faults to leave out, by the
-names that a run prints, and `signal_handlers`), `TEST_DRIVER`.
+names that a run prints, `signal_handlers`, and on PostgreSQL `budget` and `replicas`: without a
+budget the pool resets sessions as it does by default), `TEST_DRIVER`.
 """
 
 from __future__ import annotations

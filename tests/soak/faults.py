@@ -49,6 +49,7 @@ class Faults:
         terminate: ends sessions at the server: a part of all, or the idle ones (True).
         replace_file: replaces the database file; called while no thread uses it.
         is_resting: tells whether the main thread rests while the run is paused.
+        others: further faults of this kind of server, with their weights.
         pace: seconds between two faults, on average.
     """
 
@@ -66,6 +67,7 @@ class Faults:
         terminate: Callable[[bool], None] | None = None,
         replace_file: Callable[[random.Random], None] | None = None,
         is_resting: Callable[[], bool] = lambda: True,
+        others: dict[Callable[[], None], float] | None = None,
     ) -> None:
         self.monitor = monitor
         self.workers = workers
@@ -95,6 +97,7 @@ class Faults:
             self.kinds |= {self.reset: 2, self.pause: 1, self.refuse: 1, self.delay: 1}
         if replace_file is not None:
             self.kinds |= {self.replace_file: 4}
+        self.kinds |= others or {}
         self.thread = threading.Thread(target=self._run, name="faults", daemon=True)
 
     def _run(self) -> None:

@@ -193,10 +193,20 @@ class Worker(Load):
 
     It can be interrupted anywhere by an asynchronous `KeyboardInterrupt`, and goes on with the same
     wrapper then, as an interactive session would.
+
+    Args:
+        more_acts: returns what it does on this server beside the acts for all of them.
     """
 
-    def __init__(self, monitor: Monitor, name: str, seed: str) -> None:
+    def __init__(
+        self,
+        monitor: Monitor,
+        name: str,
+        seed: str,
+        more_acts: Callable[[Load], dict[Callable[[], None], float]] = lambda _: {},
+    ) -> None:
         super().__init__(monitor, seed)
+        self.acts |= more_acts(self)
         self.acts |= {
             self.drop_wrapper: 2,
             self.end_with_a_lease: 1,

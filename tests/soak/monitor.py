@@ -63,6 +63,8 @@ class Monitor:
         self.counts: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
         self.problems: list[str] = []
+        self.other_pools: list[Pool[Any]] = []
+        """Pools that are audited as well."""
         self._claims = Claims()
         self._too_many_since: float | None = None
 
@@ -91,10 +93,10 @@ class Monitor:
     # ---- invariants ------------------------------------------------------------------------------
 
     def audit(self) -> None:
-        """Check the pool's state, under its lock."""
-        pool = self.pool
-        for problem in pool._run_locked(lambda: audit(pool)):
-            self.report(problem)
+        """Check the state of the pools, each under its lock."""
+        for pool in (self.pool, *self.other_pools):
+            for problem in pool._run_locked(lambda pool=pool: audit(pool)):
+                self.report(problem)
         self.count("audits")
 
     def compare(self) -> None:
@@ -116,18 +118,19 @@ class Monitor:
             self.report(f"{found} sessions at the server for {BOUND:g} s, {allowed} are ours")
             self._too_many_since = None
 
-    def is_at_rest(self) -> bool:
+    def is_at_rest(self, pool: Pool[Any] | None = None) -> bool:
         """Tell whether no lease is out and no task under way, after housekeeping."""
-        self.pool._tasks.maintain()
-        stats = self.pool.stats()
+        pool = pool or self.pool
+        pool._tasks.maintain()
+        stats = pool.stats()
         return not (stats.leased or stats.connecting or stats.waiting)
 
-    def wait_for_rest(self) -> None:
+    def wait_for_rest(self, pool: Pool[Any] | None = None) -> None:
         """Wait until no lease is out any more; report if that does not come."""
+        pool = pool or self.pool
         deadline = time.monotonic() + BOUND
-        while not self.is_at_rest():
+        while not self.is_at_rest(pool):
             if time.monotonic() > deadline:
-                pool = self.pool
                 holders = [(each.thread, each.seconds, each.note) for each in pool.holders()]
                 self.report(f"leases are left: {pool!r}, {holders}")
                 return

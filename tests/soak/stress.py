@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.soak.faults import Faults
+    from tests.soak.load import Load
 
 MAX_SIZE = 6
 """`max_size`, when no fault has resized the pool."""
@@ -86,6 +87,7 @@ class Stress:
         with ExitStack() as stack:
             settings = self.prepare(stack)
             entries = {ALIAS: settings, TENANT_ALIAS: self.prepare_tenants(settings)}
+            entries |= self.prepare_others(settings)
             complete = connections.configure_settings({"default": {}, **entries})
             for alias in entries:
                 connections.settings[alias] = complete[alias]
@@ -95,6 +97,7 @@ class Stress:
             stack.callback(_close_wrappers)
             pool = connections[ALIAS].resolve_pool()  # type: ignore[attr-defined]
             self.monitor = Monitor(lambda: pool, **self.instruments())
+            self.start_others()
             self.main_thread = MainThreadLoad(self.monitor, f"{self.seed}-main")
             self.faults = self.make_faults()
             stack.enter_context(_ignore_interrupts())
@@ -120,12 +123,33 @@ class Stress:
         """Make a database with a table `tenant` for each of them; return the common entry."""
         raise NotImplementedError
 
+    def prepare_others(self, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Return the entries of further aliases."""
+        return {}
+
     def instruments(self) -> dict[str, Any]:
         """Return the arguments of `Monitor`."""
         raise NotImplementedError
 
+    def start_others(self) -> None:
+        """Start what takes part beside the threads. The monitor is there."""
+
+    def more_acts(self, load: Load) -> dict[Callable[[], None], float]:
+        """Return what the threads do on this server alone."""
+        return {}
+
     def make_faults(self) -> Faults:
         raise NotImplementedError
+
+    def begin_calm(self) -> None:
+        """Tell all that take part that no faults come any more."""
+        self.monitor.calm.set()
+
+    def wait_for_recovery(self) -> None:
+        """Report what has not come back in the calm; observe meanwhile."""
+
+    def end_others(self) -> None:
+        """End what `start_others` has started. The threads have ended, all pools are closed."""
 
     def ledger(self) -> int:
         """Return how many rows were committed."""
@@ -137,15 +161,16 @@ class Stress:
         """Return the problems found. Call it in the main thread, which signals are delivered to."""
         monitor = self.monitor
         self.workers += [
-            Worker(monitor, f"load-{number}", f"{self.seed}-{number}")
+            Worker(monitor, f"load-{number}", f"{self.seed}-{number}", self.more_acts)
             for number in range(self.threads)
         ]
         self.faults.thread.start()
         self._observe(max(seconds - CALM_SECONDS, 0.0))
         self.faults.end()
         self._observe(1.0)
-        monitor.calm.set()
+        self.begin_calm()
         self._observe(CALM_SECONDS)
+        self.wait_for_recovery()
         monitor.ended.set()
         for worker in self.workers:
             worker.thread.join(STANDSTILL)
@@ -195,7 +220,9 @@ class Stress:
             if not worker.thread.is_alive():
                 self._replaced += 1
                 name = f"{self.seed}-{number}-{self._replaced}"
-                self.workers[number] = Worker(self.monitor, worker.thread.name, name)
+                self.workers[number] = Worker(
+                    self.monitor, worker.thread.name, name, self.more_acts
+                )
 
     def _end(self) -> None:
         monitor, pool = self.monitor, self.monitor.pool
@@ -210,6 +237,10 @@ class Stress:
             for problem in tenants._run_locked(lambda pool=tenants: audit(pool)):
                 monitor.report(problem)
             tenants.close()
+        for other in monitor.other_pools:
+            monitor.wait_for_rest(other)
+            other.close()
+        self.end_others()
         deadline = time.monotonic() + BOUND
         while (left := monitor.sessions()) != 0 and time.monotonic() < deadline:
             time.sleep(0.02)

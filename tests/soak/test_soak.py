@@ -32,13 +32,20 @@ def _allow_databases(django_db_blocker: Any) -> Iterator[None]:
 
 
 def test_a_pool_on_postgresql_loses_nothing_under_stress() -> None:
-    """Scenarios 7, 9, 10, 21, 22, 29, 32 and 48 all at once."""
+    """Scenarios 7, 9, 10, 21, 22, 29, 32, 48, 68 and 70 all at once."""
     with PostgresStress(SEED, print) as stress:
         assert stress.run(SECONDS) == []
         counts = stress.monitor.counts
     assert counts["query"] > 10
     assert counts["comparisons"] > 1
     assert counts["use_tenants"] > 1
+    assert counts["comparisons of slots"] > 10
+    assert counts["look_at_slot"] > 1
+    assert counts["unlocked slots"] > 1
+    assert counts["leases of rivals"] > 10
+    assert counts["reads from the replica"] > 1
+    assert counts["read_own_write"] > 1
+    assert counts["transfer"] > 1
 
 
 def test_a_pool_on_mariadb_loses_nothing_under_stress() -> None:
