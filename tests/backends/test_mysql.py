@@ -12,6 +12,7 @@ import pytest
 from django.db import Error, IntegrityError, OperationalError, transaction
 
 from tests.support.databases import PATIENCE, eventually, in_thread, in_threads
+from tests.support.servers import mysql_driver, uses_mysqlclient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -231,6 +232,110 @@ def test_an_answer_that_was_not_taken_does_not_reach_the_next_lease(
     wrapper.connection.query("SELECT 1")
     wrapper.close()
     assert isinstance(mariadb.session(wrapper), int)
+
+
+class Interrupted(BaseException):
+    """What a signal handler raises."""
+
+
+@pytest.fixture
+def interrupt_before(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A function that lets an interrupt come where PyMySQL is about to wait for an answer."""
+    if uses_mysqlclient():
+        pytest.skip("mysqlclient waits in C")
+
+    def prepare(method: str) -> None:
+        connection_class: Any = mysql_driver().connections.Connection
+        original = getattr(connection_class, method)
+
+        def interrupted(*args: Any, **kwargs: Any) -> None:
+            monkeypatch.setattr(connection_class, method, original)
+            raise Interrupted
+
+        monkeypatch.setattr(connection_class, method, interrupted)
+
+    return prepare
+
+
+@pytest.mark.parametrize("statement", ["SELECT SLEEP(0.2), 'theirs'", "SELECT nothing"])
+def test_an_interrupted_statement_does_not_answer_the_next_lease(
+    mariadb: MariaDatabase, interrupt_before: Callable[[str], None], statement: str
+) -> None:
+    """Its answer comes later than the liveness test of the next lease."""
+    wrapper = mariadb.wrapper()
+    first = mariadb.session(wrapper)
+    interrupt_before("_read_query_result")
+    with pytest.raises(Interrupted):
+        mariadb.value(wrapper, statement)
+    wrapper.close()
+    assert mariadb.value(wrapper, "SELECT 'ours'") == "ours"
+    assert mariadb.session(wrapper) != first
+
+
+def test_an_interrupted_commit_does_not_answer_the_next_lease(
+    mariadb: MariaDatabase, interrupt_before: Callable[[str], None]
+) -> None:
+    wrapper = mariadb.wrapper()
+    first = mariadb.session(wrapper)
+    wrapper.set_autocommit(False)
+    interrupt_before("_read_ok_packet")
+    with pytest.raises(Interrupted):
+        wrapper.commit()
+    wrapper.close()
+    assert mariadb.value(wrapper, "SELECT 'ours'") == "ours"
+    assert mariadb.session(wrapper) != first
+
+
+def test_a_transaction_whose_statement_was_interrupted_ends(
+    mariadb: MariaDatabase, interrupt_before: Callable[[str], None]
+) -> None:
+    """Its rollback would be confirmed by the statement's answer, and all others be one late."""
+    mariadb.execute("CREATE TABLE item (n integer)")
+    wrapper = mariadb.wrapper()
+
+    def work() -> None:
+        with transaction.atomic(using="interrupted"), wrapper.cursor() as cursor:
+            cursor.execute("INSERT INTO item VALUES (1)")
+            interrupt_before("_read_query_result")
+            cursor.execute("INSERT INTO item VALUES (2)")
+
+    with mariadb.known_as("interrupted", wrapper), pytest.raises(Interrupted):
+        work()
+    assert mariadb.value(wrapper, "SELECT count(*) FROM item") == 0
+    wrapper.close()
+    assert mariadb.value(wrapper, "SELECT 'ours'") == "ours"
+
+
+def test_an_error_of_the_server_is_an_answer(mariadb: MariaDatabase) -> None:
+    wrapper = mariadb.wrapper()
+    first = mariadb.session(wrapper)
+    with pytest.raises(Error):
+        mariadb.value(wrapper, "SELECT nothing FROM nowhere")
+    assert mariadb.session(wrapper) == first
+    wrapper.close()
+    assert mariadb.session(wrapper) == first
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda raw: raw.select_db(raw.db),
+        lambda raw: raw.set_character_set("utf8mb4"),
+        lambda raw: raw.show_warnings(),
+        lambda raw: raw.ping(),
+        lambda raw: raw.rollback(),
+    ],
+    ids=["select_db", "set_character_set", "show_warnings", "ping", "rollback"],
+)
+def test_the_drivers_own_commands_are_answered(
+    mariadb: MariaDatabase, act: Callable[[Any], object]
+) -> None:
+    wrapper = mariadb.wrapper()
+    first = mariadb.session(wrapper)
+    act(wrapper.connection)
+    assert not wrapper.connection.pooling_unread
+    wrapper.close()
+    assert mariadb.session(wrapper) == first
 
 
 @pytest.mark.parametrize("how", ["cancel", "terminate"])

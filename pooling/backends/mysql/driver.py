@@ -170,7 +170,7 @@ class MySQLDriverBase(DatabaseDriver):
             reason: str = changes.reason
             return reason
         if connection.pooling_unread:
-            return "rows that were not read"
+            return "an answer that was not read"
         return super().session_change(connection)
 
     def mark_baseline(self, connection: Any) -> None:
@@ -292,9 +292,9 @@ class PyMySQLDriver(MySQLDriverBase):
             connection.ping(reconnect=False)
 
     def finish_results(self, connection: Any) -> None:
-        """Raise if the lease has left rows that were not read."""
+        """Raise if the lease has left an answer that was not read."""
         if connection.pooling_unread:
-            raise self.operational_error("the lease has left rows that were not read")
+            raise self.operational_error("the lease has left an answer that was not read")
 
     def reset_on_server(self, connection: Any, params: dict[str, Any]) -> None:
         """Send COM_RESET_CONNECTION, which leaves the database as it is."""

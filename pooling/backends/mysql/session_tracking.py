@@ -17,6 +17,9 @@ READ_ONLY_ERRORS = frozenset({1290, 1792, 1836})
 IN_TRANSACTION, AUTOCOMMIT = 1, 2
 """Bits of the status that the server sends with each answer."""
 METHOD = "method of the driver's connection"
+OUT_OF_SYNC = 2014
+CLIENT_ERRORS = range(2000, 3000)
+"""What a driver reports by itself; all other numbers are answers of the server."""
 
 
 class SessionChanges:
@@ -120,12 +123,23 @@ class TrackedConnection:
 
 
 class PyMySQLConnection(TrackedConnection):
-    """PyMySQL's, which keeps the server's status."""
+    """PyMySQL's, which keeps the server's status.
+
+    It closes itself if an exception ends the wait for the server, but not if one comes between
+    sending a command and waiting (an interrupt, a time limit by a signal). Then the next command
+    would get the answer of that one, for another caller perhaps: so what is sent has to be
+    answered first.
+    """
 
     server_status: int
     server_thread_id: tuple[int]
+    pooling_unanswered: bool
+    """A command was sent, and its answer was not read."""
+    Error: type[Exception]
+    OperationalError: type[Exception]
     _sock: Any
     _result: Any
+    _force_close: Any
 
     @property
     def pooling_in_transaction(self) -> bool:
@@ -148,9 +162,11 @@ class PyMySQLConnection(TrackedConnection):
 
     @property
     def pooling_unread(self) -> bool:
-        """Whether rows are left that were not read."""
+        """Whether an answer is left that was not read, or not all of it."""
         result = self._result
-        return result is not None and bool(result.unbuffered_active or result.has_next)
+        return self.pooling_unanswered or (
+            result is not None and bool(result.unbuffered_active or result.has_next)
+        )
 
     def fileno(self) -> int:
         """Return the socket's descriptor; OSError if it is closed."""
@@ -167,6 +183,50 @@ class PyMySQLConnection(TrackedConnection):
     def connect(self, *args: Any, **kwargs: Any) -> None:
         self._note(may_be_reset=False)  # `ping(reconnect=True)`, for instance
         super().connect(*args, **kwargs)  # type: ignore[misc]
+
+    def _request_authentication(self) -> None:
+        super()._request_authentication()  # type: ignore[misc]
+        self.pooling_unanswered = False
+
+    def _execute_command(self, command: int, sql: Any) -> None:
+        if self.pooling_unanswered and self._sock is not None:
+            self._force_close()
+            raise self.OperationalError(
+                OUT_OF_SYNC, "the statement before was interrupted; the connection is closed"
+            )
+        super()._execute_command(command, sql)  # type: ignore[misc]
+
+    def _write_bytes(self, data: Any) -> None:
+        self.pooling_unanswered = True
+        super()._write_bytes(data)  # type: ignore[misc]
+
+    def _read_ok_packet(self) -> Any:
+        try:
+            packet = super()._read_ok_packet()  # type: ignore[misc]
+        except self.Error as error:
+            self.pooling_unanswered = not _is_answer(error)
+            raise
+        self.pooling_unanswered = False
+        return packet
+
+    def _read_query_result(self, unbuffered: bool = False) -> Any:
+        self.pooling_unanswered = True  # also for the next result of a statement that has several
+        try:
+            rows = super()._read_query_result(unbuffered)  # type: ignore[misc]
+        except self.Error as error:
+            self.pooling_unanswered = not _is_answer(error)
+            raise
+        self.pooling_unanswered = False
+        return rows
+
+    def set_character_set(self, *args: Any, **kwargs: Any) -> Any:
+        super().set_character_set(*args, **kwargs)
+        self.pooling_unanswered = False
+
+    def show_warnings(self) -> Any:
+        rows = super().show_warnings()  # type: ignore[misc]
+        self.pooling_unanswered = False
+        return rows
 
 
 class MySQLdbConnection(TrackedConnection):
@@ -237,6 +297,12 @@ class MySQLdbConnection(TrackedConnection):
         return super().change_user(*args, **kwargs)  # type: ignore[misc]
 
 
+def _is_answer(error: Exception) -> bool:
+    """Tell whether the server has answered with this error."""
+    number = error.args[0] if error.args else None
+    return isinstance(number, int) and number > 0 and number not in CLIENT_ERRORS
+
+
 @lru_cache(128)  # classes may be made per connection
 def _tracked(mixin: type, base: type) -> type:
     return type(base.__name__, (mixin, base), {"__module__": base.__module__})
@@ -253,3 +319,5 @@ def track(connection: Any, mixin: type, notes_changes: bool) -> None:
     if mixin is MySQLdbConnection:
         connection.pooling_unread = False
         connection.remember_socket()
+    else:
+        connection.pooling_unanswered = False
