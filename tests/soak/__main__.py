@@ -62,9 +62,7 @@ def main() -> int:
             else:
                 stress = PostgresStress(seed, print_line)
             with stress:
-                problems = stress.run(
-                    minutes * 60 * PARTS[kind] / sum(PARTS[each] for each in kinds)
-                )
+                problems = stress.run(minutes * 60 * PARTS[kind] / parts)
                 print(f"{kind}:", *stress.report(), sep="\n", flush=True)
             for problem in problems:
                 print(f"PROBLEM: {problem}", flush=True)
