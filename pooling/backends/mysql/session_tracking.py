@@ -196,6 +196,11 @@ class PyMySQLConnection(TrackedConnection):
             )
         super()._execute_command(command, sql)  # type: ignore[misc]
 
+    def autocommit(self, value: Any) -> None:
+        # Django ends a transaction with it: an error here would hide the interrupt.
+        if not self.pooling_unanswered:
+            super().autocommit(value)  # type: ignore[misc]
+
     def _write_bytes(self, data: Any) -> None:
         self.pooling_unanswered = True
         super()._write_bytes(data)  # type: ignore[misc]
