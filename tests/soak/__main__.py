@@ -42,6 +42,8 @@ def main() -> int:
     left_out = missing()
     usual = [kind for kind in PARTS if kind != "mysql" or not left_out]
     kinds = (os.environ.get("SOAK_ON") or ",".join(usual)).split(",")
+    if unknown := set(kinds) - PARTS.keys():
+        sys.exit(f"SOAK_ON: {', '.join(sorted(unknown))} is none of {', '.join(PARTS)}")
     if left_out:
         print(f"Without MariaDB: {left_out}", flush=True)
     print(f"SOAK_SEED={seed} SOAK_MINUTES={minutes:g} SOAK_ON={','.join(kinds)}", flush=True)
