@@ -24,7 +24,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from pooling.backends.driver import driver_of
 from pooling.backends.postgresql.sql_classifier import is_plain_read
 from pooling.core.errors import PoolTimeout, TooManyWaiters
-from pooling.core.workers import WORKERS
+from pooling.core.worker_threads import WORKERS
 from pooling.formatting import one_line
 
 if TYPE_CHECKING:

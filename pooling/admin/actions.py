@@ -11,7 +11,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import connections
 
 from pooling.admin.context import servers, setting_line
-from pooling.core.workers import WORKERS
+from pooling.core.worker_threads import WORKERS
 from pooling.fleet.commands import LEASE_ACTIONS
 from pooling.formatting import duration, plural
 from pooling.models import ConnectionPool

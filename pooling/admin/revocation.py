@@ -27,7 +27,7 @@ from django.db.models.signals import post_delete, post_save
 from django.utils.crypto import salted_hmac
 
 from pooling.core import forks
-from pooling.core.workers import WORKERS
+from pooling.core.worker_threads import WORKERS
 from pooling.fleet.cache_store import (
     FleetError,
     close_caches,

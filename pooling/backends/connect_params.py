@@ -10,7 +10,7 @@ from django.utils.module_loading import import_string
 
 from pooling.backends.identity import HiddenDict
 from pooling.core import forks
-from pooling.core.workers import WORKERS
+from pooling.core.worker_threads import WORKERS
 from pooling.formatting import one_line
 
 if TYPE_CHECKING:

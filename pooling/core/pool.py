@@ -16,6 +16,7 @@ from pooling.core import forks, housekeeping, messages, stats
 from pooling.core.clock import LONG_AGO, SYSTEM_CLOCK, Clock
 from pooling.core.config import PoolConfig
 from pooling.core.connection import ABANDONED, DiscardReason, Lease, PooledConnection
+from pooling.core.connection_tasks import QUIESCENCE_TIMEOUT, TaskRunner
 from pooling.core.driver import C, Driver
 from pooling.core.errors import (
     LeaseError,
@@ -30,9 +31,8 @@ from pooling.core.listener import NULL_LISTENER, Listener
 from pooling.core.queue import Waiter
 from pooling.core.scheduler import SCHEDULER, Scheduler
 from pooling.core.state import PoolState
-from pooling.core.tasks import QUIESCENCE_TIMEOUT, TaskRunner
 from pooling.core.threads import in_nested_call
-from pooling.core.workers import WORKERS, Workers
+from pooling.core.worker_threads import WORKERS, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

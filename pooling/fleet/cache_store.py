@@ -18,7 +18,7 @@ from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 
 from pooling.core import forks
-from pooling.core.workers import WORKERS
+from pooling.core.worker_threads import WORKERS
 from pooling.fleet.archive import Archive, is_archive, new_archive, roll
 from pooling.fleet.options import FleetOptions, fleet_options
 from pooling.fleet.schema import is_command, is_snapshot

@@ -14,7 +14,7 @@ from pooling.backends.driver import driver_of
 from pooling.core import forks
 from pooling.core.config import PoolConfig
 from pooling.core.errors import PoolConfigError
-from pooling.core.workers import WORKERS
+from pooling.core.worker_threads import WORKERS
 from pooling.fleet.cache_store import (
     COMMAND_LIFETIME,
     CacheStore,

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 from pooling.core import forks
-from pooling.core.workers import WORKERS
+from pooling.core.worker_threads import WORKERS
 from pooling.fleet.archive import Archive, new_archive, roll
 from pooling.fleet.cache_store import (
     CacheStore,

@@ -13,7 +13,7 @@ from pooling.backends.driver import driver_of
 from pooling.backends.postgresql.deadlines import DEADLINES
 from pooling.core import forks
 from pooling.core.errors import PoolError
-from pooling.core.workers import WORKERS
+from pooling.core.worker_threads import WORKERS
 from pooling.fleet.snapshots import redacted
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from django.db.backends.signals import connection_created
 from pooling.backends import base, cursors, transaction_scope
 from pooling.core.config import SCOPES
 from pooling.core.pool import Pool
-from pooling.core.workers import WORKERS
+from pooling.core.worker_threads import WORKERS
 from tests.backends.test_interrupts import (
     check,
     numbers,  # noqa: F401 - a fixture

@@ -161,8 +161,8 @@ def test_a_waiter_takes_little_memory() -> None:
 
 IDLE_PROCESS = """
 import threading
-from pooling.core import workers
-workers.IDLE_TIMEOUT = 0.01
+from pooling.core import worker_threads
+worker_threads.IDLE_TIMEOUT = 0.01
 import pooling
 from tests.benchmarks.micro.probes.stubs import StubDriver
 

@@ -12,7 +12,7 @@ import pytest
 from pooling.core.backoff import FIRST_PAUSE, LONGEST_PAUSE, MAX_CONCURRENT_CONNECTS, REFILL_PAUSE
 from pooling.core.errors import PoolError, PoolTimeout
 from pooling.core.housekeeping import STALL
-from pooling.core.workers import Workers
+from pooling.core.worker_threads import Workers
 from tests.support.fakes import (
     Caller,
     FakeOperationalError,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 
-from pooling.core.workers import Workers
+from pooling.core.worker_threads import Workers
 from tests.support.fakes import TEST_TIMEOUT, Caller, PoolHarness
 
 THREADS, SIZE, TURNS = 32, 4, 1600

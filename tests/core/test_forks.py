@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pooling.core import forks
-from pooling.core import workers as workers_module
+from pooling.core import worker_threads as workers_module
 from pooling.core.errors import LeaseError, PoolClosed
 from pooling.core.scheduler import Scheduler
-from pooling.core.workers import Workers
+from pooling.core.worker_threads import Workers
 from tests.support.fakes import TEST_TIMEOUT, Caller, FakeClock, Gate, PoolHarness
 
 if TYPE_CHECKING:

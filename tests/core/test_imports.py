@@ -48,4 +48,4 @@ def test_no_file_of_the_core_but_the_pool_takes_the_pools_lock() -> None:
         if "with self._lock" in path.read_text() or "with pool._lock" in path.read_text()
     ]
     # Scheduler, threads and workers have locks of their own.
-    assert takers == ["pool.py", "scheduler.py", "threads.py", "workers.py"]
+    assert takers == ["pool.py", "scheduler.py", "threads.py", "worker_threads.py"]

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pooling.core import forks, scheduler, workers
+from pooling.core import forks, scheduler, worker_threads
 from pooling.core.scheduler import Scheduler
-from pooling.core.workers import Workers
+from pooling.core.worker_threads import Workers
 from tests.support.fakes import FakeClock
 from tests.support.injection import InjectionHarness, Interrupter, everywhere, interrupt_everywhere
 
@@ -97,7 +97,7 @@ def test_maintenance_goes_on_after_the_end_of_its_thread_at_any_bytecode(
 def test_workers_go_on_after_the_end_of_one_at_any_bytecode(
     threads: list[StandIn], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "IDLE_TIMEOUT", 0.0)
+    monkeypatch.setattr(worker_threads, "IDLE_TIMEOUT", 0.0)
 
     def once(interrupter: Interrupter) -> None:
         threads.clear()
@@ -120,7 +120,7 @@ def test_workers_go_on_after_the_end_of_one_at_any_bytecode(
 def test_a_caller_who_is_interrupted_on_its_way_to_the_workers_does_them_no_harm(
     threads: list[StandIn], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "IDLE_TIMEOUT", 0.0)
+    monkeypatch.setattr(worker_threads, "IDLE_TIMEOUT", 0.0)
 
     def once(interrupter: Interrupter) -> None:
         threads.clear()

@@ -7,10 +7,10 @@ import threading
 import pytest
 
 from pooling.core.connection import DiscardReason
+from pooling.core.connection_tasks import QUIESCENCE_TIMEOUT
 from pooling.core.errors import LeaseError, PoolClosed, PoolConfigError, PoolTimeout
 from pooling.core.pool import close_all
-from pooling.core.tasks import QUIESCENCE_TIMEOUT
-from pooling.core.workers import Workers
+from pooling.core.worker_threads import Workers
 from tests.support.fakes import Caller, FakeOperationalError, Gate, ManualWorkers, PoolHarness
 
 

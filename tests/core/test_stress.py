@@ -17,7 +17,7 @@ from pooling.core.config import PoolConfig
 from pooling.core.errors import PoolTimeout
 from pooling.core.pool import Pool
 from pooling.core.scheduler import Scheduler
-from pooling.core.workers import Workers
+from pooling.core.worker_threads import Workers
 from tests.support.fakes import (
     TEST_TIMEOUT,
     Caller,

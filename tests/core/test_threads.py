@@ -14,7 +14,7 @@ import pytest
 
 from pooling.core.errors import PoolError
 from pooling.core.threads import DaemonStarter, has_ended, in_nested_call
-from pooling.core.workers import WORKERS, Workers
+from pooling.core.worker_threads import WORKERS, Workers
 from tests.support.fakes import TEST_TIMEOUT, Gate
 
 if TYPE_CHECKING:

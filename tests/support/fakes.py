@@ -19,7 +19,7 @@ from pooling.core.config import PoolConfig
 from pooling.core.listener import NULL_LISTENER, Listener
 from pooling.core.pool import Pool
 from pooling.core.scheduler import Scheduler
-from pooling.core.workers import Workers
+from pooling.core.worker_threads import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

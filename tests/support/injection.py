@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
 
     from pooling.core.connection import Lease
-    from pooling.core.workers import Workers
+    from pooling.core.worker_threads import Workers
 
 CORE = Path(pooling.core.__file__).parent
 MOST = 20_000

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import pooling
-from pooling.core import workers
+from pooling.core import worker_threads
 from pooling.core.queue import Waiter
 
 from .base import WAIT_TIMEOUT, Probe
@@ -156,7 +156,7 @@ class Threads(Probe):
     """
 
     def __init__(self, pool: str) -> None:
-        workers.IDLE_TIMEOUT = 0.1
+        worker_threads.IDLE_TIMEOUT = 0.1
         self.new_pool = POOLS[pool]
 
     def trial(self, number: int) -> dict[str, float]:

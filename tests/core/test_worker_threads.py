@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from pooling.core import workers as workers_module
+from pooling.core import worker_threads as workers_module
 from pooling.core.errors import PoolTimeout
 from pooling.core.threads import DAEMONS
-from pooling.core.workers import Workers
+from pooling.core.worker_threads import Workers
 from tests.support.fakes import TEST_TIMEOUT, Gate, ManualWorkers, PoolHarness
 
 

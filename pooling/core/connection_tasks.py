@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pooling.core.listener import Listener
     from pooling.core.pool import Pool
     from pooling.core.scheduler import Scheduler
-    from pooling.core.workers import Workers
+    from pooling.core.worker_threads import Workers
 
 logger = logging.getLogger("pooling")
 
