@@ -109,4 +109,5 @@ def test_the_quick_start_works(
         PGPASSWORD=entry["PASSWORD"],
     )
     assert "Applying auth.0001_initial... OK" in printed
-    assert "No load seen, no advice for 'default'" in printed
+    # The server of before may publish the last request only while `poolsize` looks.
+    assert re.search("^(No load seen, no advice|max_size) for 'default'", printed, re.MULTILINE)
