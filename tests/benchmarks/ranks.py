@@ -30,7 +30,10 @@ Ranks: TypeAlias = "dict[str, int]"
 
 def ranks(document: Document) -> dict[str, Ranks]:
     """Return the ranks of those without errors, by table and contender."""
-    titles = layout.titles(document)
+    titles = {
+        name: title.removeprefix("Django, ").removesuffix(" (psycopg2)")
+        for name, title in layout.titles(document).items()
+    }
     return {
         f"{table.title}, {section.label}": {
             titles[each["contender"]]: each["rank"] for each in section.results if each["rank"]
@@ -73,7 +76,7 @@ def block(first: Document, second: Document) -> str:
     )
     return "\n\n".join(
         [
-            pipes(["table", "first run", "second run", ""], rows),
+            pipes(["table", "first run", "second run", ""], rows, 4, escaped=True),
             f"Of {len(rows)} tables: {counts}.",
             f"{escape(pages.signature(first))}; again at {second['environment']['taken_at']}.",
         ]
