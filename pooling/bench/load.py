@@ -160,7 +160,9 @@ class Load(ABC):
             for failed in await asyncio.gather(*parts, return_exceptions=True):
                 if failed is not None:
                     raise failed
-            reports[phase.operation] = PhaseReport.of(samples, process_time() - before)
+            reports[phase.operation] = PhaseReport.of(
+                samples, process_time() - before, by_time=trial.seconds is not None
+            )
         return TrialReport(reports)
 
     async def _work(self, client: Client, phase: Phase, samples: Samples) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from pooling.formatting import one_line
@@ -59,7 +60,9 @@ class PhaseReport:
     """All clients' measurements of one phase.
 
     Attributes:
-        seconds: from the first client's beginning to the last one's end.
+        seconds: from the first client's beginning to the last one's end. Where the clock ended the
+            phase, the mean of the clients' times: each has counted its last operation whole, and
+            to have it wait for the last client's would cost slow operations more than fast ones.
         rates: operations per second, client by client.
         cpu: seconds of processor time of the contender's process, if they were measured.
     """
@@ -72,12 +75,20 @@ class PhaseReport:
     cpu: float | None = None
 
     @classmethod
-    def of(cls, clients: Sequence[Samples], cpu: float | None = None) -> PhaseReport:
+    def of(
+        cls, clients: Sequence[Samples], cpu: float | None = None, *, by_time: bool = False
+    ) -> PhaseReport:
+        """Put the measurements of a phase's clients together.
+
+        Args:
+            by_time: whether the clock has ended the phase, rather than a number of operations.
+        """
+        whole = max(each.end for each in clients) - min(each.begin for each in clients)
         return cls(
             latencies=[latency for each in clients for latency in each.latencies],
             acquiring=sum(each.acquiring for each in clients),
             errors=sum((each.errors for each in clients), Counter()),
-            seconds=max(each.end for each in clients) - min(each.begin for each in clients),
+            seconds=fmean(each.end - each.begin for each in clients) if by_time else whole,
             rates=[
                 len(each.latencies) / (each.end - each.begin) if each.latencies else 0.0
                 for each in clients

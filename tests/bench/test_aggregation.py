@@ -11,7 +11,13 @@ import pytest
 from pooling.bench.aggregation import make_document, results_of
 from pooling.bench.contenders import CONTENDERS
 from pooling.bench.environment import describe
-from pooling.bench.measurements import ConnectionCounts, PhaseReport, TrialReport, describe_error
+from pooling.bench.measurements import (
+    ConnectionCounts,
+    PhaseReport,
+    Samples,
+    TrialReport,
+    describe_error,
+)
 from pooling.bench.plan import Cell, Plan
 from pooling.bench.runner import CellRecords, Record
 from pooling.bench.workloads import WORKLOADS
@@ -149,3 +155,11 @@ def test_an_error_is_one_line_of_bounded_length() -> None:
     assert describe_error(ValueError("a\n  b\x1b[31m")) == "ValueError: a b [31m"
     assert describe_error(TimeoutError()) == "TimeoutError"
     assert len(describe_error(ValueError("x" * 1000))) < 200
+
+
+def test_clients_do_not_wait_for_the_last_operation_of_others() -> None:
+    """Else a rate by time would be lower the slower its operations are."""
+    fast = Samples(latencies=[0.1] * 10, begin=5.0, end=6.0)
+    slow = Samples(latencies=[1.5], begin=5.0, end=6.5)
+    assert PhaseReport.of([fast, slow], by_time=True).seconds == 1.25
+    assert PhaseReport.of([fast, slow]).seconds == 1.5

@@ -68,7 +68,7 @@ class Load(Probe):
                 clients.append(samples)
 
         in_threads(self.clients, work)
-        return PhaseReport.of(clients)
+        return PhaseReport.of(clients, by_time=True)
 
     def ask(self) -> None:
         """Get the page, once."""
