@@ -32,7 +32,7 @@ def test_a_pool_is_faster_than_none(
     try:
         ratios = main(postgresql_url, seconds=0.3, rounds=1)
     finally:
-        execute(postgresql_url, "DROP TABLE IF EXISTS independent")
+        execute(postgresql_url, "DROP TABLE IF EXISTS independent_item")
     assert ratios.keys() == CONTENDERS.keys()
     assert ratios["stock"] == 1
     assert ratios["pooling"] > 1
