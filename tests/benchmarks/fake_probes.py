@@ -22,6 +22,13 @@ class Other(Steady):
     """One with another name."""
 
 
+class Numbered(Steady):
+    """One that tells its process."""
+
+    def trial(self, number: int) -> dict[str, float]:
+        return {"seconds": 1.0, "process": os.getpid()}
+
+
 class Failing(Steady):
     """One that works until it is measured."""
 

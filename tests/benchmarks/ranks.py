@@ -70,17 +70,12 @@ def block(first: Document, second: Document) -> str:
     ]
     if not rows:
         raise pages.PageError("the two documents have no table in common")
-    verdicts = [row[-1] for row in rows]
-    counts = ", ".join(
-        f"{verdicts.count(each)} {each.strip('*')}" for each in (SAME, TIES, CONTRADICTION)
-    )
-    return "\n\n".join(
-        [
-            pipes(["table", "first run", "second run", ""], rows, 4, escaped=True),
-            f"Of {len(rows)} tables: {counts}.",
-            f"{escape(pages.signature(first))}; again at {second['environment']['taken_at']}.",
-        ]
-    )
+    same, ties, contradictions = map([row[-1] for row in rows].count, (SAME, TIES, CONTRADICTION))
+    shown = pipes(["table", "first run", "second run", ""], rows, 4, escaped=True)
+    said = f"Of {len(rows)} tables {same} are the same, {ties} the same up to ties; "
+    said += f"{contradictions} contradict."
+    signed = f"{escape(pages.signature(first))}; again at {second['environment']['taken_at']}."
+    return "\n\n".join([shown, said, signed])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -302,6 +302,22 @@ def test_the_order_of_turns_is_drawn_from_the_seed(monkeypatch: pytest.MonkeyPat
     assert {*order(1)} == {"Steady", "Other"}
 
 
+@pytest.mark.parametrize(("is_fresh", "processes"), [(False, 1), (True, 3)])
+def test_each_round_may_have_new_processes(is_fresh: bool, processes: int) -> None:
+    found = run(benchmark(subject("a", "Numbered"), subject("b"), is_fresh=is_fresh), QUICK)
+
+    assert len({each["a"]["process"] for each in found.rounds}) == processes
+    assert [each["b"]["seconds"] for each in found.rounds] == [1.0] * 3
+
+
+@pytest.mark.parametrize("probe", ["Failing", "Dying", "Picky"])
+def test_a_subject_that_fails_does_not_begin_again(probe: str) -> None:
+    found = run(benchmark(subject("a"), subject("b", probe), is_fresh=True), QUICK)
+
+    assert list(found.problems) == ["b"]
+    assert [list(each) for each in found.rounds] == [["a"]] * 3
+
+
 def test_a_turn_takes_about_as_long_as_it_should() -> None:
     amount = Budget(rounds=1, seconds=0.5)
 

@@ -47,7 +47,7 @@ def test_the_page_gets_the_ranks_of_both_runs(tmp_path: Path) -> None:
     text = page.read_text()
     assert text.startswith("# Title\n\n<!-- ranks:begin -->\n| table")
     assert text.endswith("<!-- ranks:end -->\n\nend\n")
-    assert "1 contradicts" in text
+    assert "; 1 contradict." in text
     assert "; again at " in text
 
 

@@ -39,7 +39,7 @@ def _acquire_release(threads: int, longer: float) -> MicroBenchmark:
         name=f"core-{threads}",
         title=f"core: acquire + release, {what}",
         longer=longer,
-        most_rounds=None if threads == 1 else 9,
+        is_fresh=threads > 1,
         subjects=(
             _core(OURS, "AcquireRelease", threads=threads),
             _core(PSYCOPG_POOL, "AcquireRelease", threads=threads),
@@ -217,6 +217,7 @@ THREADED = MicroBenchmark(
     title=f"Django: SELECT 1 by {THREADS} threads on {THREADS} connections",
     vendor=POSTGRESQL,
     longer=10.0,
+    is_fresh=True,
     subjects=tuple(
         _django(name, contender, probe="ThreadedRequest", query=ONE, threads=THREADS)
         for name, contender in (

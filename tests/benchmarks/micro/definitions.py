@@ -74,6 +74,8 @@ class MicroBenchmark:
         longer: how many times the usual time of a trial it takes, if it goes by time.
         most_rounds: for what takes long.
         tables: how many tables its database has.
+        is_fresh: whether each round has new processes: threads fall into a rhythm that lasts as
+            long as their process, and is another one in the next.
     """
 
     name: str
@@ -86,3 +88,4 @@ class MicroBenchmark:
     longer: float = 1.0
     most_rounds: int | None = None
     tables: int = 1
+    is_fresh: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from contextlib import ExitStack
@@ -125,25 +126,51 @@ def run(
             entry = stack.enter_context(provider.new_database())
             provider.prepare(entry)
             make_tables(provider, entry, benchmark.tables - 1)
+        numbers: dict[str, int] = {}
+        blocks = [[number] for number in range(rounds)] if benchmark.is_fresh else [range(rounds)]
+        for block in blocks:
+            _run_block(found, budget, entry, block, numbers)
+    return found
+
+
+def _run_block(
+    found: Found,
+    budget: Budget,
+    entry: dict[str, Any] | None,
+    rounds: Sequence[int],
+    numbers: dict[str, int],
+) -> None:
+    """Run some rounds, with processes of their own.
+
+    Args:
+        numbers: how often each subject does it in a trial, as far as that is known.
+    """
+    benchmark = found.benchmark
+    with ExitStack() as stack:
         processes = {}
         for subject in benchmark.subjects:
+            if subject.name in found.problems:
+                continue
             if lack := missing_modules(subject.needs):
                 found.problems[subject.name] = lack
                 continue
             process = stack.enter_context(ProbeProcess(subject.probe, subject.blocked))
             process.start()
             processes[subject.name] = process
-        numbers = {}
         for subject in benchmark.subjects:
             if (ready := processes.get(subject.name)) is not None:
                 try:
                     ready.ready()
                     ready.open(options_of(subject, benchmark.vendor, entry))
-                    numbers[subject.name] = _calibrated(ready, benchmark, budget)
+                    if subject.name in numbers:
+                        ready.trial(math.ceil(numbers[subject.name] * ENOUGH))
+                    else:
+                        numbers[subject.name] = _calibrated(ready, benchmark, budget)
                 except WorkerFailedError as error:
                     found.problems[subject.name] = str(error)
-        for number in range(rounds):
-            order = list(numbers)
+        able = [name for name in processes if name not in found.problems]
+        for number in rounds:
+            order = list(able)
             random.Random(f"{budget.seed}-{benchmark.name}-{number}").shuffle(order)
             measured = {}
             for name in order:
@@ -151,14 +178,13 @@ def run(
                     measured[name] = processes[name].trial(numbers[name])
                 except WorkerFailedError as error:
                     found.problems[name] = str(error)
-                    del numbers[name]
+                    able.remove(name)
             found.rounds.append(measured)
-        for name in numbers:
+        for name in able:
             try:
                 processes[name].close()
             except WorkerFailedError as error:
                 found.problems[name] = str(error)
-    return found
 
 
 def options_of(subject: Subject, vendor: str, entry: dict[str, Any] | None) -> dict[str, Any]:

@@ -69,10 +69,10 @@ class Floor(Probe):
 
     @staticmethod
     def poll(number: int, connection: Stub) -> float:
-        poll = connection.poller.poll
+        poll = connection.is_readable
         begin = perf_counter()
         for _ in range(number):
-            poll(0)
+            poll()
         return (perf_counter() - begin) / number
 
     @staticmethod
@@ -87,13 +87,13 @@ class Floor(Probe):
     @staticmethod
     def everything(number: int, connection: Stub) -> float:
         lock, idle = threading.Lock(), [connection]
-        now, poll = time.monotonic, connection.poller.poll
+        now, poll = time.monotonic, connection.is_readable
         begin = perf_counter()
         for _ in range(number):
             now()
             with lock:
                 taken = idle.pop()
-            poll(0)
+            poll()
             now()
             with lock:
                 idle.append(taken)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import time
 from typing import Any
+
+from pooling.backends.postgresql import polling
 
 
 class StubError(Exception):
@@ -18,15 +19,14 @@ class Stub:
     All share one socket: polling costs the same, and a thousand of them need no file descriptors.
     """
 
-    __slots__ = ("closed", "poller", "status")
+    __slots__ = ("closed", "is_readable", "status")
 
     _sockets = socket.socketpair()
 
     def __init__(self) -> None:
         self.closed = False
         self.status = 0
-        self.poller = select.poll()
-        self.poller.register(self._sockets[0].fileno(), select.POLLIN | select.POLLPRI)
+        self.is_readable = polling.readable(self._sockets[0].fileno())
 
     def rollback(self) -> None:
         """SQLAlchemy does this on every return."""
@@ -54,7 +54,7 @@ class StubDriver:
         """Ask the operating system whether the socket is silent."""
         if connection.closed:
             return False
-        return not connection.poller.poll(0)
+        return not connection.is_readable()
 
     def ping(self, connection: Stub) -> None:
         """There is no server to answer."""
