@@ -310,6 +310,17 @@ def test_each_round_may_have_new_processes(is_fresh: bool, processes: int) -> No
     assert [each["b"]["seconds"] for each in found.rounds] == [1.0] * 3
 
 
+@pytest.mark.parametrize(
+    ("quick", "most", "rounds"), [(False, None, 6), (False, 5, 5), (True, None, 2)]
+)
+def test_a_benchmark_may_have_more_rounds(quick: bool, most: int | None, rounds: int) -> None:
+    amount = Budget(rounds=2, seconds=0.001, quick=quick)
+
+    found = run(benchmark(subject("a"), more_rounds=3, most_rounds=most), amount)
+
+    assert len(found.rounds) == rounds
+
+
 @pytest.mark.parametrize("probe", ["Failing", "Dying", "Picky"])
 def test_a_subject_that_fails_does_not_begin_again(probe: str) -> None:
     found = run(benchmark(subject("a"), subject("b", probe), is_fresh=True), QUICK)

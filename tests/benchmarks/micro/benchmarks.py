@@ -169,6 +169,7 @@ NO_QUERY = MicroBenchmark(
     name="django-no-query",
     title="Django: acquire + release, no query",
     vendor=POSTGRESQL,
+    is_fresh=True,
     subjects=(
         _django(OURS_3, "pooled"),
         _django(OURS_2, "pooled"),
@@ -197,6 +198,7 @@ SELECT = MicroBenchmark(
     name="django-select",
     title="Django: the same with SELECT 1",
     vendor=POSTGRESQL,
+    is_fresh=True,
     longer=2.0,
     subjects=(
         _django(OURS_3, "pooled", query=ONE),
@@ -218,6 +220,7 @@ THREADED = MicroBenchmark(
     vendor=POSTGRESQL,
     longer=10.0,
     is_fresh=True,
+    more_rounds=2,
     subjects=tuple(
         _django(name, contender, probe="ThreadedRequest", query=ONE, threads=THREADS)
         for name, contender in (
@@ -236,6 +239,8 @@ SQLITE_READ = MicroBenchmark(
     title="SQLite file with 60 tables: one ORM read per acquire",
     vendor=SQLITE,
     tables=60,
+    is_fresh=True,
+    more_rounds=3,
     subjects=(
         _django(OURS, "pooled", probe="OrmRead"),
         _django("stock backend", "stock", probe="OrmRead"),

@@ -73,9 +73,11 @@ class MicroBenchmark:
         quick_number: the same for a first impression, if it is another one.
         longer: how many times the usual time of a trial it takes, if it goes by time.
         most_rounds: for what takes long.
+        more_rounds: how many times the usual number of rounds, where rounds differ much.
         tables: how many tables its database has.
-        is_fresh: whether each round has new processes: threads fall into a rhythm that lasts as
-            long as their process, and is another one in the next.
+        is_fresh: whether each round has new processes. What a process costs depends on where its
+            memory happens to be, and its threads fall into a rhythm: both last as long as it does,
+            and a repetition would measure the same again.
     """
 
     name: str
@@ -87,5 +89,6 @@ class MicroBenchmark:
     quick_number: int | None = None
     longer: float = 1.0
     most_rounds: int | None = None
+    more_rounds: int = 1
     tables: int = 1
     is_fresh: bool = False

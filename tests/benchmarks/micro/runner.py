@@ -119,7 +119,8 @@ def run(
 ) -> Found:
     """Run one benchmark. A subject that fails does not stop the others."""
     found = Found(benchmark)
-    rounds = min(budget.rounds, benchmark.most_rounds or budget.rounds)
+    rounds = budget.rounds if budget.quick else budget.rounds * benchmark.more_rounds
+    rounds = min(rounds, benchmark.most_rounds or rounds)
     with ExitStack() as stack:
         entry = None
         if provider is not None:
