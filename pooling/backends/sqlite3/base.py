@@ -79,10 +79,12 @@ class PooledSQLite(PooledDatabaseWrapper, _Wrapper):
         name = self.settings_dict["NAME"]
         return database_files.absolute_name(name) == name and super().pool_follows_settings()
 
-    @async_unsafe
     def stock_cursor(self, name: str | None = None) -> Any:  # noqa: ARG002 - SQLite names none
         """Make a cursor; refuse if this thread is in the middle of a statement."""
-        self._refuse_nested_use()
+        if self._executing_in is not None and self._is_executing():
+            raise self.Database.InterfaceError(
+                "a signal handler or finaliser used the connection in the middle of its statement"
+            )
         cursor = self.connection.cursor(factory=_Cursor)
         cursor.wrapper = self
         return cursor
@@ -96,12 +98,6 @@ class PooledSQLite(PooledDatabaseWrapper, _Wrapper):
         """Release nothing if this thread is in the middle of a statement."""
         if self._executing_in is None or not self._is_executing():
             super()._release()
-
-    def _refuse_nested_use(self) -> None:
-        if self._executing_in is not None and self._is_executing():
-            raise self.Database.InterfaceError(
-                "a signal handler or finaliser used the connection in the middle of its statement"
-            )
 
     def _is_executing(self) -> bool:
         """Tell whether this thread is in the middle of a statement of this wrapper.
