@@ -28,10 +28,17 @@ if TYPE_CHECKING:
     from pooling.core.connection import Lease, PooledConnection
     from pooling.core.pool import Pool
 
-_STOCK_ENSURE_CONNECTION: Any = BaseDatabaseWrapper.ensure_connection
-"""Django's tests, and other people's tools, put something else in its place, which then counts."""
-if _STOCK_ENSURE_CONNECTION.__module__ != BaseDatabaseWrapper.__module__:
-    _STOCK_ENSURE_CONNECTION = None  # it had been replaced before this module was imported
+
+def _stock(name: str) -> Any:
+    """Return a method of Django's wrapper; None if somebody has put another in its place.
+
+    Django's tests, and other people's tools, do that: theirs then counts.
+    """
+    method = getattr(BaseDatabaseWrapper, name)
+    return method if method.__module__ == BaseDatabaseWrapper.__module__ else None
+
+
+_STOCK_ENSURE_CONNECTION, _STOCK_CURSOR = _stock("ensure_connection"), _stock("cursor")
 
 
 @async_unsafe
@@ -77,6 +84,9 @@ class PooledDatabaseWrapper(PoolLookup):
     """What is mixed into the classes that a wrapper names, by the name of the attribute: into
     Django's or, where an engine has them, into those of another package."""
 
+    has_stock_cursor: ClassVar[bool] = False
+    """Whether the wrapper that this is mixed into makes its cursors with Django's `cursor()`."""
+
     plain_class: ClassVar[type[PooledDatabaseWrapper] | None] = None
     """The class of which this one is a variant, made for options of the pool, if it is one."""
 
@@ -88,6 +98,7 @@ class PooledDatabaseWrapper(PoolLookup):
             if named is not None and not issubclass(named, mixin):
                 namespace = {"__module__": named.__module__, "__doc__": named.__doc__}
                 setattr(cls, name, type(named.__name__, (mixin, named), namespace))
+        cls.has_stock_cursor = super().cursor is _STOCK_CURSOR
 
     def __new__(cls, settings_dict: dict[str, Any], *_: Any, **__: Any) -> Self:
         """Return an object of the class for the options in the settings."""
@@ -274,6 +285,15 @@ class PooledDatabaseWrapper(PoolLookup):
         self.connection = connection
         if self._lease is not lease:
             self.connection = None
+
+    def cursor(self) -> Any:
+        """Make a cursor, and lease a connection if there is none.
+
+        Django's own looks for an event loop, as the call of `ensure_connection` in it does again.
+        """
+        if self.has_stock_cursor and BaseDatabaseWrapper.cursor is _STOCK_CURSOR:
+            return self._cursor()  # type: ignore[attr-defined]  # not in the stubs
+        return super().cursor()
 
     def create_cursor(self, name: str | None = None) -> Any:
         """Make a cursor that will not outlive the lease."""
