@@ -119,13 +119,18 @@ both() { # VENV DRIVER MARKS PATHS...
 	pytest "$$venv" "$$driver" "side by side" -n auto --dist worksteal -m "$$marks not serial" "$$@"
 	pytest "$$venv" "$$driver" "one by one" -m "$$marks serial" "$$@"
 }
+# What starts other programs, each in its own way, and meets the driver as everything else does.
+programs="celery gunicorn other_engines processes runserver testing uvicorn"
 usual() {
 	: >"$$counts"
 	both .venv psycopg "not slow and" tests
-	both .venv psycopg2 "not slow and not sqlite and" tests/backends
+	both .venv psycopg2 "not slow and not sqlite and" tests/backends \
+		$$(printf -- '--ignore tests/backends/test_%s.py ' $$programs)
 }
 rest() {
 	both .venv psycopg "slow and" tests
+	both .venv psycopg2 "not slow and not sqlite and" \
+		$$(printf 'tests/backends/test_%s.py ' $$programs)
 	if [ -n "$(HAS_PYTHON_312)" ]; then
 		# What is left out here, and what is slow on 6.0, does not depend on the version of Django.
 		others="--ignore tests/bench --ignore tests/benchmarks --ignore tests/packaging"

@@ -53,7 +53,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
         _set_for_session(early_config, "TEST_POSTGRESQL_URL", server.url)
 
 
-@pytest.hookimpl(optionalhook=True)
+@pytest.hookimpl(optionalhook=True, tryfirst=True)  # the first answer counts, and xdist has its own
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many workers `-n auto` starts: two for each processor this process may use.
 
