@@ -323,11 +323,13 @@ class PoolState(Generic[C]):
         for waiter in list(self.waiters):
             self.resolve(waiter, now, error())
         self._discard_all_idle(DiscardReason.CLOSED)
+        housekeeping.recover_lost_leases(self, now)
 
     def drain(self) -> None:
-        """Replace all connections: idle ones now, the others when they come back."""
+        """Replace all connections: idle ones and lost ones now, the others when they come back."""
         self.generation += 1
         self._discard_all_idle(DiscardReason.DRAINED)
+        housekeeping.recover_lost_leases(self, self.now())
         self.fill()
 
     def _discard_all_idle(self, reason: DiscardReason) -> None:

@@ -58,7 +58,7 @@ def test_sixteen_threads_never_have_more_sessions_than_max_size(database: Databa
     assert 1 <= seen[0] <= max_size
     assert 1 <= len(used) <= max_size
     stats = database.wrapper(**settings).resolve_pool().stats()
-    assert stats.connects == len(used)
+    assert len(used) <= stats.connects <= max_size  # one may have come when it was needed no more
     assert (stats.leased, stats.waiting, stats.acquired) == (0, 0, 16 * 25)
 
 

@@ -69,6 +69,17 @@ def test_drain_survives_connections_that_cannot_be_closed(harness: PoolHarness) 
 
 
 @pytest.mark.parametrize("act", ["drain", "close"])
+def test_the_connections_of_lost_leases_are_closed_with_the_idle_ones(
+    harness: PoolHarness, act: str
+) -> None:
+    pool = harness.pool()
+    pool.acquire()
+    getattr(pool, act)()
+    assert harness.driver.open == []
+    assert pool.stats().recovered == 1
+
+
+@pytest.mark.parametrize("act", ["drain", "close"])
 def test_an_interrupted_end_is_finished_by_whoever_comes_next(
     harness: PoolHarness, act: str
 ) -> None:
