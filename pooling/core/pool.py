@@ -16,7 +16,6 @@ from pooling.core import forks, housekeeping, messages, stats
 from pooling.core.clock import LONG_AGO, SYSTEM_CLOCK, Clock
 from pooling.core.config import PoolConfig
 from pooling.core.connection import ABANDONED, DiscardReason, Lease, PooledConnection
-from pooling.core.connection_tasks import QUIESCENCE_TIMEOUT, TaskRunner
 from pooling.core.driver import C, Driver
 from pooling.core.errors import (
     LeaseError,
@@ -28,6 +27,7 @@ from pooling.core.errors import (
     as_driver_error,
 )
 from pooling.core.listener import NULL_LISTENER, Listener
+from pooling.core.open_test_close import QUIESCENCE_TIMEOUT, TaskRunner
 from pooling.core.queue import Waiter
 from pooling.core.scheduler import SCHEDULER, Scheduler
 from pooling.core.state import PoolState

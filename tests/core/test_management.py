@@ -7,8 +7,8 @@ import threading
 import pytest
 
 from pooling.core.connection import DiscardReason
-from pooling.core.connection_tasks import QUIESCENCE_TIMEOUT
 from pooling.core.errors import LeaseError, PoolClosed, PoolConfigError, PoolTimeout
+from pooling.core.open_test_close import QUIESCENCE_TIMEOUT
 from pooling.core.pool import close_all
 from pooling.core.worker_threads import Workers
 from tests.support.fakes import Caller, FakeOperationalError, Gate, ManualWorkers, PoolHarness

@@ -1,4 +1,4 @@
-"""Background tasks: open, ping, reset and close connections, and housekeeping."""
+"""Open, test, clean and close connections in the background; and housekeeping."""
 
 from __future__ import annotations
 
