@@ -323,7 +323,6 @@ class PoolState(Generic[C]):
         for waiter in list(self.waiters):
             self.resolve(waiter, now, error())
         self._discard_all_idle(DiscardReason.CLOSED)
-        housekeeping.recover_lost_leases(self, now)
 
     def drain(self) -> None:
         """Replace all connections: idle ones and lost ones now, the others when they come back."""
