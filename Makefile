@@ -119,7 +119,8 @@ both() { # VENV DRIVER MARKS PATHS...
 	pytest "$$venv" "$$driver" "side by side" -n auto --dist worksteal -m "$$marks not serial" "$$@"
 	pytest "$$venv" "$$driver" "one by one" -m "$$marks serial" "$$@"
 }
-# What starts other programs, each in its own way, and meets the driver as everything else does.
+# Tests that start programs, such as Celery, take half a minute and depend little on the driver:
+# psycopg2 meets them in `rest`.
 programs="celery gunicorn other_engines processes runserver testing uvicorn"
 usual() {
 	: >"$$counts"
