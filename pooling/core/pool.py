@@ -204,9 +204,9 @@ class Pool(Generic[C]):
     def drain(self) -> None:
         """Replace all connections and keep serving.
 
-        Idle connections are closed now, leased ones when they come back, and those being opened as
-        soon as they are open. Blocks until workers have closed and opened what they can, at most
-        5 seconds.
+        Idle connections and those of lost leases are closed now, leased ones when they come back,
+        and those being opened as soon as they are open. Blocks until workers have closed and opened
+        what they can, at most 5 seconds.
         """
         self._run_locked(self._state.drain)
         self._tasks.wait_quiescent()
