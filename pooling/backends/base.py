@@ -77,6 +77,10 @@ class PooledDatabaseWrapper(PoolLookup):
     """Django's PostgreSQL wrapper asks `self.pool` everywhere whether *its* pool is in use. It is
     never, not even when `OPTIONS["pool"]`, which is ours, looks like it. See `resolve_pool`."""
 
+    _executing_in: int | None = None
+    """The thread in which a cursor runs a statement at this moment, with engines that crash if a
+    signal handler releases its connection (`_is_executing`)."""
+
     acquire_timeout: float | None = None
     """Seconds that this wrapper waits for a connection, if not the pool's `timeout`."""
 
@@ -356,6 +360,8 @@ class PooledDatabaseWrapper(PoolLookup):
 
     def _release(self) -> None:
         """Take the lease off the wrapper, and release it."""
+        if self._executing_in is not None and self._is_executing():
+            return
         lease = self._lease
         if lease is None:
             return
@@ -368,7 +374,9 @@ class PooledDatabaseWrapper(PoolLookup):
         self.connection = None  # a debugger may have connected the wrapper between the two
         try:
             if self._distrusted is not lease and (
-                not self._cursors or self._close_cursors(connection, lease)
+                not self._cursors
+                or not (left_open := self._cursors.take())
+                or self._close_cursors(connection, lease, left_open)
             ):
                 lease._pool.release(lease, ping=ping)
         except LeaseError:
@@ -398,17 +406,19 @@ class PooledDatabaseWrapper(PoolLookup):
             if lease._current:
                 lease.discard()
 
-    def _close_cursors(self, connection: Any, lease: Any) -> bool:
+    def _close_cursors(self, connection: Any, lease: Any, cursors: list[Any]) -> bool:
         """Close what is left open; tell whether the connection may still be trusted."""
-        cursors = self._cursors.take()
-        if cursors:
-            if lease._owned is None:
-                return False
-            try:
-                lease._pool._driver.close_cursors(connection, cursors)
-            except self.Database.Error:
-                return False
+        if lease._owned is None:
+            return False
+        try:
+            lease._pool._driver.close_cursors(connection, cursors)
+        except self.Database.Error:
+            return False
         return True
+
+    def _is_executing(self) -> bool:
+        """Tell whether this thread is in the middle of a statement that must not lose its lease."""
+        return False
 
     def _rollback(self) -> None:
         try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
+from weakref import ref
 
 
-class OpenCursors(list[weakref.ref[Any]]):
+class OpenCursors(list[ref[Any]]):
     """Remember the cursors made during a lease, to close those that outlive it.
 
     A cursor works as long as its connection does, whichever lease that belongs to by then: after
@@ -22,7 +22,7 @@ class OpenCursors(list[weakref.ref[Any]]):
 
     def add(self, cursor: Any) -> None:
         """Remember a cursor, weakly."""
-        self.append(weakref.ref(cursor))
+        self.append(ref(cursor))
         if len(self) >= self._tidy_at:
             # Twice the living ones until next time: a long lease costs constant time per cursor.
             self[:] = [cursor for cursor in self if cursor() is not None]

@@ -111,6 +111,8 @@ class DatabaseDriver(abc.ABC):
         self._module: str = wrapper.Database.__name__
         self.restores = config.reset in ("session", "always")
         """Whether a release undoes what can be changed in a session."""
+        self.only_rolls_back = config.reset == "rollback"
+        """Whether a release does no more than end the transaction and set attributes back."""
         self._baselines: dict[Any, dict[str, Any]] = {}
         """For each connection, the attributes that leases begin with."""
         self._opened_at: dict[Any, float] = {}

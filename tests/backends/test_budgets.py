@@ -31,13 +31,13 @@ class Budget(NamedTuple):
 
 LEASE = {
     "postgresql": Budget(22, 14, 680),
-    "sqlite": Budget(24, 14, 720),
-    "mysql": Budget(22, 14, 720),
+    "sqlite": Budget(18, 14, 700),
+    "mysql": Budget(22, 14, 725),
 }
 """Acquire and release, without a query."""
 QUERY = {
     "postgresql": Budget(20, 15, 675),
-    "sqlite": Budget(23, 20, 815),
+    "sqlite": Budget(17, 20, 755),
     "mysql": Budget(46, 41, 1300),
 }
 """What a query in a lease costs more than the same query on Django's own backend, the lease

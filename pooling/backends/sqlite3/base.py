@@ -31,21 +31,23 @@ class _Cursor(base.SQLiteCursorWrapper):
 
     wrapper: PooledSQLite
 
-    def execute(self, *args: Any, **kwargs: Any) -> Any:
+    def execute(self, query: Any, params: Any = None) -> Any:
         """Run a statement."""
-        self.wrapper._executing_in = get_ident()
+        wrapper = self.wrapper
+        wrapper._executing_in = get_ident()
         try:
-            return super().execute(*args, **kwargs)
+            return super().execute(query, params)
         finally:
-            self.wrapper._executing_in = None
+            wrapper._executing_in = None
 
-    def executemany(self, *args: Any, **kwargs: Any) -> Any:
+    def executemany(self, query: Any, param_list: Any) -> Any:
         """Run a statement once for each set of parameters."""
-        self.wrapper._executing_in = get_ident()
+        wrapper = self.wrapper
+        wrapper._executing_in = get_ident()
         try:
-            return super().executemany(*args, **kwargs)
+            return super().executemany(query, param_list)
         finally:
-            self.wrapper._executing_in = None
+            wrapper._executing_in = None
 
 
 _EXECUTING = (_Cursor.execute.__code__, _Cursor.executemany.__code__)
@@ -71,8 +73,6 @@ class PooledSQLite(PooledDatabaseWrapper, _Wrapper):
     init_commands: list[str]
     opened_file: database_files.FileId | None = None
     """The file at the path just before this wrapper opened it, None if there was none."""
-    _executing_in: int | None = None
-    """The thread in which a cursor runs a statement at this moment."""
 
     def pool_follows_settings(self) -> bool:
         """Tell whether equal settings lead to the same pool: a relative `NAME` follows `chdir`."""
@@ -93,11 +93,6 @@ class PooledSQLite(PooledDatabaseWrapper, _Wrapper):
         """Close nothing if this thread is in the middle of a statement."""
         if self._executing_in is None or not self._is_executing():
             super()._close()
-
-    def _release(self) -> None:
-        """Release nothing if this thread is in the middle of a statement."""
-        if self._executing_in is None or not self._is_executing():
-            super()._release()
 
     def _is_executing(self) -> bool:
         """Tell whether this thread is in the middle of a statement of this wrapper.

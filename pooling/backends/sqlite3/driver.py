@@ -263,10 +263,15 @@ class SQLiteDriver(DatabaseDriver):
             self.clean(connection)
             super().reset(connection)
             session.note_writes(connection)
-        else:
+            return
+        # The same is asked there; here it spares a read the call.
+        if (
+            not self.only_rolls_back
+            or self._fingerprint(connection) != self._clean_fingerprints[connection]
+        ):
             super().reset(connection)
-            if connection.total_changes != session.changes:
-                session.note_writes(connection)
+        if connection.total_changes != session.changes:
+            session.note_writes(connection)
 
     def is_alive(self, connection: sqlite3.Connection) -> bool:
         """Tell whether the connection would read what is in the file at its path.
