@@ -102,8 +102,7 @@ def main(given: Sequence[str] | None = None) -> int:
                 document: Any = measure(chosen, budget, lambda each: say(each.title))
             else:
                 plan = make_http_plan(workload=workload, **options)
-                steps = len(plan.contenders) * (plan.rounds + 1) * len(plan.workloads or ())
-                with report_progress(sys.stderr, steps) as on_step:
+                with report_progress(sys.stderr, http.steps(plan)) as on_step:
                     document = http.measure(plan, on_step)
     except KeyboardInterrupt:
         say("interrupted; everything made was removed")
@@ -118,6 +117,8 @@ def main(given: Sequence[str] | None = None) -> int:
         report.render_text(document, sys.stdout)
     else:
         text.render(document, sys.stdout, details=True)
+        verdict = f"{report.verdict(document)}.\n"
+        text.write(sys.stdout, "".join(["\n", *report.sections(document), verdict]))
     return 0
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pooling.bench.reports import layout
 from pooling.bench.reports.markdown import escape, pipes
-from pooling.formatting import count, number
+from pooling.formatting import count, number, plural
 
 from . import pages
 from .micro import report
@@ -63,23 +63,41 @@ def _python(document: Any) -> str:
 
 
 def _micro_block(document: Any, again: Any) -> list[str]:
-    header = ["what", "against", "ours", "theirs", "ratio", "CPU", "target", ""]
+    return [*_targets(document, again), *_notes(report.notes(document))]
+
+
+def _targets(document: Any, again: Any) -> list[str]:
+    """Return a table of the rows that have a target, and how many of them were met."""
+    found = [row for row in report.rows(document) if row.target]
+    has_processor = any(row.processor for row in found)
+    header = ["what", "against", "ours", "theirs", "ratio", *["CPU"] * has_processor, "target", ""]
     header += ["again"] if again else []
     later = {_key(row): row for row in report.rows(again)} if again else {}
     cells = []
-    for row in report.rows(document):
-        if not row.target:
-            continue
+    for row in found:
         whose = "" if row.subject == report.OURS else f", {row.subject}"
-        found = [row.ours, row.theirs, row.ratio, row.processor, row.target]
-        line = [*map(escape, [row.whole + whose, row.against, *found]), _verdict(row)]
+        figures = [row.ours, row.theirs, row.ratio, *[row.processor] * has_processor, row.target]
+        line = [*map(escape, [row.whole + whose, row.against, *figures]), _verdict(row)]
         if again:
             other = later[_key(row)]
             line.append(f"{escape(other.ratio or other.ours)}, {_verdict(other)}")
         cells.append(line)
-    said = f"{report.verdict(document)}." + (f" Again: {report.verdict(again)}." if again else "")
-    shown = pipes(header, cells, 2, escaped=True)
-    return [shown, escape(said), *_notes(report.notes(document))]
+    said = f"{report.verdict(document)}."
+    if again:
+        both = [(row.verdict, later[_key(row)].verdict) for row in found]
+        said += f" Again: {report.verdict(again)}. {_compared(both)}"
+    return [pipes(header, cells, 2, escaped=True), escape(said)]
+
+
+def _compared(both: Sequence[tuple[str, str]]) -> str:
+    """Say whether two runs agree, by their verdicts."""
+    same = sum(first == second for first, second in both)
+    contradicting = sum({first, second} == {report.MET, report.MISSED} for first, second in both)
+    rest = len(both) - same - contradicting
+    return (
+        f"Of {plural(len(both), 'verdict')} {count(same)} are the same, {count(rest)} are decided "
+        f"in one run only; {count(contradicting)} contradict."
+    )
 
 
 def _key(row: report.Row) -> tuple[str, str, str]:
@@ -118,7 +136,7 @@ def _http_block(document: Any, again: Any) -> list[str]:
             for each in section.results
         ]
         parts.append(pipes(header, rows))
-    return parts + _notes(layout.notes(document))
+    return [*parts, *_targets(document, again), *_notes(layout.notes(document))]
 
 
 def _work(each: Any) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,20 @@ from django.db import connections
 
 from pooling.bench.contenders import CONTENDERS
 from pooling.bench.databases import SetupError
+from pooling.bench.measurements import PhaseReport, TrialReport
+from pooling.bench.plan import Cell
+from pooling.bench.runner import CellRecords, Record
 from tests.benchmarks.__main__ import main, make_http_plan
-from tests.benchmarks.http import HOST, site, suite
+from tests.benchmarks.http import HOST, site, suite, targets
 from tests.benchmarks.http.load import Load
 from tests.benchmarks.http.site import Site, prepare
+from tests.benchmarks.http.targets import P99, RATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.benchmarks.micro.results import MicroRow
 
 SMALL = ("http", "--workload=http-1", "--rounds=1", "--duration=0.3")
 
@@ -30,12 +37,14 @@ def test_sites_are_loaded_in_turns(tmp_path: Path, capsys: pytest.CaptureFixture
     file = tmp_path / "http.json"
     aliases = set(connections.settings)
 
-    assert main([*SMALL, "--contender=stock,pooled", f"--json={file}"]) == 0
+    assert main([*SMALL, "--contender=stock,pooled,native", f"--json={file}"]) == 0
     out = capsys.readouterr().out
 
     assert "Users list over HTTP, 1 process · 8 threads" in out
+    assert "\n2 targets: " in out
     document = json.loads(file.read_text())
-    assert [each["contender"] for each in document["results"]] == ["stock", "pooled"]
+    assert [each["contender"] for each in document["results"]] == ["stock", "pooled", "native"]
+    assert [each["what"] for each in document["rows"]] == [RATE, P99]
     for each in document["results"]:
         assert (each["errors"], each["note"], each["rounds"]) == (0, None, 1)
         assert each["operations"] > 8
@@ -62,6 +71,66 @@ def test_the_plan_follows_the_knobs() -> None:
     )
     assert [each.name for each in other.contenders] == ["pooled-psycopg2"]
     assert (other.rounds, other.duration, other.seed) == (3, 1.5, 7)
+
+
+@pytest.mark.parametrize(("rounds", "turns"), [(1, 2), (3, 4), (4, 6), (15, 20)])
+def test_sites_are_started_anew_and_warmed_up_after_some_rounds(rounds: int, turns: int) -> None:
+    plan = suite.make_plan(quick=False, rounds=rounds, contenders=suite.CONTENDERS[:1])
+    assert suite.steps(plan) == turns * len(suite.WORKLOADS)
+
+
+# ---- the targets -------------------------------------------------------------------------------
+
+
+def record(name: str, *latencies: float, problem: str | None = None) -> Record:
+    """Return what a contender has done in rounds of two requests, one after the other."""
+    rounds = {
+        number: {
+            "http-1": TrialReport(
+                {"http-1": PhaseReport([each / 2, each], 0.0, Counter(), 1.5 * each, [])}
+            )
+        }
+        for number, each in enumerate(latencies, start=1)
+    }
+    return Record(CONTENDERS[name], rounds, problem=problem)
+
+
+def target_rows(*records: Record) -> list[MicroRow]:
+    cell = Cell(workloads=(suite.WORKLOADS["http-1"],), threads=8, pool_size=8, rounds=7)
+    return targets.rows([CellRecords("PostgreSQL", "postgresql", cell, list(records))])
+
+
+def test_a_target_compares_rates_and_the_slowest_round_by_round() -> None:
+    rows = target_rows(record("pooled", *[0.1] * 7), record("native", *[0.2] * 6, 0.4))
+
+    rate, p99 = rows
+    assert (rate["title"], rate["what"]) == ("Users list over HTTP, 1 process", RATE)
+    assert rate["against"] == p99["against"] == "Django's native pool"
+    assert (rate["value"], rate["low"], rate["high"]) == pytest.approx((2, 2, 4))
+    assert (p99["value"], p99["low"], p99["high"]) == pytest.approx((0.5, 0.25, 0.5))
+    assert (p99["ours"], p99["theirs"]) == pytest.approx((0.1, 0.2))
+    assert (rate["at_least"], p99["at_least"]) == (True, False)
+    assert (rate["met"], p99["met"]) == (True, True)
+    assert (rate["target"], rate["rounds"]) == (1, 7)
+
+
+@pytest.mark.parametrize(("best", "met"), [(0.19, True), (0.21, False)])
+def test_a_target_is_missed_if_its_interval_excludes_it(best: float, met: bool) -> None:
+    rows = target_rows(
+        record("pooled", *[0.3] * 6, best), record("persistent", *[0.2] * 7), record("stock", 0.1)
+    )
+
+    assert [each["met"] for each in rows] == [met, met]
+
+
+def test_a_target_without_its_rounds_is_not_judged() -> None:
+    apart = record("native", 0.1, 0.1)
+    del apart.rounds[1]
+    [rate, _] = target_rows(record("pooled", 0.1), apart)
+
+    assert (rate["value"], rate["met"], rate["note"]) == (None, None, "not measured")
+    assert target_rows(record("native", 0.1), record("persistent", 0.1)) == []
+    assert target_rows(record("pooled", problem="gone"), record("native", 0.1)) == []
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pooling.bench.databases import SetupError
+from pooling.bench.statistics import Ratio
 from tests.benchmarks.__main__ import main, make_budget
 from tests.benchmarks.micro import runner
 from tests.benchmarks.micro.benchmarks import BENCHMARKS
 from tests.benchmarks.micro.definitions import MicroBenchmark, Subject, Target
-from tests.benchmarks.micro.results import MicroDocument, MicroRow, make_document, row_of
+from tests.benchmarks.micro.results import (
+    MicroDocument,
+    MicroRow,
+    is_met,
+    make_document,
+    row_of,
+)
 from tests.benchmarks.micro.runner import QUICK, Budget, Found, options_of, run
 from tests.benchmarks.micro.worker import ProbeProcess
 
@@ -49,7 +56,7 @@ def test_every_row_of_the_suite_is_measured(document: MicroDocument) -> None:
         assert row["value"] is not None
         assert row["value"] >= 0
         assert row["low"] <= row["value"] <= row["high"]
-        assert (row["met"] is None) == (row["target"] is None)
+        assert row["target"] is not None or row["met"] is None
         assert row["rounds"] == 1
         if row["benchmark"].startswith(("core-", "django-")) and row["against"]:
             assert row["processor"] > 0
@@ -229,9 +236,29 @@ def test_a_target_is_missed_from_either_side() -> None:
     assert [row_of(found, target_)["met"] for target_ in (most, least)] == [False, False]
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "most", "least"),
+    [
+        (0.8, 0.9, True, False),
+        (1.1, 1.2, False, True),
+        (0.9, 1.1, None, None),
+        (0.9, 1.0, True, False),
+        (1.0, 1.1, False, True),
+        (1.0, 1.0, True, True),
+    ],
+)
+def test_a_target_within_the_interval_is_undecided(
+    low: float, high: float, most: bool | None, least: bool | None
+) -> None:
+    found = Ratio(1.0, low, high)
+
+    assert is_met(found, 1.0, at_least=False) is most
+    assert is_met(found, 1.0, at_least=True) is least
+
+
 def test_a_figure_by_itself_is_no_ratio() -> None:
     found = Found(benchmark(), rounds=[{"a": {"bytes": each}} for each in (1.0, 3.0, 2.0)])
-    row = row_of(found, Target(subject="a", metric="bytes", unit="bytes", target=2))
+    row = row_of(found, Target(subject="a", metric="bytes", unit="bytes", target=3))
 
     assert (row["ours"], row["theirs"], row["value"], row["met"]) == (2.0, None, 2.0, True)
 

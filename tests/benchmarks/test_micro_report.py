@@ -83,6 +83,7 @@ SHARE = row(
 MISSING = row(
     **dict.fromkeys(("ours", "theirs", "value", "low", "high", "processor", "met")), note="b: gone"
 )
+UNDECIDED = row(what="undecided", low=0.55, high=0.65, met=None)
 SHOWN = row(
     target=None, met=None, subject="psycopg_pool", against="", what="threads", unit="number"
 )
@@ -115,7 +116,7 @@ def test_figures_have_units(value: float | None, unit: str, shown: str) -> None:
 def test_a_terminal_gets_a_section_for_each_contest() -> None:
     lines = [
         " ".join(line.split())
-        for line in text(document(row(), SHOWN, MEMORY, SHARE, MISSING)).splitlines()
+        for line in text(document(row(), SHOWN, MEMORY, SHARE, MISSING, UNDECIDED)).splitlines()
     ]
 
     assert lines[:2] == [
@@ -126,7 +127,8 @@ def test_a_terminal_gets_a_section_for_each_contest() -> None:
     assert lines[3] == f"pooling / psycopg_pool b: gone {NOTHING} ≤ 0.6"
     assert "per waiter 597 bytes ≤ 2,048 bytes met" in lines
     assert "throughput / the ceiling 0.89 (0.88-0.90) ≥ 0.9 missed" in lines
-    assert lines[-1] == "4 targets: 2 met, 1 missed, 1 not measured."
+    assert any(line.endswith("0.58 (0.55-0.65) CPU 0.55 ≤ 0.6 undecided") for line in lines)
+    assert lines[-1] == "5 targets: 2 met, 1 missed, 1 undecided, 1 not measured."
 
 
 def test_what_was_left_out_and_what_is_doubtful_is_said() -> None:

@@ -35,7 +35,11 @@ def http_document() -> dict[str, Any]:
         if each["workload"] == "connect" and not each["sweep"]
     ]
     workloads = [{"name": "http-1", "title": "Users list", "what": "It was loaded."}]
-    return {**found, "results": results, "workloads": workloads}
+    rows = [
+        test_micro.row(title="Users list", what="requests per second", processor=None),
+        test_micro.row(title="Users list", what="p99", processor=None, met=False),
+    ]
+    return {**found, "results": results, "workloads": workloads, "rows": rows}
 
 
 @pytest.fixture
@@ -62,6 +66,9 @@ def test_both_blocks_are_replaced_and_the_rest_is_left_alone(root: Path) -> None
     assert "| contention: throughput | the ceiling |" in text
     assert "**missed** |" in text
     assert "| contender | requests/s |" in text
+    assert "| what | against | ours | theirs | ratio | target | |\n" in text
+    assert "| Users list: p99 | psycopg\\_pool |" in text
+    assert "2 targets: 1 met, 1 missed." in text
     assert "A processor" in text
 
 
@@ -98,7 +105,9 @@ def test_a_second_run_stands_beside_the_first(root: Path) -> None:
 
     text = re.sub(" +", " ", (root / performance.PAGE).read_text())
     assert "| **missed** | 0.77 (0.70-0.80), met |" in text
-    assert ". Again: 1 target: 1 met, 0 missed." in text
+    assert ". Again: 1 target: 1 met, 0 missed. Of 1 verdict 0 are the same, " in text
+    assert "; 1 contradict." in text
+    assert "Of 2 verdicts 2 are the same, " in text
     assert "| errors | again | again p99 |" in text
     assert "; again at " in text
 

@@ -16,10 +16,10 @@ from pooling.bench.measurements import TrialReport
 from pooling.bench.plan import Cell, Plan
 from pooling.bench.processes import WorkerFailedError
 from pooling.bench.runner import CellRecords, Record, Step, order
-from pooling.bench.statistics import ENOUGH_ROUNDS
 from pooling.bench.workloads import Phase, Workload
 from tests.benchmarks.micro.worker import ProbeProcess
 
+from . import targets
 from .site import PAGE, USERS, Site, find_missing, prepare
 
 if TYPE_CHECKING:
@@ -27,13 +27,18 @@ if TYPE_CHECKING:
 
     from pooling.bench.contenders import Contender
     from pooling.bench.databases import DatabaseProvider
-    from pooling.bench.results import Document
+
+    from .targets import HttpDocument
 
 CONTENDERS = tuple(
     contenders.CONTENDERS[name] for name in ("stock", "persistent", "pooled", "native")
 )
 PROCESSES = (1, 4)
 THREADS = 8
+ROUNDS = 15
+ROUNDS_PER_SITE = 3
+"""After so many rounds all sites are started anew: what a process costs depends on where its memory
+happens to be."""
 SECONDS = 2.0
 QUICK_SECONDS = 0.5
 WARM_UP = 1000
@@ -71,7 +76,7 @@ def make_plan(
     return Plan(
         contenders=contenders or CONTENDERS,
         workloads=workloads or tuple(WORKLOADS.values()),
-        rounds=rounds or (3 if quick else ENOUGH_ROUNDS),
+        rounds=rounds or (3 if quick else ROUNDS),
         duration=duration or (QUICK_SECONDS if quick else SECONDS),
         pool_size=THREADS,
         threads=(THREADS,),
@@ -79,7 +84,21 @@ def make_plan(
     )
 
 
-def measure(plan: Plan, on_step: Callable[[Step], None] = lambda _step: None) -> Document:
+def steps(plan: Plan) -> int:
+    """Return how many turns there are, those for warming up included."""
+    turns = plan.rounds + len(_blocks(plan.rounds))
+    return turns * len(plan.contenders) * len(plan.workloads or ())
+
+
+def _blocks(rounds: int) -> list[range]:
+    """Return the rounds that have the same sites."""
+    return [
+        range(first, min(first + ROUNDS_PER_SITE, rounds + 1))
+        for first in range(1, rounds + 1, ROUNDS_PER_SITE)
+    ]
+
+
+def measure(plan: Plan, on_step: Callable[[Step], None] = lambda _step: None) -> HttpDocument:
     """Run the plan on a private PostgreSQL.
 
     Raises:
@@ -98,7 +117,8 @@ def measure(plan: Plan, on_step: Callable[[Step], None] = lambda _step: None) ->
             _run_cell(provider, plan, _cell(plan, workload), entry, session, on_step)
             for workload in plan.workloads or ()
         ]
-    return make_document(plan, cells, about, [], time.monotonic() - begin)
+    document = make_document(plan, cells, about, [], time.monotonic() - begin)
+    return {**document, "rows": targets.rows(cells)}
 
 
 def _cell(plan: Plan, workload: Workload) -> Cell:
@@ -120,42 +140,58 @@ def _run_cell(
     session: str,
     on_step: Callable[[Step], None],
 ) -> CellRecords:
-    processes = cell.threads // THREADS
     records = {each.name: Record(each) for each in plan.contenders if each.missing() is None}
-    with ExitStack() as stack:
-        loads = {}
-        for name, record in records.items():
-            try:
-                own = entry_of(record.contender, entry, THREADS)
-                site = stack.enter_context(Site(own, processes, THREADS))
-                load = stack.enter_context(ProbeProcess(LOAD))
-                load.start()
-                load.ready()
-                load.open(
-                    {
-                        "port": site.port,
-                        "page": PAGE,
-                        "session": session,
-                        "clients": cell.threads,
-                        "proof": PROOF,
-                    }
-                )
-                loads[name] = load
-            except (SetupError, WorkerFailedError) as error:
-                record.problem = str(error)
-        for number in range(cell.rounds + 1):
-            for name in order(list(loads), number) if loads else []:
-                on_step(Step(provider.title, name, cell.title, cell.threads, number))
-                milliseconds = WARM_UP if not number else round((cell.seconds or SECONDS) * 1000)
-                try:
-                    report: Any = loads[name].trial(milliseconds)
-                except WorkerFailedError as error:
-                    records[name].problem = str(error)
-                    del loads[name]
-                    continue
-                if number:
-                    records[name].rounds[number] = {cell.title: TrialReport({cell.title: report})}
+    for block in _blocks(cell.rounds):
+        with ExitStack() as stack:
+            loads = _sites(stack, cell, records, entry, session)
+            for number in (0, *block):
+                for name in order(list(loads), number) if loads else []:
+                    on_step(Step(provider.title, name, cell.title, cell.threads, number))
+                    seconds = cell.seconds or SECONDS
+                    milliseconds = round(seconds * 1000) if number else WARM_UP
+                    try:
+                        report: Any = loads[name].trial(milliseconds)
+                    except WorkerFailedError as error:
+                        records[name].problem = str(error)
+                        del loads[name]
+                        continue
+                    if number:
+                        found = TrialReport({cell.title: report})
+                        records[name].rounds[number] = {cell.title: found}
     return CellRecords(provider.title, POSTGRESQL, cell, list(records.values()))
+
+
+def _sites(
+    stack: ExitStack,
+    cell: Cell,
+    records: dict[str, Record],
+    entry: dict[str, Any],
+    session: str,
+) -> dict[str, ProbeProcess]:
+    """Start a site for each contender that has had no problem; return what loads them."""
+    loads = {}
+    for name, record in records.items():
+        if record.problem is not None:
+            continue
+        try:
+            own = entry_of(record.contender, entry, THREADS)
+            site = stack.enter_context(Site(own, cell.threads // THREADS, THREADS))
+            load = stack.enter_context(ProbeProcess(LOAD))
+            load.start()
+            load.ready()
+            load.open(
+                {
+                    "port": site.port,
+                    "page": PAGE,
+                    "session": session,
+                    "clients": cell.threads,
+                    "proof": PROOF,
+                }
+            )
+            loads[name] = load
+        except (SetupError, WorkerFailedError) as error:
+            record.problem = str(error)
+    return loads
 
 
 def entry_of(contender: Contender, entry: dict[str, Any], pool_size: int) -> dict[str, Any]:

@@ -14,16 +14,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
+    from tests.benchmarks.http.targets import HttpDocument
+
     from .results import MicroDocument, MicroRow
 
 TITLE = "What the pool itself costs"
 HEADER = ("what", "whose", "against", "ours", "theirs", "ratio", "CPU", "target", "")
 OURS = "pooling"
 TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
-MET, MISSED = "met", "missed"
+MET, MISSED, UNDECIDED = "met", "missed", "undecided"
 EXPLANATION = (
     "Ratios are figures divided by each other in the same round, of which the median is shown with "
-    "a 95 % interval: below 1, ours is the smaller one. CPU is the same ratio of processor time, "
+    "a 95 % interval: below 1, ours is the smaller one. A target is undecided if the interval "
+    "includes it. CPU is the same ratio of processor time, "
     "which the rest of a busy machine hardly changes; it leaves out waiting, for a server above "
     "all. Each subject has its own process and has turns with the others, in an order that is "
     "drawn for each round."
@@ -59,13 +62,13 @@ class Row:
         ]
 
 
-def rows(document: MicroDocument) -> list[Row]:
+def rows(document: MicroDocument | HttpDocument) -> list[Row]:
     """Return the rows of a document."""
     return [_row(each) for each in document["rows"]]
 
 
 def _row(raw: MicroRow) -> Row:
-    unit, target, met = raw["unit"], raw["target"], raw["met"]
+    unit, target = raw["unit"], raw["target"]
     # A figure by itself has its interval, too, but it is no ratio.
     is_ratio = bool(raw["against"])
     shown = ""
@@ -82,8 +85,14 @@ def _row(raw: MicroRow) -> Row:
         ratio=_ratio(raw["value"], raw["low"], raw["high"]) if is_ratio else "",
         processor="" if raw["processor"] is None else f"{raw['processor']:.2f}",
         target=shown,
-        verdict="" if met is None else MET if met else MISSED,
+        verdict=_verdict(raw),
     )
+
+
+def _verdict(raw: MicroRow) -> str:
+    if raw["target"] is None or raw["value"] is None:
+        return ""
+    return UNDECIDED if raw["met"] is None else MET if raw["met"] else MISSED
 
 
 def amount(value: float | None, unit: str) -> str:
@@ -106,12 +115,13 @@ def _ratio(value: float | None, low: float | None, high: float | None) -> str:
     return f"{value:.2f} ({low:.2f}-{high:.2f})"
 
 
-def verdict(document: MicroDocument) -> str:
+def verdict(document: MicroDocument | HttpDocument) -> str:
     """Say in a line how many targets were met."""
-    judged = [each["met"] for each in document["rows"] if each["target"] is not None]
-    met, missed, unknown = map(judged.count, (True, False, None))
-    said = f"{plural(len(judged), 'target')}: {met} {MET}, {missed} {MISSED}"
-    return said + (f", {unknown} not measured" if unknown else "")
+    judged = [row.verdict for row in rows(document) if row.target]
+    counts = [(judged.count(each), each) for each in (MET, MISSED, UNDECIDED)]
+    counts.append((judged.count(""), "not measured"))
+    shown = [f"{number} {what}" for number, what in counts if number or what in (MET, MISSED)]
+    return f"{plural(len(judged), 'target')}: {', '.join(shown)}"
 
 
 def notes(document: MicroDocument) -> list[tuple[str, str]]:
@@ -125,14 +135,19 @@ def notes(document: MicroDocument) -> list[tuple[str, str]]:
 
 
 def render_text(document: MicroDocument, stream: TextIO) -> None:
-    """Write the rows to a stream, with one title for each benchmark."""
-    together: dict[str, list[Row]] = {}
-    for row in rows(document):
-        together.setdefault(row.title, []).append(row)
-    parts = [_section(title, found) for title, found in together.items()]
+    """Write the rows to a stream, with what belongs to them."""
+    parts = sections(document)
     parts += [f"{kind}: {text}\n" for kind, text in notes(document)]
     parts.append(f"{EXPLANATION} The run took {number(document['duration_seconds'])} s.\n")
     write(stream, "".join([*parts, f"{verdict(document)}.\n"]))
+
+
+def sections(document: MicroDocument | HttpDocument) -> list[str]:
+    """Return the rows as text, with one title for each benchmark."""
+    together: dict[str, list[Row]] = {}
+    for row in rows(document):
+        together.setdefault(row.title, []).append(row)
+    return [_section(title, found) for title, found in together.items()]
 
 
 def _section(title: str, found: Sequence[Row]) -> str:

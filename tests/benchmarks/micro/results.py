@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from pooling.bench.aggregation import reliability_warnings
 from pooling.bench.results import SCHEMA
-from pooling.bench.statistics import ratio
+from pooling.bench.statistics import Ratio, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,9 @@ class MicroRow(TypedDict):
     processor: float | None  # the same ratio of processor time, where that was measured
     target: float | None
     at_least: bool  # whether the target is the least, not the most
-    met: bool | None  # None if there is no target, or nothing was measured
+    met: (
+        bool | None
+    )  # None if there is no target, nothing was measured, or the interval includes it
     rounds: int
     note: str | None  # why there is no figure
 
@@ -70,6 +72,7 @@ def make_document(
 ) -> MicroDocument:
     """Put everything together."""
     rows = [row_of(each, goal) for each in found for goal in each.benchmark.targets]
+    rounds = [row["rounds"] for row in rows if row["against"] and row["rounds"] > 1]
     return {
         "schema": SCHEMA,
         "suite": SUITE,
@@ -86,7 +89,7 @@ def make_document(
             for each in found
             for subject, reason in each.problems.items()
         ],
-        "warnings": warnings(rows, environment),
+        "warnings": reliability_warnings(rounds, environment),
         "duration_seconds": round(seconds, 1),
     }
 
@@ -129,9 +132,20 @@ def row_of(found: Found, goal: Target) -> MicroRow:
         row["value"], row["low"], row["high"] = compared.value, compared.low, compared.high
         row["processor"] = _processor_ratio(found, goal)
         if goal.target is not None:
-            better = compared.value >= goal.target
-            row["met"] = better if goal.at_least else compared.value <= goal.target
+            row["met"] = is_met(compared, goal.target, at_least=goal.at_least)
     return row
+
+
+def is_met(found: Ratio, target: float, *, at_least: bool) -> bool | None:
+    """Tell whether a target is met; None if the interval includes it, so that the run cannot tell.
+
+    Args:
+        at_least: whether the target is the least, not the most.
+    """
+    is_above, is_below = found.low >= target, found.high <= target
+    if is_above == is_below:
+        return True if is_above else None  # on both sides it is the target itself
+    return is_above == at_least
 
 
 def _processor_ratio(found: Found, goal: Target) -> float | None:
@@ -145,19 +159,3 @@ def _processor_ratio(found: Found, goal: Target) -> float | None:
     ]
     ratios = [ours / theirs for ours, theirs in pairs if ours and theirs]
     return median(ratios) if ratios else None
-
-
-def warnings(rows: Sequence[MicroRow], environment: dict[str, Any]) -> list[str]:
-    """Say what makes the figures less reliable than they look."""
-    rounds = [row["rounds"] for row in rows if row["against"] and row["rounds"] > 1]
-    found = reliability_warnings(rounds, environment)
-    unclear = [
-        ", ".join(filter(None, (row["title"], row["what"], row["subject"])))
-        + (f" against {row['against']}" if row["against"] else "")
-        for row in rows
-        if None not in (row["low"], row["high"], row["target"])
-        and (row["low"] or 0.0) <= (row["target"] or 0.0) <= (row["high"] or 0.0)
-        and row["low"] != row["high"]
-    ]
-    found += [f"the noise is larger than the distance from the target: {each}" for each in unclear]
-    return found
