@@ -78,8 +78,8 @@ class PooledDatabaseWrapper(PoolLookup):
     never, not even when `OPTIONS["pool"]`, which is ours, looks like it. See `resolve_pool`."""
 
     _executing_in: int | None = None
-    """The thread in which a cursor runs a statement at this moment, with engines that crash if a
-    signal handler releases its connection (`_is_executing`)."""
+    """The thread in which a cursor runs a statement at this moment, on engines that crash if a
+    signal handler closes or releases the connection meanwhile; see `_is_executing`."""
 
     acquire_timeout: float | None = None
     """Seconds that this wrapper waits for a connection, if not the pool's `timeout`."""
@@ -350,6 +350,8 @@ class PooledDatabaseWrapper(PoolLookup):
 
     def _close(self) -> None:
         """Give the connection back, and leave none behind that could still be used."""
+        if self._executing_in is not None and self._is_executing():
+            return
         lease = self._lease
         if lease is None:
             super()._close()  # type: ignore[misc]  # Django's, not in its stubs
@@ -417,7 +419,7 @@ class PooledDatabaseWrapper(PoolLookup):
         return True
 
     def _is_executing(self) -> bool:
-        """Tell whether this thread is in the middle of a statement that must not lose its lease."""
+        """Tell whether this thread runs a statement of this wrapper, further up its stack."""
         return False
 
     def _rollback(self) -> None:

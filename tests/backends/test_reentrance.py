@@ -1,7 +1,8 @@
 """A signal handler, or a finaliser, that uses the ORM in the middle of the wrapper's own methods.
 
-It runs in the same thread, between any two bytecodes of `connect`, `close` and what they call. What
-has been taken off the wrapper must not be found by it, and what it leaves there is its own.
+It runs in the same thread, between any two bytecodes of `connect`, `close` and what they call, or
+in the middle of a statement of SQLite. What has been taken off the wrapper must not be found by it,
+and what it leaves there is its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import Error
+from django.db import Error, InterfaceError, transaction
 from django.db.backends.signals import connection_created
 
 from pooling.backends import base, cursors, transaction_scope
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from tests.support.databases import Database
+    from tests.support.databases import Database, SqliteDatabase
 
 FILES = tuple(Path(module.__file__) for module in (base, cursors, transaction_scope))
 ALIAS = "interrupted"
@@ -452,3 +453,51 @@ def test_an_interval_timer_whose_handler_uses_the_orm_harms_nothing(tmp_path: Pa
         check=False,
     )
     assert (result.returncode, result.stdout) == (0, "whole\n"), result.stderr[-3000:]
+
+
+# ---- in the middle of SQLite's own code ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("act", ["close", "close_if_unusable_or_obsolete", "_close", "cursor"])
+def test_what_runs_in_the_middle_of_a_statement_leaves_its_connection_alone(
+    sqlite: SqliteDatabase, act: str, scope: str, many: bool
+) -> None:
+    """As a signal handler or a finaliser may, in the authorizer: SQLite would crash."""
+    wrapper = sqlite.wrapper(pool={"max_size": 1, "scope": scope})
+    refused = []
+
+    def disturb() -> None:
+        try:
+            getattr(wrapper, act)()
+        except InterfaceError:
+            refused.append(act)
+
+    with wrapper.cursor() as cursor:
+        connection = wrapper.connection
+        connection.create_function("disturb", 0, disturb)
+        if many:
+            cursor.execute("CREATE TEMPORARY TABLE note (text)")
+            cursor.executemany("INSERT INTO note VALUES (disturb() || %s)", [("1",), ("2",)])
+        else:
+            cursor.execute("SELECT disturb()")
+        assert wrapper.connection is connection
+        assert wrapper.resolve_pool().stats().leased == 1
+    assert refused == [act] * (1 + many) * (act == "cursor")
+    wrapper.close()
+    assert wrapper.connection is None
+    assert wrapper.resolve_pool().stats().leased == 0
+
+
+def test_what_runs_in_the_middle_of_a_statement_leaves_its_transaction_alone(
+    sqlite: SqliteDatabase,
+) -> None:
+    with sqlite.alias("pooled", pool={"max_size": 1}) as wrapper:
+        with transaction.atomic(using="pooled"), wrapper.cursor() as cursor:
+            connection: Any = wrapper.connection
+            connection.create_function("disturb", 0, wrapper.close)
+            cursor.execute("SELECT disturb()")
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+        wrapper.close()
+        assert wrapper.resolve_pool().stats().leased == 0

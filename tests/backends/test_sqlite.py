@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import IntegrityError, InterfaceError, OperationalError, connections, transaction
+from django.db import IntegrityError, OperationalError, connections, transaction
 
 from pooling.backends.sqlite3.driver import SerialCloser
-from pooling.core.config import SCOPES
 from tests.support.databases import Database, SqliteDatabase, eventually, in_thread
 
 if TYPE_CHECKING:
@@ -353,38 +352,6 @@ def test_a_connection_that_is_always_in_a_transaction_is_always_rolled_back(
         wrapper.close()
         sqlite.execute("INSERT INTO note VALUES ('by another')", "DELETE FROM note")
     assert wrapper.resolve_pool().stats().connects == 1
-
-
-@pytest.mark.parametrize("many", [False, True])
-@pytest.mark.parametrize("scope", SCOPES)
-@pytest.mark.parametrize("act", ["close", "close_if_unusable_or_obsolete", "_close", "cursor"])
-def test_what_runs_in_the_middle_of_a_statement_leaves_its_connection_alone(
-    sqlite: SqliteDatabase, act: str, scope: str, many: bool
-) -> None:
-    """As a signal handler or a finaliser may, in the authorizer: SQLite would crash."""
-    wrapper = sqlite.wrapper(pool={"max_size": 1, "scope": scope})
-    refused = []
-
-    def disturb() -> None:
-        try:
-            getattr(wrapper, act)()
-        except InterfaceError:
-            refused.append(act)
-
-    with wrapper.cursor() as cursor:
-        connection = wrapper.connection
-        connection.create_function("disturb", 0, disturb)
-        if many:
-            cursor.execute("CREATE TEMPORARY TABLE note (text)")
-            cursor.executemany("INSERT INTO note VALUES (disturb() || %s)", [("1",), ("2",)])
-        else:
-            cursor.execute("SELECT disturb()")
-        assert wrapper.connection is connection
-        assert wrapper.resolve_pool().stats().leased == 1
-    assert refused == [act] * (1 + many) * (act == "cursor")
-    wrapper.close()
-    assert wrapper.connection is None
-    assert wrapper.resolve_pool().stats().leased == 0
 
 
 def test_djangos_functions_are_there_in_every_lease(sqlite: SqliteDatabase) -> None:

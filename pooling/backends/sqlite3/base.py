@@ -89,11 +89,6 @@ class PooledSQLite(PooledDatabaseWrapper, _Wrapper):
         cursor.wrapper = self
         return cursor
 
-    def _close(self) -> None:
-        """Close nothing if this thread is in the middle of a statement."""
-        if self._executing_in is None or not self._is_executing():
-            super()._close()
-
     def _is_executing(self) -> bool:
         """Tell whether this thread is in the middle of a statement of this wrapper.
 
