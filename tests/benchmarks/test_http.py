@@ -7,6 +7,7 @@ import re
 import threading
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,8 +26,10 @@ from tests.benchmarks.http.targets import P99, RATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import ExitStack
     from pathlib import Path
 
+    from pooling.bench.runner import Step
     from tests.benchmarks.micro.results import MicroRow
 
 SMALL = ("http", "--workload=http-1", "--rounds=1", "--duration=0.3")
@@ -73,10 +76,38 @@ def test_the_plan_follows_the_knobs() -> None:
     assert (other.rounds, other.duration, other.seed) == (3, 1.5, 7)
 
 
-@pytest.mark.parametrize(("rounds", "turns"), [(1, 2), (3, 4), (4, 6), (15, 20)])
-def test_sites_are_started_anew_and_warmed_up_after_some_rounds(rounds: int, turns: int) -> None:
-    plan = suite.make_plan(quick=False, rounds=rounds, contenders=suite.CONTENDERS[:1])
-    assert suite.steps(plan) == turns * len(suite.WORKLOADS)
+class Loads:
+    """Takes the place of sites and of what loads them; notes what happens, in order."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def start(self, stack: ExitStack, *_: Any) -> dict[str, Loads]:
+        self.notes.append("start")
+        stack.callback(self.notes.append, "end")
+        return {"pooled": self}
+
+    def trial(self, milliseconds: int) -> PhaseReport:
+        self.notes.append("warm up" if milliseconds == suite.WARM_UP else "round")
+        return PhaseReport([0.1], 0.0, Counter(), 0.1, [])
+
+
+def test_sites_are_started_anew_and_warmed_up_after_some_rounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loads = Loads()
+    monkeypatch.setattr(suite, "_sites", loads.start)
+    plan = suite.make_plan(quick=False, rounds=4, contenders=(CONTENDERS["pooled"],))
+    workload = suite.WORKLOADS["http-1"]
+    steps: list[Step] = []
+
+    provider: Any = SimpleNamespace(title="PostgreSQL")
+    found = suite._run_cell(provider, plan, suite._cell(plan, workload), {}, "", steps.append)
+
+    block = ["start", "warm up", *["round"] * suite.ROUNDS_PER_SITE, "end"]
+    assert loads.notes == [*block, "start", "warm up", "round", "end"]
+    assert list(found.records[0].rounds) == [1, 2, 3, 4]
+    assert len(steps) * len(suite.WORKLOADS) == suite.steps(plan)
 
 
 # ---- the targets -------------------------------------------------------------------------------

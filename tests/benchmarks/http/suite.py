@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from pooling.bench.contenders import Contender
     from pooling.bench.databases import DatabaseProvider
-
-    from .targets import HttpDocument
+    from pooling.bench.results import Document
 
 CONTENDERS = tuple(
     contenders.CONTENDERS[name] for name in ("stock", "persistent", "pooled", "native")
@@ -37,8 +36,8 @@ PROCESSES = (1, 4)
 THREADS = 8
 ROUNDS = 15
 ROUNDS_PER_SITE = 3
-"""After so many rounds all sites are started anew: what a process costs depends on where its memory
-happens to be."""
+"""Rounds after which all sites are started anew: what a process costs depends on its memory layout,
+which lasts as long as it does."""
 SECONDS = 2.0
 QUICK_SECONDS = 0.5
 WARM_UP = 1000
@@ -98,8 +97,8 @@ def _blocks(rounds: int) -> list[range]:
     ]
 
 
-def measure(plan: Plan, on_step: Callable[[Step], None] = lambda _step: None) -> HttpDocument:
-    """Run the plan on a private PostgreSQL.
+def measure(plan: Plan, on_step: Callable[[Step], None] = lambda _step: None) -> Document:
+    """Run the plan on a private PostgreSQL; return a document with the rows of the targets, too.
 
     Raises:
         SetupError: something is missing that it takes, or does not work.

@@ -1,4 +1,4 @@
-"""The targets over HTTP: as fast as Django's native pool, and as connections that stay."""
+"""The targets over HTTP: as fast as Django's native pool, and as persistent connections."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from pooling.bench.aggregation import rates_of, rounds_of
 from pooling.bench.contenders import CONTENDERS
-from pooling.bench.results import Document
 from pooling.bench.statistics import percentile, ratio
 from tests.benchmarks.micro.report import OURS
 from tests.benchmarks.micro.results import is_met
@@ -19,15 +18,9 @@ if TYPE_CHECKING:
     from tests.benchmarks.micro.results import MicroRow
 
 SUBJECT = "pooled"
-RIVALS = ("native", "persistent")
+AGAINST = ("native", "persistent")
 TARGET = 1.0
 RATE, P99 = "requests per second", "p99"
-
-
-class HttpDocument(Document):
-    """All of a run."""
-
-    rows: list[MicroRow]
 
 
 def rows(cells: Sequence[CellRecords]) -> list[MicroRow]:
@@ -37,12 +30,12 @@ def rows(cells: Sequence[CellRecords]) -> list[MicroRow]:
         [workload] = cell.cell.workloads
         by_name = {each.contender.name: each for each in cell.records if each.rounds}
         ours = by_name.get(SUBJECT)
-        for rival in RIVALS:
-            theirs = by_name.get(rival)
+        for against in AGAINST:
+            theirs = by_name.get(against)
             if ours is not None and theirs is not None:
                 for what, figures in ((RATE, _rates), (P99, _p99)):
                     compared = figures(ours, workload.name), figures(theirs, workload.name)
-                    found.append(_row(workload.name, workload.title, what, rival, *compared))
+                    found.append(_row(workload.name, workload.title, what, against, *compared))
     return found
 
 
@@ -51,7 +44,11 @@ def _rates(record: Record, workload: str) -> dict[int, float]:
 
 
 def _p99(record: Record, workload: str) -> dict[int, float]:
-    """Return the 99th percentile by round, in seconds, without rounds in which nothing worked."""
+    """Return the 99th percentile by round, in seconds, without rounds in which nothing worked.
+
+    A round has too few requests to know its p99 (`known_percentile`). Both contenders have as few,
+    and the interval of the ratio, which comes from the rounds, is as wide as that makes it.
+    """
     latencies = {
         number: sorted(seconds for phase in phases for seconds in phase.latencies)
         for number, phases in rounds_of(record, workload, workload).items()
@@ -63,14 +60,14 @@ def _row(
     name: str,
     title: str,
     what: str,
-    rival: str,
+    against: str,
     ours: Mapping[int, float],
     theirs: Mapping[int, float],
 ) -> MicroRow:
     """Return the row of a target.
 
-    It is met unless the interval excludes it: who is as fast as another is ahead in every second
-    round.
+    It is met unless the interval excludes it: of two contenders that are equally fast, each is
+    ahead in half of the rounds.
     """
     both = sorted(ours.keys() & theirs.keys())
     own, other = [ours[each] for each in both], [theirs[each] for each in both]
@@ -84,7 +81,7 @@ def _row(
         "title": title,
         "what": what,
         "subject": OURS,
-        "against": CONTENDERS[rival].title,
+        "against": CONTENDERS[against].title,
         "unit": "rate" if what == RATE else "time",
         "ours": median(own) if both else None,
         "theirs": median(other) if both else None,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
-    from tests.benchmarks.http.targets import HttpDocument
+    from pooling.bench.results import Document
 
     from .results import MicroDocument, MicroRow
 
@@ -62,7 +62,7 @@ class Row:
         ]
 
 
-def rows(document: MicroDocument | HttpDocument) -> list[Row]:
+def rows(document: MicroDocument | Document) -> list[Row]:
     """Return the rows of a document."""
     return [_row(each) for each in document["rows"]]
 
@@ -115,12 +115,12 @@ def _ratio(value: float | None, low: float | None, high: float | None) -> str:
     return f"{value:.2f} ({low:.2f}-{high:.2f})"
 
 
-def verdict(document: MicroDocument | HttpDocument) -> str:
+def verdict(document: MicroDocument | Document) -> str:
     """Say in a line how many targets were met."""
     judged = [row.verdict for row in rows(document) if row.target]
     counts = [(judged.count(each), each) for each in (MET, MISSED, UNDECIDED)]
     counts.append((judged.count(""), "not measured"))
-    shown = [f"{number} {what}" for number, what in counts if number or what in (MET, MISSED)]
+    shown = [f"{times} {what}" for times, what in counts if times or what in (MET, MISSED)]
     return f"{plural(len(judged), 'target')}: {', '.join(shown)}"
 
 
@@ -142,7 +142,7 @@ def render_text(document: MicroDocument, stream: TextIO) -> None:
     write(stream, "".join([*parts, f"{verdict(document)}.\n"]))
 
 
-def sections(document: MicroDocument | HttpDocument) -> list[str]:
+def sections(document: MicroDocument | Document) -> list[str]:
     """Return the rows as text, with one title for each benchmark."""
     together: dict[str, list[Row]] = {}
     for row in rows(document):

@@ -36,9 +36,7 @@ class MicroRow(TypedDict):
     processor: float | None  # the same ratio of processor time, where that was measured
     target: float | None
     at_least: bool  # whether the target is the least, not the most
-    met: (
-        bool | None
-    )  # None if there is no target, nothing was measured, or the interval includes it
+    met: bool | None  # None if undecided (see `is_met`), without a target, or not measured
     rounds: int
     note: str | None  # why there is no figure
 
